@@ -1,0 +1,40 @@
+//! Millstream: a stream processor whose operators are WebAssembly components.
+//!
+//! The folders are the way a record goes:
+//!
+//! ```text
+//!   source ──▶ format ──▶ operator (wasm) ──▶ partition ──▶ window + state ──▶ format ──▶ sink
+//!   bytes      columns    map/filter/..       key groups    accumulators       bytes      out
+//!      ╰──────────── pipeline: spec (as written) → plan (checked) → task (the loop), exchange ─────────────╯
+//!                      control: deploys a pipeline, replaces logic while it runs
+//! ```
+//!
+//! A guest keeps nothing between calls; every byte of state is the host's. From that follow hot swap,
+//! cheap recovery from traps and tools that read state without the guest.
+
+pub mod record;
+
+pub mod source;
+
+pub mod format;
+
+pub mod partition;
+
+pub mod operator;
+
+pub mod window;
+
+pub mod state;
+
+pub mod sink;
+
+pub mod pipeline;
+
+pub mod wasm;
+
+pub mod control;
+
+pub mod clock;
+pub mod error;
+pub mod limits;
+pub mod metrics;

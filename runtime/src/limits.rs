@@ -1,0 +1,51 @@
+//! Every bound in one place, with its why. What users may set starts from these.
+
+use std::time::Duration;
+
+/// Rows in a full batch. The gain from larger ones is under 10 %, and 8,192 rows of 100 bytes stay in the L2 cache.
+pub const BATCH_ROWS: usize = 8_192;
+
+/// Bytes at which a source cuts a batch though it has fewer rows: large records must not make giant batches.
+pub const BATCH_BYTES: usize = 4 << 20;
+
+/// Below this many rows a receiver joins what already waits in its channel before it works on it.
+pub const COALESCE_BELOW_ROWS: usize = 1_024;
+
+/// Batches that a channel between two tasks holds. Backpressure is a full channel.
+pub const CHANNEL_BATCHES: usize = 8;
+
+/// Largest record that a framed input accepts. A longer line or length prefix is a bad record, not an allocation.
+pub const RECORD_BYTES_MAX: usize = 16 << 20;
+
+/// Key groups of a pipeline: the unit in which keyed state is spread over tasks, and so the largest parallelism.
+pub const KEY_GROUPS: u32 = 128;
+
+/// Memory of one guest instance unless the step says otherwise.
+pub const GUEST_MEMORY_BYTES: usize = 64 << 20;
+
+/// Time for one call into a guest unless the step says otherwise.
+pub const GUEST_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How often the epoch advances: the precision of a guest's deadline.
+pub const EPOCH_TICK: Duration = Duration::from_millis(5);
+
+/// Rows that one `expand` call may return.
+pub const EXPANSION_ROWS_MAX: usize = 1 << 20;
+
+/// How often a call is repeated because the guest asked for it.
+pub const GUEST_RETRIES: u32 = 3;
+
+/// Bytes kept of a guest's log line.
+pub const GUEST_LOG_BYTES: usize = 8 << 10;
+
+/// Bytes kept of a reason that a guest gives for a failure.
+pub const GUEST_REASON_BYTES: usize = 4 << 10;
+
+/// Names of counters and gauges that one step may make.
+pub const GUEST_METRIC_NAMES: usize = 64;
+
+/// Bytes of a counter's or gauge's name.
+pub const GUEST_METRIC_NAME_BYTES: usize = 64;
+
+/// Size of a component file. Python's are 18 MB, JavaScript's 12.
+pub const COMPONENT_BYTES_MAX: u64 = 128 << 20;

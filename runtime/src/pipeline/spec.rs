@@ -1,0 +1,170 @@
+//! A pipeline as written: every value with its place, nothing checked against components or each other yet.
+//!
+//! Built by the TOML reader (`pipeline/toml.rs`), by JSON or by hand through `pipeline/builder.rs`;
+//! `pipeline/plan.rs` turns it into something that can run.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Spanned;
+use crate::format::Format;
+use crate::operator::{AggregateFunction, OnError};
+use crate::record::Schema;
+use crate::sink::SinkKind;
+use crate::source::{SourceKind, WatermarkSpec};
+use crate::wasm::Settings;
+use crate::window::WindowSpec;
+
+/// A whole pipeline.
+#[derive(Clone, Debug)]
+pub struct PipelineSpec {
+    /// the file it came from, for messages; `<builder>` otherwise
+    pub path: PathBuf,
+    /// the file's text, for messages; empty otherwise
+    pub text: Arc<str>,
+    /// what relative paths are relative to: the file's folder
+    pub base: PathBuf,
+    /// `name`
+    pub name: Spanned<String>,
+    /// `parallelism`: tasks of each chain unless a step says otherwise
+    pub parallelism: Option<Spanned<usize>>,
+    /// `[source.<name>]`, in file order
+    pub sources: Vec<SourceSpec>,
+    /// `[step.<name>]`, in file order
+    pub steps: Vec<StepSpec>,
+    /// `[sink.<name>]`, in file order
+    pub sinks: Vec<SinkSpec>,
+    /// `[dead_letter]`: where rows go that an operator or decoder could not handle
+    pub dead_letter: Option<Spanned<SinkKind>>,
+}
+
+/// `[source.<name>]`
+#[derive(Clone, Debug)]
+pub struct SourceSpec {
+    /// stable name
+    pub name: Spanned<String>,
+    /// where records come from
+    pub kind: Spanned<SourceKind>,
+    /// `format`; the generator has none
+    pub format: Option<Spanned<Format>>,
+    /// `schema = { column = "kind", other = "kind?" }`; a trailing `?` allows nulls. Absent: what operators declare.
+    pub schema: Option<Spanned<Schema>>,
+    /// `event_time = "column"`; absent: the time that the source knows (Kafka, generator) or the time of arrival
+    pub event_time: Option<Spanned<String>>,
+    /// `watermark = { .. }`
+    pub watermark: WatermarkSpec,
+    /// `parallelism`
+    pub parallelism: Option<Spanned<usize>>,
+    /// `on_error` for records that cannot be decoded
+    pub on_error: OnError,
+}
+
+/// `[step.<name>]`
+#[derive(Clone, Debug)]
+pub struct StepSpec {
+    /// stable name: state and versions hang on it
+    pub name: Spanned<String>,
+    /// `from`: names of sources or steps; several are united
+    pub from: Vec<Spanned<String>>,
+    /// what the step does
+    pub kind: Spanned<StepKind>,
+    /// `parallelism`
+    pub parallelism: Option<Spanned<usize>>,
+    /// `keep`: columns of the input that a map or flat_map carries over beside its own
+    pub keep: Option<Spanned<Keep>>,
+    /// `on_error`
+    pub on_error: OnError,
+    /// `limits`
+    pub limits: LimitsSpec,
+}
+
+/// `keep = "all"` or `keep = ["url"]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// all columns that the operator does not produce itself
+    All,
+    /// these
+    Columns(Vec<Spanned<String>>),
+}
+
+/// `limits = { memory = "64MiB", deadline = "1s" }`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitsSpec {
+    /// bytes of linear memory of one instance
+    pub memory_bytes: usize,
+    /// time for one call
+    pub deadline: Duration,
+}
+
+impl Default for LimitsSpec {
+    fn default() -> Self {
+        Self { memory_bytes: crate::limits::GUEST_MEMORY_BYTES, deadline: crate::limits::GUEST_DEADLINE }
+    }
+}
+
+/// What a step does.
+#[derive(Clone, Debug)]
+pub enum StepKind {
+    /// `map = "x.wasm"`
+    Map(ComponentSpec),
+    /// `filter = "x.wasm"`
+    Filter(ComponentSpec),
+    /// `flat_map = "x.wasm"`
+    FlatMap(ComponentSpec),
+    /// `key_by`, `window`, `aggregate`
+    Aggregate {
+        /// key columns, at least one
+        key_by: Vec<Spanned<String>>,
+        /// when results are made
+        window: Spanned<WindowSpec>,
+        /// what is computed, in output order
+        aggregates: Vec<AggregateSpec>,
+    },
+}
+
+/// A component reference: `"x.wasm"` or `{ component = "x.wasm", config = { .. } }`
+#[derive(Clone, Debug)]
+pub struct ComponentSpec {
+    /// the file, relative to [`PipelineSpec::base`]
+    pub path: Spanned<String>,
+    /// configuration that the guest can read
+    pub config: Settings,
+}
+
+/// One entry of `aggregate = { name = ".." }`, or a WASM aggregate that names its own outputs.
+#[derive(Clone, Debug)]
+pub enum AggregateSpec {
+    /// `total = "sum(amount)"`
+    BuiltIn {
+        /// name of the output column
+        output: Spanned<String>,
+        /// which function
+        function: Spanned<AggregateFunction>,
+        /// the column it reads; none for `count()`
+        column: Option<Spanned<String>>,
+    },
+    /// `mean = "average.wasm"` or `{ component = "..", config = { .. } }`.
+    /// A component with one output gives it the name of the entry; with several, its own names.
+    Component {
+        /// name of the entry
+        output: Spanned<String>,
+        /// the component
+        component: ComponentSpec,
+    },
+}
+
+/// `[sink.<name>]`
+#[derive(Clone, Debug)]
+pub struct SinkSpec {
+    /// stable name
+    pub name: Spanned<String>,
+    /// `from`: names of sources or steps
+    pub from: Vec<Spanned<String>>,
+    /// where rows go
+    pub kind: Spanned<SinkKind>,
+    /// `format`; JSON by default
+    pub format: Option<Spanned<Format>>,
+    /// `parallelism`
+    pub parallelism: Option<Spanned<usize>>,
+}

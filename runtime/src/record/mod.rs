@@ -1,0 +1,9 @@
+//! What flows: typed column batches with an event time a row, and the control elements between them.
+
+mod batch;
+mod element;
+mod schema;
+
+pub use batch::{Batch, EventTime, NO_EVENT_TIME};
+pub use element::{Barrier, BarrierId, Element, Watermark};
+pub use schema::{Field, Kind, Schema};

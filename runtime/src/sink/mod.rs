@@ -1,0 +1,5 @@
+//! Where rows go.
+
+mod spec;
+
+pub use spec::{KafkaSinkSpec, SinkKind};

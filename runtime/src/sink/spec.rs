@@ -1,0 +1,32 @@
+//! Sinks as written in a pipeline.
+
+use crate::error::Spanned;
+
+/// Where rows go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkKind {
+    /// `print = {}`: one record a line on stdout
+    Print,
+    /// `discard = {}`: counted and dropped, for measurements
+    Discard,
+    /// `file = { path = ".." }`: written beside it under a pending name and renamed when the input ends
+    File {
+        /// relative to the pipeline file
+        path: String,
+    },
+    /// `kafka = { brokers, topic, key, properties }`
+    Kafka(KafkaSinkSpec),
+}
+
+/// `kafka = { .. }` of a sink
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaSinkSpec {
+    /// `brokers`
+    pub brokers: String,
+    /// `topic`
+    pub topic: String,
+    /// `key`: column whose value becomes the record key and picks the partition
+    pub key: Option<Spanned<String>>,
+    /// `properties`: handed to librdkafka
+    pub properties: Vec<(String, String)>,
+}

@@ -1,0 +1,105 @@
+//! Sources as written in a pipeline.
+
+use std::time::Duration;
+
+/// Where records come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SourceKind {
+    /// `generator = { .. }`
+    Generator(GeneratorSpec),
+    /// `file = { path = ".." }`; a path or glob, relative to the pipeline file; ends at the end of the file(s)
+    File {
+        /// path or glob
+        path: String,
+    },
+    /// `stdin = {}`
+    Stdin,
+    /// `tcp = { listen = "127.0.0.1:7000", framing = "lines" }`: accepts any number of connections, never ends
+    /// unless `connections` have come and gone
+    Tcp {
+        /// address to listen on
+        listen: String,
+        /// how records are told apart
+        framing: Framing,
+        /// ends after this many connections have closed; `None` never ends
+        connections: Option<u64>,
+    },
+    /// `kafka = { brokers, topic, .. }`
+    Kafka(KafkaSourceSpec),
+}
+
+/// How records are told apart in a byte stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// `lines`: by `\n` (a `\r` before it is dropped); csv: by records, so quoted line breaks are kept
+    #[default]
+    Lines,
+    /// `length`: a 4-byte big-endian length before each record
+    Length,
+}
+
+/// `kafka = { .. }` of a source
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaSourceSpec {
+    /// `brokers`: host:port, comma separated
+    pub brokers: String,
+    /// `topic`
+    pub topic: String,
+    /// `start = "earliest" | "latest"`; earliest by default
+    pub start: KafkaStart,
+    /// `until = "end"`: bounded, stops at the offsets that were the end at start
+    pub bounded: bool,
+    /// `properties = { "security.protocol" = ".." }`: handed to librdkafka
+    pub properties: Vec<(String, String)>,
+}
+
+/// Where a Kafka source starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KafkaStart {
+    /// first record that the broker still has
+    #[default]
+    Earliest,
+    /// only what comes from now on
+    Latest,
+}
+
+/// `generator = { .. }`: rows made on the spot, the same for the same seed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GeneratorSpec {
+    /// `kind`
+    pub kind: GeneratorKind,
+    /// `rows`: ends after so many; `None` never ends
+    pub rows: Option<u64>,
+    /// `rate`: rows a second over all tasks; `None` as fast as they are taken
+    pub rate: Option<u64>,
+    /// `seed`
+    pub seed: u64,
+    /// `start`: event time of the first row, ms
+    pub start_ms: i64,
+    /// `interval` between the event times of two rows, in nanoseconds; with `rate` and no interval, 1 s / rate
+    pub interval_ns: Option<u64>,
+}
+
+/// What the generator makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GeneratorKind {
+    /// `sequence`: key int64 (uniform in 0..keys), amount int64 (0..1000), sequence int64
+    Sequence {
+        /// number of different keys
+        keys: u64,
+    },
+    /// `customers`: customer text, event text (page_view, add_to_cart, order), url text, amount float64
+    Customers {
+        /// number of different customers
+        keys: u64,
+    },
+}
+
+/// `watermark = { max_out_of_orderness = "2s", idle_after = "10s" }`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WatermarkSpec {
+    /// how far behind the latest row a row may still come; 0 by default
+    pub max_out_of_orderness: Duration,
+    /// after how long without rows a partition no longer holds the watermark back; never by default
+    pub idle_after: Option<Duration>,
+}
