@@ -36,5 +36,7 @@ pub mod control;
 
 pub mod clock;
 pub mod error;
+#[cfg(feature = "kafka")]
+mod kafka;
 pub mod limits;
 pub mod metrics;

@@ -26,6 +26,10 @@ pub const GUEST_MEMORY_BYTES: usize = 64 << 20;
 /// Time for one call into a guest unless the step says otherwise.
 pub const GUEST_DEADLINE: Duration = Duration::from_secs(1);
 
+/// Calls that may overrun their deadline for one batch before the pipeline stops: a version that loops on every row
+/// would hold its task for hours while the rows at fault are looked for one by one.
+pub const DEADLINES_PER_BATCH: usize = 64;
+
 /// How often the epoch advances: the precision of a guest's deadline.
 pub const EPOCH_TICK: Duration = Duration::from_millis(5);
 

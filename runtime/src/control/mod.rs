@@ -1,1 +1,11 @@
-//! (being built)
+//! Runs pipelines and changes them while they run.
+
+mod judge;
+mod run;
+mod status;
+mod swap;
+
+pub use judge::{Refusal, Verdict, judge};
+pub use run::{Handle, RunError, Running};
+pub use status::{ComponentVersion, NodeRole, NodeStatus, Status};
+pub use swap::{SwapError, SwapReport, Swapped};

@@ -14,3 +14,27 @@ pub enum Format {
     /// the record is the one column `value: binary`
     Raw,
 }
+
+impl Format {
+    /// The name used in pipeline files and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Msgpack => "msgpack",
+            Self::Csv => "csv",
+            Self::Text => "text",
+            Self::Raw => "raw",
+        }
+    }
+}
+
+/// How records are told apart in a byte stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// `lines`: by `\n` (a `\r` before it is dropped); csv: by records, so quoted line breaks are kept;
+    /// msgpack: values follow each other without anything between
+    #[default]
+    Lines,
+    /// `length`: a 4-byte big-endian length before each record
+    Length,
+}

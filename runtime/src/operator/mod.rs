@@ -1,17 +1,37 @@
 //! What is done to rows. An operator is a synchronous state machine: a task feeds it batches and watermarks in
 //! stream order and forwards what it puts out.
 
+mod aggregate;
+mod aggregate_built_in;
+mod aggregate_fold;
+mod aggregate_values;
+mod guest;
+mod guest_fold;
+mod isolate;
+mod key_window_aggregate;
 mod spec;
+mod window_aggregate;
+mod window_aggregate_emission;
+mod window_aggregate_parts;
+mod window_aggregate_slice;
 
+pub use aggregate::{AggregateCall, AggregateColumns, Fold, output_schema, result_field};
+pub use guest::GuestStep;
+pub use guest_fold::{AggregateStep, GuestFold};
+pub use key_window_aggregate::KeyWindowAggregate;
 pub use spec::{AggregateFunction, OnError};
+pub use window_aggregate::WindowAggregate;
+pub use window_aggregate_parts::WindowAggregateSpec;
 
 use arrow_array::RecordBatch;
 
 use crate::record::{Batch, Watermark};
+use crate::wasm::Guest;
 
 /// One step in one task.
 ///
-/// Results must not depend on how rows are cut into batches.
+/// Results must not depend on how rows are cut into batches. (Which rows are late does: a watermark follows the batch whose
+/// rows allow it, so only rows within the source's bound are sure to be in time.)
 pub trait Operator: Send {
     /// Takes in rows; results go to `out` at once or at a later watermark.
     fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<(), OperatorError>;
@@ -20,6 +40,21 @@ pub trait Operator: Send {
     fn on_watermark(&mut self, _watermark: Watermark, _out: &mut Output) -> Result<(), OperatorError> {
         Ok(())
     }
+
+    /// Puts another guest in the place of component `slot`. Called between two elements; rows before it were the old
+    /// guest's, rows after it are the new one's. What fits was decided before: this does not fail for good input.
+    fn replace(&mut self, slot: usize, _replacement: Replacement) -> Result<(), OperatorError> {
+        Err(OperatorError::Internal { reason: format!("component {slot} of this step cannot be replaced") })
+    }
+}
+
+/// A guest that is to take the place of another.
+#[derive(Debug)]
+pub struct Replacement {
+    /// the new guest, ready to be called
+    pub guest: Guest,
+    /// input columns that it reads, in its order
+    pub inputs: Vec<usize>,
 }
 
 /// What an operator puts out while it handles one element.
@@ -31,6 +66,8 @@ pub struct Output {
     pub dead: Vec<DeadRow>,
     /// rows that came after their window had fired: dropped and counted
     pub late_rows: u64,
+    /// rows that could not be handled and were dropped because the step says `on_error = "skip"`
+    pub skipped_rows: u64,
 }
 
 /// A row that an operator could not handle, on its way to the dead-letter output.

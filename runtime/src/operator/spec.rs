@@ -25,4 +25,30 @@ pub enum AggregateFunction {
     Min,
     /// largest
     Max,
+    /// value of the row with the earliest event time; of several the one that came first
+    First,
+    /// value of the row with the latest event time; of several the one that came last
+    Last,
+    /// how many different values
+    CountDistinct,
+}
+
+impl AggregateFunction {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::Count, Self::Sum, Self::Avg, Self::Min, Self::Max, Self::First, Self::Last, Self::CountDistinct];
+
+    /// As pipelines write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Sum => "sum",
+            Self::Avg => "avg",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::First => "first",
+            Self::Last => "last",
+            Self::CountDistinct => "count_distinct",
+        }
+    }
 }

@@ -1,3 +1,24 @@
-//! How a pipeline is wired: `spec` as written → `plan` checked → tasks that run.
+//! How a pipeline is wired: [`spec`] as written → [`plan`] checked → tasks that run.
 
+pub mod build;
+pub mod builder;
+pub mod change;
+pub mod check;
+mod columns;
+mod dead_letter;
+pub mod duration;
+pub mod exchange;
+mod merge;
+pub mod plan;
+pub mod problems;
+pub mod read;
+pub mod resolve;
+mod shuffle;
+pub mod size;
+pub mod source_task;
 pub mod spec;
+pub mod task;
+mod wiring;
+
+pub use check::check_structure;
+pub use read::{parse, parse_json, read};

@@ -1,6 +1,6 @@
 //! A pipeline as written: every value with its place, nothing checked against components or each other yet.
 //!
-//! Built by the TOML reader (`pipeline/toml.rs`), by JSON or by hand through `pipeline/builder.rs`;
+//! Built by the reader (`pipeline/read`, TOML and JSON) or by hand through `pipeline/builder.rs`;
 //! `pipeline/plan.rs` turns it into something that can run.
 
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::wasm::Settings;
 use crate::window::WindowSpec;
 
 /// A whole pipeline.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PipelineSpec {
     /// the file it came from, for messages; `<builder>` otherwise
     pub path: PathBuf,
@@ -40,13 +40,13 @@ pub struct PipelineSpec {
 }
 
 /// `[source.<name>]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SourceSpec {
     /// stable name
     pub name: Spanned<String>,
     /// where records come from
     pub kind: Spanned<SourceKind>,
-    /// `format`; the generator has none
+    /// `format`; the generator has none, all others must have one
     pub format: Option<Spanned<Format>>,
     /// `schema = { column = "kind", other = "kind?" }`; a trailing `?` allows nulls. Absent: what operators declare.
     pub schema: Option<Spanned<Schema>>,
@@ -61,7 +61,7 @@ pub struct SourceSpec {
 }
 
 /// `[step.<name>]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepSpec {
     /// stable name: state and versions hang on it
     pub name: Spanned<String>,
@@ -104,7 +104,7 @@ impl Default for LimitsSpec {
 }
 
 /// What a step does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StepKind {
     /// `map = "x.wasm"`
     Map(ComponentSpec),
@@ -118,13 +118,15 @@ pub enum StepKind {
         key_by: Vec<Spanned<String>>,
         /// when results are made
         window: Spanned<WindowSpec>,
+        /// `allowed_lateness`: how long after firing a window takes rows
+        allowed_lateness: Duration,
         /// what is computed, in output order
         aggregates: Vec<AggregateSpec>,
     },
 }
 
 /// A component reference: `"x.wasm"` or `{ component = "x.wasm", config = { .. } }`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ComponentSpec {
     /// the file, relative to [`PipelineSpec::base`]
     pub path: Spanned<String>,
@@ -133,7 +135,7 @@ pub struct ComponentSpec {
 }
 
 /// One entry of `aggregate = { name = ".." }`, or a WASM aggregate that names its own outputs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum AggregateSpec {
     /// `total = "sum(amount)"`
     BuiltIn {
@@ -155,7 +157,7 @@ pub enum AggregateSpec {
 }
 
 /// `[sink.<name>]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SinkSpec {
     /// stable name
     pub name: Spanned<String>,
@@ -167,4 +169,23 @@ pub struct SinkSpec {
     pub format: Option<Spanned<Format>>,
     /// `parallelism`
     pub parallelism: Option<Spanned<usize>>,
+}
+
+impl AggregateSpec {
+    /// The name that the pipeline gives the entry.
+    pub fn output(&self) -> &Spanned<String> {
+        match self {
+            Self::BuiltIn { output, .. } | Self::Component { output, .. } => output,
+        }
+    }
+}
+
+impl StepKind {
+    /// The name of entry `index` of `aggregate`.
+    pub fn aggregate_name(&self, index: usize) -> Option<&str> {
+        match self {
+            Self::Aggregate { aggregates, .. } => aggregates.get(index).map(|entry| entry.output().value.as_str()),
+            Self::Map(_) | Self::Filter(_) | Self::FlatMap(_) => None,
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Sinks as written in a pipeline.
 
+use super::ChannelSink;
 use crate::error::Spanned;
 
 /// Where rows go.
@@ -16,6 +17,8 @@ pub enum SinkKind {
     },
     /// `kafka = { brokers, topic, key, properties }`
     Kafka(KafkaSinkSpec),
+    /// to code in this process; pipeline files cannot name it
+    Channel(ChannelSink),
 }
 
 /// `kafka = { .. }` of a sink

@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
+pub use crate::format::Framing;
+
 /// Where records come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SourceKind {
     /// `generator = { .. }`
     Generator(GeneratorSpec),
-    /// `file = { path = ".." }`; a path or glob, relative to the pipeline file; ends at the end of the file(s)
+    /// `file = { path = "..", header = true }`; a path or glob, relative to the pipeline file; ends at the end of the
+    /// file(s)
     File {
         /// path or glob
         path: String,
+        /// whether the first line of every file is a header that is skipped; csv only; false by default
+        header: bool,
     },
     /// `stdin = {}`
     Stdin,
@@ -26,16 +31,6 @@ pub enum SourceKind {
     },
     /// `kafka = { brokers, topic, .. }`
     Kafka(KafkaSourceSpec),
-}
-
-/// How records are told apart in a byte stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Framing {
-    /// `lines`: by `\n` (a `\r` before it is dropped); csv: by records, so quoted line breaks are kept
-    #[default]
-    Lines,
-    /// `length`: a 4-byte big-endian length before each record
-    Length,
 }
 
 /// `kafka = { .. }` of a source
@@ -83,12 +78,12 @@ pub struct GeneratorSpec {
 /// What the generator makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GeneratorKind {
-    /// `sequence`: key int64 (uniform in 0..keys), amount int64 (0..1000), sequence int64
+    /// `sequence`: key int64 (uniform in 0..keys), amount int64 (0..1000), sequence int64, at timestamp_ms
     Sequence {
         /// number of different keys
         keys: u64,
     },
-    /// `customers`: customer text, event text (page_view, add_to_cart, order), url text, amount float64
+    /// `customers`: customer text, event text (page_view, add_to_cart, order), page text, amount float64, at timestamp_ms
     Customers {
         /// number of different customers
         keys: u64,

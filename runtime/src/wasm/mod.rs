@@ -1,5 +1,41 @@
 //! The sandbox: components are compiled once, instantiated cheaply, called with columns, and never trusted.
+//!
+//! ```text
+//!   file ──▶ Sandbox::load ──▶ Component ──▶ Component::guest ──▶ Guest ──▶ transform, select, expand, ..
+//!            contract, cache    shared         one a task          lower (columns → guest) · call · lift (checked)
+//! ```
+//!
+//! What bounds a guest: its memory (`instance`), the time of a call (the epoch, advanced by a thread of the sandbox),
+//! what it may import (`contract`, `host`, `wasi`) and what it may answer (`lift`). A guest that breaks a bound loses
+//! its instance, never data: the host holds all state, and the next call gets a fresh instance in microseconds.
 
+mod abi;
+mod bits;
+mod cache;
+mod component;
+mod contract;
+mod digest;
+mod error;
+mod guest;
+mod host;
+mod instance;
+mod lift;
+mod lower;
+mod metrics;
+mod sandbox;
 mod settings;
+mod signature;
+mod wasi;
 
+#[cfg(test)]
+mod tests;
+
+pub use component::{Component, Origin};
+pub use contract::OperatorKind;
+pub use digest::Digest;
+pub use error::{CallError, DescribeError, GuestError, LoadError, RowFailure, SandboxError};
+pub use guest::{Expansion, Guest, GuestOptions};
+pub use metrics::{GuestCounts, GuestMetrics};
+pub use sandbox::{Sandbox, SandboxOptions};
 pub use settings::{Setting, Settings};
+pub use signature::{Signature, StateSchema};

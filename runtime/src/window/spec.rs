@@ -12,4 +12,32 @@ pub enum WindowSpec {
         /// shift of the window starts against the epoch, ms; may be negative; smaller than the size
         offset_ms: i64,
     },
+    /// `{ sliding = "10s", every = "2s", offset = "1s" }`
+    Sliding {
+        /// length, at least 1 ms
+        size: Duration,
+        /// from one start to the next, at least 1 ms and at most the size; need not divide it
+        every: Duration,
+        /// shift of the window starts against the epoch, ms; may be negative; smaller than `every`
+        offset_ms: i64,
+    },
+    /// `{ session = "10s" }`
+    Session {
+        /// a session ends when so long no row of its key has come; at least 1 ms
+        gap: Duration,
+    },
+    /// `{ count = 100 }`
+    Count {
+        /// rows of a key that make a window, at least 1
+        rows: u64,
+    },
+    /// `{ global = true }`
+    Global,
+}
+
+impl WindowSpec {
+    /// Whether windows lie alike for all keys.
+    pub fn is_alike_for_all_keys(&self) -> bool {
+        matches!(self, Self::Tumbling { .. } | Self::Sliding { .. })
+    }
 }

@@ -1,0 +1,198 @@
+//! A pipeline that runs: its tasks, its status, its end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+
+use super::status::{ComponentVersion, NodeRole, NodeStatus, Status};
+use crate::clock::Stopwatch;
+use crate::metrics::NodeCounts;
+use crate::pipeline::build::{self, NodeTasks, RunOptions, StartError};
+use crate::pipeline::change::Progress;
+use crate::pipeline::exchange::ExchangeError;
+use crate::pipeline::plan::NodeKind;
+use crate::pipeline::resolve::{Components, Resolution};
+use crate::pipeline::source_task::Command;
+use crate::pipeline::task::TaskError;
+use crate::record::BarrierId;
+use crate::sink::SinkError;
+use crate::wasm::Sandbox;
+
+/// A pipeline stopped before its input ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// a task cannot go on; the first one to fail is named
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// the dead-letter output cannot go on
+    #[error("the dead-letter output failed: {0}")]
+    DeadLetter(String),
+    /// a bug of the host that was caught at the edge of a task
+    #[error("a task panicked: {0}; please report it")]
+    Panic(String),
+    /// whoever reads standard output has gone away
+    #[error("standard output is closed")]
+    OutputClosed,
+}
+
+/// A running pipeline. Dropping it aborts its tasks at once; [`Handle::stop`] and [`Running::wait`] end it cleanly.
+#[derive(Debug)]
+pub struct Running {
+    tasks: JoinSet<Ended>,
+    handle: Handle,
+}
+
+/// Access to a running pipeline from other tasks. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) resolution: Resolution,
+    pub(super) sandbox: Sandbox,
+    /// what runs now; held for the length of a swap, so that swaps come one after the other
+    pub(super) components: Mutex<Components>,
+    pub(super) commands: Vec<mpsc::Sender<Command>>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) nodes: Vec<NodeTasks>,
+    barriers: AtomicU64,
+    started: Stopwatch,
+}
+
+#[derive(Debug)]
+enum Ended {
+    Task(Result<(), TaskError>),
+    DeadLetters(Result<(), String>),
+}
+
+impl Running {
+    /// Opens everything and starts all tasks.
+    pub async fn start(resolution: Resolution, sandbox: Sandbox, options: &RunOptions) -> Result<Self, StartError> {
+        let built = build::build(&resolution, options).await?;
+        let mut tasks = JoinSet::new();
+        for task in built.tasks {
+            tasks.spawn(async { Ended::Task(task.await) });
+        }
+        let dead_letters = built.dead_letters;
+        tasks.spawn(async { Ended::DeadLetters(dead_letters.await) });
+        let shared = Shared {
+            components: Mutex::new(resolution.components.clone()),
+            resolution,
+            sandbox,
+            commands: built.commands,
+            progress: built.progress,
+            nodes: built.nodes,
+            barriers: AtomicU64::new(0),
+            started: Stopwatch::start(),
+        };
+        Ok(Self { tasks, handle: Handle { shared: Arc::new(shared) } })
+    }
+
+    /// Access for other tasks: status, swap, stop.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Waits for the end of all tasks and says how it went.
+    pub async fn wait(mut self) -> Result<Status, RunError> {
+        let mut failure: Option<RunError> = None;
+        while let Some(ended) = self.tasks.join_next().await {
+            let error = match ended {
+                Ok(Ended::Task(Ok(())) | Ended::DeadLetters(Ok(()))) => continue,
+                Ok(Ended::Task(Err(TaskError::Sink { source: SinkError::Closed { .. }, .. }))) => {
+                    RunError::OutputClosed
+                }
+                Ok(Ended::Task(Err(error))) => RunError::Task(error),
+                Ok(Ended::DeadLetters(Err(error))) => RunError::DeadLetter(error),
+                Err(error) if error.is_cancelled() => continue,
+                Err(error) => RunError::Panic(error.to_string()),
+            };
+            // A task that fails takes its neighbours' channels with it; the cause is the one worth telling.
+            if failure.as_ref().is_none_or(is_consequence) {
+                let cause = !is_consequence(&error);
+                failure = Some(error);
+                if cause {
+                    self.tasks.abort_all();
+                }
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(self.handle.status()),
+        }
+    }
+}
+
+fn is_consequence(error: &RunError) -> bool {
+    matches!(error, RunError::Task(TaskError::Exchange(ExchangeError::Disconnected(_)) | TaskError::DeadLetter(_)))
+}
+
+impl Handle {
+    /// The pipeline's name.
+    pub fn name(&self) -> &str {
+        &self.shared.resolution.plan.spec.name.value
+    }
+
+    /// The pipeline as it was checked.
+    pub fn resolution(&self) -> &Resolution {
+        &self.shared.resolution
+    }
+
+    /// Asks all sources to take nothing more in. What is in the pipeline is finished, windows fire, sinks commit.
+    pub async fn stop(&self) {
+        for source in &self.shared.commands {
+            // a source that has ended already is gone: nothing to stop
+            let _ = source.send(Command::Stop).await;
+        }
+    }
+
+    /// A number for the next barrier.
+    pub(super) fn next_barrier(&self) -> BarrierId {
+        BarrierId(self.shared.barriers.fetch_add(1, Ordering::AcqRel) + 1)
+    }
+
+    /// What has been done so far.
+    pub fn status(&self) -> Status {
+        let plan = &self.shared.resolution.plan;
+        let nodes = plan.nodes.iter().zip(&self.shared.nodes).map(|(node, tasks)| {
+            let counts = tasks.counters.iter().map(|task| task.read()).fold(NodeCounts::ZERO, NodeCounts::plus);
+            let role = match node.kind {
+                NodeKind::Source { .. } => NodeRole::Source,
+                NodeKind::Guest { .. } | NodeKind::Aggregate { .. } => NodeRole::Step,
+                NodeKind::Sink { .. } => NodeRole::Sink,
+            };
+            NodeStatus {
+                name: node.name.clone(),
+                role,
+                tasks: tasks.counters.len(),
+                counts,
+                components: components(tasks),
+                guest_metrics: super::status::guest_metrics(tasks.guests.iter().map(AsRef::as_ref)),
+            }
+        });
+        Status {
+            pipeline: self.name().to_owned(),
+            elapsed_ms: u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            ended: self.shared.progress.ended(),
+            nodes: nodes.collect(),
+        }
+    }
+}
+
+/// Versions that run in any task of a node.
+fn components(tasks: &NodeTasks) -> Vec<ComponentVersion> {
+    let mut found: Vec<ComponentVersion> = Vec::new();
+    for versions in &tasks.versions {
+        let Ok(versions) = versions.lock() else { continue };
+        for (slot, digest) in versions.iter().enumerate() {
+            let version = digest.as_ref().map(|digest| ComponentVersion { slot, digest: digest.to_string() });
+            found.extend(version.filter(|version| !found.contains(version)));
+        }
+    }
+    found.sort_by_key(|version| version.slot);
+    found
+}

@@ -1,0 +1,294 @@
+//! Putting other components into a running pipeline.
+//!
+//! Compile and judge first, with the stream untouched; instantiate a guest for every task; then one barrier carries them
+//! through all sources, and every task changes between the same two rows. What cannot be done is refused before the
+//! barrier starts, so a refused swap leaves the running version as it was.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::judge::{Refusal, Verdict, judge};
+use super::run::Handle;
+use crate::clock::Stopwatch;
+use crate::error::near_match;
+use crate::operator::Replacement;
+use crate::pipeline::build::instantiate;
+use crate::pipeline::change::Change;
+use crate::pipeline::plan::{NodeKind, SlotId};
+use crate::pipeline::resolve::Resolved;
+use crate::pipeline::source_task::Command;
+use crate::pipeline::spec::StepSpec;
+use crate::record::{Barrier, Schema};
+use crate::wasm::{CallError, DescribeError, GuestError, LoadError, OperatorKind};
+
+/// A swap was refused, or could not be carried out. The running version is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum SwapError {
+    /// no such step
+    #[error("pipeline has no step `{step}` with a component; there are {known}{}", near.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default())]
+    UnknownStep {
+        /// what was asked for
+        step: String,
+        /// what there is
+        known: String,
+        /// the closest
+        near: Option<String>,
+    },
+    /// two components for one place
+    #[error("step `{step}` is to become both {} and {}; name it once", first.display(), second.display())]
+    Twice {
+        /// as it was named
+        step: String,
+        /// the file named first
+        first: PathBuf,
+        /// the file named then
+        second: PathBuf,
+    },
+    /// the file is not a component that can be used; the reason names the file
+    #[error("{source}")]
+    Load {
+        /// the file
+        path: PathBuf,
+        /// why
+        #[source]
+        source: Box<LoadError>,
+    },
+    /// the component refuses its configuration or fails to describe itself; the reason names the file
+    #[error("{source}")]
+    Describe {
+        /// the file
+        path: PathBuf,
+        /// why
+        #[source]
+        source: DescribeError,
+    },
+    /// the component does not fit
+    #[error("{} does not fit step `{step}`: {source}", path.display())]
+    Refused {
+        /// the file
+        path: PathBuf,
+        /// the step
+        step: String,
+        /// the first difference
+        #[source]
+        source: Box<Refusal>,
+    },
+    /// no guest could be made of it
+    #[error("{}: {source}", path.display())]
+    Guest {
+        /// the file
+        path: PathBuf,
+        /// why
+        #[source]
+        source: GuestError,
+    },
+    /// an aggregate fails to make an empty accumulator
+    #[error("{}: `create` fails: {source}", path.display())]
+    Create {
+        /// the file
+        path: PathBuf,
+        /// why
+        #[source]
+        source: Box<CallError>,
+    },
+    /// the pipeline has ended
+    #[error("the pipeline has ended")]
+    Ended,
+}
+
+/// A swap that took effect.
+#[derive(Clone, Debug, Serialize)]
+pub struct SwapReport {
+    /// what changed
+    pub swapped: Vec<Swapped>,
+    /// longest time that a task stood still for the change, ns
+    pub pause_ns: u64,
+    /// from the request to the last task's change, compilation included, ms
+    pub total_ms: f64,
+    /// from the start of the barrier to the last task's change, ms
+    pub barrier_ms: f64,
+}
+
+/// One component that changed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Swapped {
+    /// the step
+    pub step: String,
+    /// position among the step's components
+    pub slot: usize,
+    /// digest of what ran before
+    pub from: String,
+    /// digest of what runs now
+    pub to: String,
+}
+
+impl Handle {
+    /// Replaces components at one cut. Each is named by its step, or `step.entry` where the step has several.
+    ///
+    /// A task that had ended already, because its sources had, changes no more. A component all of whose tasks had ended is
+    /// not in the report; if that goes for all of them the answer is [`SwapError::Ended`].
+    ///
+    /// Goes on to its end in a task of its own when the future is dropped: a barrier that only some sources have sent would
+    /// hold up the pipeline for ever.
+    pub async fn swap(&self, requests: &[(String, PathBuf)]) -> Result<SwapReport, SwapError> {
+        let (handle, requests) = (self.clone(), requests.to_vec());
+        tokio::spawn(async move { handle.carry_out(&requests).await }).await.map_err(|_| SwapError::Ended)?
+    }
+
+    async fn carry_out(&self, requests: &[(String, PathBuf)]) -> Result<SwapReport, SwapError> {
+        let watch = Stopwatch::start();
+        let mut components = self.shared.components.lock().await;
+        let mut change = Change::default();
+        let mut offers = BTreeMap::new();
+        for (name, path) in requests {
+            let slot = self.slot(name)?;
+            if let Some(Resolved { path: first, .. }) = offers.get(&slot) {
+                return Err(SwapError::Twice { step: name.clone(), first: first.clone(), second: path.clone() });
+            }
+            let running = components.get(&slot).ok_or_else(|| self.unknown(name))?;
+            let offered = self.offered(running, path).await?;
+            let replacements = self.replacements(&slot, running, &offered)?;
+            change.add(slot.clone(), *offered.component.digest(), replacements);
+            offers.insert(slot, offered);
+        }
+        let barrier_watch = Stopwatch::start();
+        let change = Arc::new(change);
+        let pause_ns = self.send(&change).await?;
+        let barrier_ms = milliseconds(barrier_watch.elapsed());
+        offers.retain(|slot, _| self.was_taken(&change, slot));
+        if offers.is_empty() && !requests.is_empty() {
+            return Err(SwapError::Ended);
+        }
+        let mut swapped = Vec::with_capacity(offers.len());
+        for (slot, offered) in offers {
+            let to = offered.component.digest().to_string();
+            let before = components.insert(slot.clone(), offered);
+            let from = before.map(|before| before.component.digest().to_string()).unwrap_or_default();
+            swapped.push(Swapped { step: slot.step, slot: slot.slot, from, to });
+        }
+        Ok(SwapReport { swapped, pause_ns, total_ms: milliseconds(watch.elapsed()), barrier_ms })
+    }
+
+    /// Sends the change with a barrier from all sources and waits until all tasks have taken it.
+    async fn send(&self, change: &Arc<Change>) -> Result<u64, SwapError> {
+        if self.shared.progress.ended() {
+            return Err(SwapError::Ended);
+        }
+        let id = self.next_barrier();
+        let mut reached = false;
+        for source in &self.shared.commands {
+            let barrier = Barrier { id, change: Arc::<Change>::clone(change) };
+            // a source that has ended already counts as past every barrier
+            reached |= source.send(Command::Barrier(barrier)).await.is_ok();
+        }
+        if !reached {
+            return Err(SwapError::Ended);
+        }
+        Ok(self.shared.progress.passed(id).await)
+    }
+
+    /// Whether any task has put in place what the change brought for `slot`. A source that ends with the barrier still in
+    /// front of it leaves the guests of the tasks behind it where they are.
+    fn was_taken(&self, change: &Change, slot: &SlotId) -> bool {
+        let tasks = self.step(&slot.step).and_then(|(_, index)| self.shared.nodes.get(index));
+        (0..tasks.map_or(0, |node| node.guests.len())).any(|subtask| !change.holds(slot, subtask))
+    }
+
+    /// Compiles and describes the file, off the threads that run the pipeline.
+    async fn offered(&self, running: &Resolved, path: &Path) -> Result<Resolved, SwapError> {
+        let (sandbox, kind, settings) = (self.shared.sandbox.clone(), running.kind, running.settings.clone());
+        let path = path.to_owned();
+        let load = move || {
+            let component = sandbox
+                .load(&path)
+                .map_err(|source| SwapError::Load { path: path.clone(), source: Box::new(source) })?;
+            let signature = component
+                .describe(kind, &settings)
+                .map_err(|source| SwapError::Describe { path: path.clone(), source })?;
+            Ok(Resolved { component, kind, signature, settings, path })
+        };
+        tokio::task::spawn_blocking(load).await.map_err(|_| SwapError::Ended)?
+    }
+
+    fn replacements(
+        &self,
+        slot: &SlotId,
+        running: &Resolved,
+        offered: &Resolved,
+    ) -> Result<Vec<Replacement>, SwapError> {
+        let available = self.input_schema(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
+        if let Verdict::Refused(source) = judge(&running.signature, &offered.signature, &available) {
+            let (path, step, source) = (offered.path.clone(), slot.step.clone(), Box::new(source));
+            return Err(SwapError::Refused { path, step, source });
+        }
+        let fields = offered.signature.inputs.fields();
+        let inputs: Vec<usize> = fields.iter().filter_map(|field| available.index_of(&field.name)).collect();
+        let (step, index) = self.step(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
+        let tasks = self.shared.nodes.get(index).map(|node| node.guests.as_slice()).unwrap_or_default();
+        let mut replacements = Vec::with_capacity(tasks.len());
+        for (subtask, metrics) in tasks.iter().enumerate() {
+            let mut guest = instantiate(offered, step, subtask, Arc::clone(metrics))
+                .map_err(|source| SwapError::Guest { path: offered.path.clone(), source })?;
+            if offered.kind == OperatorKind::Aggregator {
+                // the window asks for the empty accumulator at the cut, where it must not fail any more
+                let path = offered.path.clone();
+                guest.create().map_err(|source| SwapError::Create { path, source: Box::new(source) })?;
+            }
+            replacements.push(Replacement { guest, inputs: inputs.clone() });
+        }
+        Ok(replacements)
+    }
+
+    /// The specification of a step and its position in the plan.
+    fn step(&self, name: &str) -> Option<(&StepSpec, usize)> {
+        let plan = &self.shared.resolution.plan;
+        let index = plan.nodes.iter().position(|node| node.name == name)?;
+        match plan.nodes.get(index)?.kind {
+            NodeKind::Guest { index: step, .. } | NodeKind::Aggregate { index: step, .. } => {
+                Some((plan.spec.steps.get(step)?, index))
+            }
+            NodeKind::Source { .. } | NodeKind::Sink { .. } => None,
+        }
+    }
+
+    /// Columns that reach a step.
+    fn input_schema(&self, step: &str) -> Option<Schema> {
+        let plan = &self.shared.resolution.plan;
+        let node = plan.nodes.iter().find(|node| node.name == step)?;
+        Some(plan.nodes.get(*node.inputs.first()?)?.schema.clone())
+    }
+
+    fn slot(&self, name: &str) -> Result<SlotId, SwapError> {
+        let slots = || self.shared.resolution.components.keys();
+        let of_step: Vec<&SlotId> = slots().filter(|slot| slot.step == name).collect();
+        if let [only] = of_step.as_slice() {
+            return Ok((*only).clone());
+        }
+        slots().find(|slot| self.slot_name(slot) == name).cloned().ok_or_else(|| self.unknown(name))
+    }
+
+    /// `step`, or `step.entry` where the step has several components.
+    fn slot_name(&self, slot: &SlotId) -> String {
+        let several = self.shared.resolution.components.keys().filter(|other| other.step == slot.step).count() > 1;
+        let entry = self.step(&slot.step).and_then(|(step, _)| step.kind.value.aggregate_name(slot.slot));
+        match entry.filter(|_| several) {
+            Some(entry) => format!("{}.{entry}", slot.step),
+            None => slot.step.clone(),
+        }
+    }
+
+    fn unknown(&self, name: &str) -> SwapError {
+        let known: Vec<String> = self.shared.resolution.components.keys().map(|slot| self.slot_name(slot)).collect();
+        let near = near_match(name, known.iter().map(String::as_str)).map(ToOwned::to_owned);
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        SwapError::UnknownStep { step: name.to_owned(), known, near }
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}

@@ -1,0 +1,316 @@
+//! Aggregates rows by key and window.
+//!
+//! Rows → key slots ([`crate::state::KeyTable`]) → slices of event time ([`Slices`]) → accumulators by slot, changed in place. A
+//! window that the watermark completes is put out, keys in slot order; accumulators are dropped with the last window of
+//! their slice. Keys stay until fewer than half of them are in any open window; then the table is made anew, so that
+//! keys that come once do not stay for ever.
+//!
+//! - A row goes into one slice, however many windows overlap there. A window of several slices is merged from them when
+//!   it fires: for each window as many merges as its slices have keys.
+//! - Late rows are counted and dropped. A row that comes after its window has fired but within the allowed lateness
+//!   makes the window fire again for its key, with all its rows, at the end of the batch.
+//! - A row without an event time belongs to no window: it is a dead row.
+//! - Windows come by start, keys by slot, which is the order in which they were first seen. How the input was cut into
+//!   batches changes neither.
+//! - A result that cannot be put out (an int64 sum out of range) is a dead row of keys and window bounds.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use arrow_array::{ArrayRef, UInt32Array};
+use arrow_select::take::take_record_batch;
+
+use super::aggregate_fold::{Groups, internal};
+use super::window_aggregate_emission::{Bounds, Emission};
+use super::window_aggregate_parts::{COMPACT_FROM_KEYS, Parts, accumulate};
+use super::window_aggregate_slice::{Rows, SliceState};
+use super::{DeadRow, Fold, Operator, OperatorError, Output, WindowAggregateSpec};
+use crate::record::{Batch, EventTime, NO_EVENT_TIME, Schema, Watermark};
+use crate::state::{StateError, check_rows};
+use crate::window::{Slice, Slices, Window, Windows};
+
+/// The operator. Its state is bounded by keys × open slices.
+pub struct WindowAggregate {
+    parts: Parts,
+    windows: Windows,
+    watermark: Watermark,
+    /// the earliest that has rows and has not fired
+    next: Option<Window>,
+    /// by start
+    states: BTreeMap<EventTime, SliceState>,
+    slots: Vec<u32>,
+    groups: Groups,
+    cuts: Cuts,
+}
+
+/// Rows of one batch by slice, in order of first appearance.
+#[derive(Default)]
+struct Cuts {
+    numbers: BTreeMap<EventTime, usize>,
+    slices: Vec<Slice>,
+    /// longer than `slices` if an earlier batch had more
+    rows: Vec<Vec<u32>>,
+}
+
+impl WindowAggregate {
+    /// An operator without state. An error is a mistake in the plan, or a component that breaks its contract.
+    pub fn new(spec: WindowAggregateSpec) -> Result<Self, OperatorError> {
+        let windows = Windows::new(spec.window, spec.allowed_lateness)
+            .map_err(|error| OperatorError::Internal { reason: error.to_string() })?;
+        Ok(Self {
+            parts: Parts::new(spec)?,
+            windows,
+            watermark: Watermark::MIN,
+            next: None,
+            states: BTreeMap::new(),
+            slots: Vec::new(),
+            groups: Groups::new(),
+            cuts: Cuts::default(),
+        })
+    }
+
+    /// Columns of the results: keys, `window_start`, `window_end`, then the aggregates.
+    pub fn output(&self) -> &Schema {
+        &self.parts.output
+    }
+
+    /// Keys that are held at the moment.
+    pub fn keys_held(&self) -> usize {
+        self.parts.table.len()
+    }
+
+    /// Slices of time that have state at the moment.
+    pub fn slices_held(&self) -> usize {
+        self.states.len()
+    }
+
+    /// Puts another implementation in the place of aggregate `index` between two elements; accumulators stay. Its state
+    /// and output columns must be the same. On an error the old one goes on.
+    pub fn replace_fold(&mut self, index: usize, fold: Box<dyn Fold>) -> Result<(), OperatorError> {
+        self.parts.replace_fold(index, fold, self.states.values_mut())
+    }
+
+    /// The rows of a batch that some window takes, and the slice of the earliest. Counts late rows and puts out dead
+    /// ones.
+    fn admit(&mut self, batch: Batch, out: &mut Output) -> Result<Option<(Batch, Slice)>, OperatorError> {
+        let Some(earliest) = batch.times().iter().min().copied() else { return Ok(None) };
+        let slices = self.windows.slices();
+        // windows end in the order in which they start: if the earliest row is in time, all are
+        if earliest != NO_EVENT_TIME && !self.is_late(earliest) {
+            return Ok(Some((batch, slices.slice_of(earliest))));
+        }
+        let mut admitted: Vec<u32> = Vec::new();
+        let mut first: Option<Slice> = None;
+        for (row, time) in batch.times().iter().enumerate() {
+            if *time == NO_EVENT_TIME {
+                out.dead.push(DeadRow {
+                    row: batch.columns().slice(row, 1),
+                    time: *time,
+                    reason: "the row has no event time, so no window takes it: set event_time on the source".into(),
+                });
+                continue;
+            }
+            if self.is_late(*time) {
+                out.late_rows += 1;
+                continue;
+            }
+            let slice = slices.slice_of(*time);
+            admitted.push(row as u32);
+            first = Some(first.map_or(slice, |first| first.min(slice)));
+        }
+        let Some(first) = first else { return Ok(None) };
+        let times = admitted.iter().map(|row| batch.times().get(*row as usize).copied().unwrap_or_default()).collect();
+        let columns = take_record_batch(batch.columns(), &UInt32Array::from(admitted))
+            .map_err(|error| internal(&StateError::Arrow(error)))?;
+        Ok(Batch::new(columns, times).map(|batch| (batch, first)))
+    }
+
+    /// Whether no window takes a row of this time any more.
+    fn is_late(&self, time: EventTime) -> bool {
+        self.windows.is_late(self.windows.last_of(time), self.watermark)
+    }
+
+    /// Takes rows into the slice.
+    fn take_in(
+        &mut self,
+        slice: Slice,
+        batch: &Batch,
+        cut: Option<usize>,
+        out: &mut Output,
+    ) -> Result<(), OperatorError> {
+        let picked = cut.and_then(|cut| self.cuts.rows.get(cut)).map(Vec::as_slice);
+        let rows = Rows::new(&self.slots, picked, self.parts.table.len());
+        let state = match self.states.entry(slice.start) {
+            Entry::Occupied(state) => state.into_mut(),
+            Entry::Vacant(place) => {
+                let first = self.windows.first_open_of(slice.start, self.watermark);
+                self.next = self.next.into_iter().chain(first).min();
+                place.insert(SliceState::new(slice, &self.parts.aggregates))
+            }
+        };
+        accumulate(&mut self.parts.aggregates, state, batch, rows, &mut self.groups, out)
+    }
+
+    /// Notes the windows that have fired over this slice and take rows yet, with the keys of rows that came.
+    fn note_late(&self, slice: Slice, cut: Option<usize>, again: &mut BTreeMap<Window, Vec<u32>>) {
+        if !self.windows.allow_lateness() {
+            return;
+        }
+        let picked = cut.and_then(|cut| self.cuts.rows.get(cut)).map(Vec::as_slice);
+        let mut window = self.windows.first_of(slice.start);
+        while window.contains(slice.start) && window.has_fired(self.watermark) {
+            if !self.windows.is_late(window, self.watermark) {
+                let slots = again.entry(window).or_default();
+                Rows::new(&self.slots, picked, self.parts.table.len()).each(|_, slot| slots.push(slot));
+            }
+            window = self.windows.after(window);
+        }
+    }
+
+    /// Puts out the results of a window, for all its keys or for `only` these.
+    fn fire(&mut self, window: Window, only: Option<Vec<u32>>, out: &mut Output) -> Result<(), OperatorError> {
+        let bounds = window.bounds();
+        let mut slices = self.states.range(bounds.start..).map(|(_, state)| state);
+        let merged;
+        let state = if self.windows.are_slices() {
+            let Some(state) = slices.next() else { return Ok(()) };
+            state
+        } else {
+            let mut sum = SliceState::new(bounds, &self.parts.aggregates);
+            for slice in slices.take_while(|state| window.contains(state.slice.start)) {
+                let pairs: Vec<_> = match &only {
+                    None => slice.slots().map(|slot| (slot, slot)).collect(),
+                    Some(only) => only.iter().filter(|slot| slice.has(**slot)).map(|slot| (*slot, *slot)).collect(),
+                };
+                sum.merge(slice, &pairs, &mut self.parts.aggregates)?;
+            }
+            merged = sum;
+            &merged
+        };
+        let mut emission = Emission {
+            head: &self.parts.head,
+            output: &self.parts.output,
+            table: &self.parts.table,
+            aggregates: &mut self.parts.aggregates,
+            state,
+            bounds: Bounds::One(bounds),
+            out,
+        };
+        match only {
+            Some(only) => emission.put_out_all(only.into_iter()),
+            None => emission.put_out_all(state.slots()),
+        }
+    }
+
+    fn fire_again(&mut self, windows: BTreeMap<Window, Vec<u32>>, out: &mut Output) -> Result<(), OperatorError> {
+        for (window, mut slots) in windows {
+            slots.sort_unstable();
+            slots.dedup();
+            self.fire(window, Some(slots), out)?;
+        }
+        Ok(())
+    }
+
+    /// The earliest window after this one that has rows.
+    fn next_after(&self, window: Window) -> Option<Window> {
+        let next = self.windows.after(window);
+        let (start, _) = self.states.range(next.bounds().start..).next()?;
+        let first = self.windows.first_of(*start).max(next);
+        first.contains(*start).then_some(first)
+    }
+
+    /// Drops slices of which no window is open, and says whether there were any.
+    fn forget_slices(&mut self) -> bool {
+        let mut forgot = false;
+        while let Some((start, _)) = self.states.first_key_value() {
+            let start = *start;
+            if !self.is_late(start) {
+                break;
+            }
+            self.states.remove(&start);
+            forgot = true;
+        }
+        forgot
+    }
+
+    /// Makes the key table anew if fewer than half of its keys are in an open slice.
+    fn forget_keys(&mut self) -> Result<(), OperatorError> {
+        let held = self.parts.table.len();
+        let most = self.states.values().map(|state| state.touched).max().unwrap_or(0);
+        if most * 2 >= held || (most > 0 && held < COMPACT_FROM_KEYS) {
+            return Ok(());
+        }
+        let mut live = vec![false; held];
+        for slot in self.states.values().flat_map(SliceState::slots) {
+            live.get_mut(slot as usize).into_iter().for_each(|live| *live = true);
+        }
+        let live: Vec<u32> = (0..).zip(live).filter_map(|(slot, live)| live.then_some(slot)).collect();
+        if live.len() * 2 >= held {
+            return Ok(());
+        }
+        let moves = self.parts.table.retain(&live).map_err(|error| internal(&error))?;
+        self.states.values_mut().for_each(|state| state.renumber(&moves));
+        self.groups = Groups::new();
+        Ok(())
+    }
+}
+
+impl Operator for WindowAggregate {
+    fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<(), OperatorError> {
+        check_rows(&self.parts.input, batch.rows(), batch.columns()).map_err(|error| internal(&error))?;
+        let Some((batch, first)) = self.admit(batch, out)? else { return Ok(()) };
+        let columns = batch.columns().columns();
+        let keys: Vec<&ArrayRef> = self.parts.keys.iter().filter_map(|key| columns.get(*key)).collect();
+        self.parts.table.slots(&keys, batch.rows(), &mut self.slots).map_err(|error| internal(&error))?;
+        let latest = batch.times().iter().max().copied().unwrap_or(NO_EVENT_TIME);
+        let mut again = BTreeMap::new();
+        if first.contains(latest) {
+            self.take_in(first, &batch, None, out)?;
+            self.note_late(first, None, &mut again);
+            return self.fire_again(again, out);
+        }
+        self.cuts.assign(self.windows.slices(), batch.times());
+        for cut in 0..self.cuts.slices.len() {
+            let Some(slice) = self.cuts.slices.get(cut).copied() else { continue };
+            self.take_in(slice, &batch, Some(cut), out)?;
+            self.note_late(slice, Some(cut), &mut again);
+        }
+        self.fire_again(again, out)
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
+        self.watermark = self.watermark.max(watermark);
+        while let Some(window) = self.next.filter(|window| window.has_fired(self.watermark)) {
+            self.fire(window, None, out)?;
+            self.next = self.next_after(window);
+        }
+        if self.forget_slices() { self.forget_keys() } else { Ok(()) }
+    }
+}
+
+impl Cuts {
+    /// Sorts rows by slice.
+    fn assign(&mut self, slices: Slices, times: &[EventTime]) {
+        self.numbers.clear();
+        self.slices.clear();
+        self.rows.iter_mut().for_each(Vec::clear);
+        let mut last = Slice { start: EventTime::MAX, end: EventTime::MIN };
+        let mut number = 0;
+        for (row, time) in (0u32..).zip(times) {
+            if !last.contains(*time) {
+                last = slices.slice_of(*time);
+                number = *self.numbers.entry(last.start).or_insert(self.slices.len());
+                if number == self.slices.len() {
+                    self.slices.push(last);
+                }
+                if number == self.rows.len() {
+                    self.rows.push(Vec::new());
+                }
+            }
+            self.rows.get_mut(number).into_iter().for_each(|rows| rows.push(row));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

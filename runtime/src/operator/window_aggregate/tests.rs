@@ -1,0 +1,65 @@
+//! Tests of the window aggregate.
+
+mod fold;
+mod keyed;
+mod model;
+mod rules;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+
+use super::*;
+use crate::limits::BATCH_ROWS;
+use crate::operator::{AggregateCall, AggregateColumns, AggregateFunction, output_schema};
+use crate::record::{Field, Kind};
+use crate::state::cells::{Cell, batch, rows};
+use crate::window::WindowSpec;
+
+fn built_in(output: &str, function: AggregateFunction, column: Option<usize>) -> AggregateCall {
+    AggregateCall::BuiltIn { output: output.into(), function, column }
+}
+
+fn operator(input: &Schema, keys: &[usize], size_ms: u64, aggregates: Vec<AggregateCall>) -> WindowAggregate {
+    let window = WindowSpec::Tumbling { size: Duration::from_millis(size_ms), offset_ms: 0 };
+    windowed(input, keys, window, aggregates)
+}
+
+fn sliding(size_ms: u64, every_ms: u64, offset_ms: i64) -> WindowSpec {
+    let (size, every) = (Duration::from_millis(size_ms), Duration::from_millis(every_ms));
+    WindowSpec::Sliding { size, every, offset_ms }
+}
+
+fn windowed(input: &Schema, keys: &[usize], window: WindowSpec, aggregates: Vec<AggregateCall>) -> WindowAggregate {
+    late(input, keys, window, 0, aggregates)
+}
+
+fn late(
+    input: &Schema,
+    keys: &[usize],
+    window: WindowSpec,
+    lateness_ms: u64,
+    aggregates: Vec<AggregateCall>,
+) -> WindowAggregate {
+    let (input, keys, allowed_lateness) = (input.clone(), keys.to_vec(), Duration::from_millis(lateness_ms));
+    WindowAggregate::new(WindowAggregateSpec { input, keys, window, allowed_lateness, aggregates }).unwrap()
+}
+
+fn put_in(operator: &mut WindowAggregate, input: &Schema, rows: &[(Vec<Cell>, i64)]) -> Output {
+    let mut out = Output::default();
+    let cells: Vec<_> = rows.iter().map(|row| row.0.clone()).collect();
+    let batch = Batch::new(batch(input, &cells), rows.iter().map(|row| row.1).collect()).unwrap();
+    operator.on_batch(batch, &mut out).unwrap();
+    out
+}
+
+fn advance(operator: &mut WindowAggregate, time: i64) -> Output {
+    let mut out = Output::default();
+    operator.on_watermark(Watermark(time), &mut out).unwrap();
+    out
+}
+
+fn results(out: &Output) -> Vec<Vec<Cell>> {
+    out.batches.iter().flat_map(|batch| rows(batch.columns().columns())).collect()
+}

@@ -1,0 +1,140 @@
+//! Results of a window on their way out.
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, TimestampMillisecondArray};
+
+use super::aggregate_fold::internal;
+use super::key_window_aggregate::OpenWindow;
+use super::window_aggregate_slice::{Aggregate, SliceState, State};
+use super::{DeadRow, OperatorError, Output};
+use crate::limits::BATCH_ROWS;
+use crate::record::{Batch, EventTime, Schema};
+use crate::state::{KeyTable, StateError};
+use crate::window::Slice;
+
+/// Results on their way out.
+pub(super) struct Emission<'a> {
+    pub(super) head: &'a Schema,
+    pub(super) output: &'a Schema,
+    pub(super) table: &'a KeyTable,
+    pub(super) aggregates: &'a mut [Aggregate],
+    pub(super) state: &'a SliceState,
+    pub(super) bounds: Bounds<'a>,
+    pub(super) out: &'a mut Output,
+}
+
+/// Which windows results are of.
+pub(super) enum Bounds<'a> {
+    /// all of one; slots are those of keys
+    One(Slice),
+    /// by slot, each with its key
+    Each {
+        windows: &'a [OpenWindow],
+        /// results carry the end of time and not that of their window
+        at_end: bool,
+    },
+}
+
+impl Bounds<'_> {
+    fn of(&self, slot: u32) -> Slice {
+        match self {
+            Self::One(bounds) => *bounds,
+            Self::Each { windows, .. } => {
+                windows.get(slot as usize).map_or(Slice { start: 0, end: 0 }, |window| window.bounds)
+            }
+        }
+    }
+
+    fn result_time(&self, slot: u32) -> EventTime {
+        match self {
+            Self::Each { at_end: true, .. } => EventTime::MAX,
+            _ => self.of(slot).result_time(),
+        }
+    }
+}
+
+impl Emission<'_> {
+    /// Puts out the results of `slots`, in batches of the usual size.
+    pub(super) fn put_out_all(&mut self, slots: impl Iterator<Item = u32>) -> Result<(), OperatorError> {
+        let mut waiting = Vec::with_capacity(self.state.touched.min(BATCH_ROWS));
+        for slot in slots {
+            waiting.push(slot);
+            if waiting.len() == BATCH_ROWS {
+                self.put_out(&mut waiting)?;
+            }
+        }
+        self.put_out(&mut waiting)
+    }
+
+    /// Puts out the results of `slots` as one batch, and clears the list.
+    fn put_out(&mut self, slots: &mut Vec<u32>) -> Result<(), OperatorError> {
+        self.put_out_dead(slots)?;
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let mut columns = self.head_columns(slots)?;
+        for (aggregate, state) in self.aggregates.iter_mut().zip(&self.state.states) {
+            match (aggregate, state) {
+                (Aggregate::BuiltIn(built_in), State::BuiltIn(accumulators)) => {
+                    let column = built_in.finish(accumulators, &self.state.rows, slots);
+                    columns.push(column.map_err(|error| internal(&error))?);
+                }
+                (Aggregate::Fold(fold), State::Fold(accumulators)) => {
+                    columns.extend(fold.finish(accumulators, slots)?);
+                }
+                _ => return Err(OperatorError::Internal { reason: "state of another aggregate".into() }),
+            }
+        }
+        let columns = record_batch(self.output, columns)?;
+        let times = slots.iter().map(|slot| self.bounds.result_time(*slot)).collect();
+        self.out.batches.extend(Batch::new(columns, times));
+        slots.clear();
+        Ok(())
+    }
+
+    /// Takes slots without a result off the list.
+    fn put_out_dead(&mut self, slots: &mut Vec<u32>) -> Result<(), OperatorError> {
+        let mut dead: Vec<(u32, String)> = Vec::new();
+        for (aggregate, state) in self.aggregates.iter().zip(&self.state.states) {
+            if let (Aggregate::BuiltIn(built_in), State::BuiltIn(accumulators)) = (aggregate, state)
+                && built_in.may_fail()
+            {
+                slots.retain(|slot| match built_in.failure(accumulators, *slot) {
+                    Some(reason) => {
+                        dead.push((*slot, reason));
+                        false
+                    }
+                    None => true,
+                });
+            }
+        }
+        for (slot, reason) in dead {
+            let row = record_batch(self.head, self.head_columns(&[slot])?)?;
+            self.out.dead.push(DeadRow { row, time: self.bounds.result_time(slot), reason });
+        }
+        Ok(())
+    }
+
+    /// Keys and window bounds.
+    fn head_columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, OperatorError> {
+        let mut columns = match &self.bounds {
+            Bounds::One(_) => self.table.keys(slots),
+            Bounds::Each { windows, .. } => {
+                let key = |slot: &u32| windows.get(*slot as usize).map_or(u32::MAX, |window| window.key);
+                self.table.keys(&slots.iter().map(key).collect::<Vec<_>>())
+            }
+        }
+        .map_err(|error| internal(&error))?;
+        let bounds = || slots.iter().map(|slot| self.bounds.of(*slot));
+        for times in [bounds().map(|bounds| bounds.start).collect(), bounds().map(|bounds| bounds.end).collect()] {
+            let times: Vec<EventTime> = times;
+            columns.push(Arc::new(TimestampMillisecondArray::from(times)));
+        }
+        Ok(columns)
+    }
+}
+
+fn record_batch(schema: &Schema, columns: Vec<ArrayRef>) -> Result<RecordBatch, OperatorError> {
+    RecordBatch::try_new(schema.arrow().clone(), columns).map_err(|error| internal(&StateError::Arrow(error)))
+}

@@ -1,0 +1,132 @@
+//! What windowed aggregates have in common, whatever their windows: schemas, keys, aggregates and how rows go in.
+
+use std::time::Duration;
+
+use super::aggregate_built_in::BuiltIn;
+use super::aggregate_fold::{FoldCall, Groups, internal};
+use super::window_aggregate_slice::{Aggregate, Rows, SliceState, State};
+use super::{AggregateCall, AggregateColumns, Fold, OperatorError, Output, output_schema};
+use crate::record::{Batch, Schema};
+use crate::state::KeyTable;
+use crate::window::WindowSpec;
+
+/// Fewer keys than this are not worth making the table anew, unless all are gone.
+pub(super) const COMPACT_FROM_KEYS: usize = 1_024;
+
+/// What a windowed aggregate is made of.
+pub struct WindowAggregateSpec {
+    /// columns of the rows that come
+    pub input: Schema,
+    /// positions of the key columns
+    pub keys: Vec<usize>,
+    /// the windows
+    pub window: WindowSpec,
+    /// how long after firing a window takes rows
+    pub allowed_lateness: Duration,
+    /// what is computed, in output order
+    pub aggregates: Vec<AggregateCall>,
+}
+
+/// All of it but the windows.
+pub(super) struct Parts {
+    pub(super) input: Schema,
+    pub(super) output: Schema,
+    /// keys and window bounds: what is known of a result that could not be made
+    pub(super) head: Schema,
+    pub(super) keys: Vec<usize>,
+    pub(super) table: KeyTable,
+    pub(super) aggregates: Vec<Aggregate>,
+}
+
+impl Parts {
+    pub(super) fn new(spec: WindowAggregateSpec) -> Result<Self, OperatorError> {
+        let refused = |reason: String| OperatorError::Internal { reason };
+        let input = spec.input;
+        let columns: Vec<_> = spec.aggregates.iter().map(columns_of).collect();
+        let output = output_schema(&input, &spec.keys, &columns).map_err(refused)?;
+        let head: Vec<_> = output.fields().iter().take(spec.keys.len() + 2).cloned().collect();
+        let mut aggregates = Vec::new();
+        let mut at = head.len();
+        for call in spec.aggregates {
+            aggregates.push(match call {
+                AggregateCall::BuiltIn { function, column, .. } => {
+                    let result = output.fields().get(at).cloned();
+                    let result = result.ok_or_else(|| refused("an aggregate without an output column".into()))?;
+                    at += 1;
+                    Aggregate::BuiltIn(BuiltIn::new(&input, function, column, result))
+                }
+                AggregateCall::Fold(fold) => {
+                    let fold = FoldCall::new(fold, &input)?;
+                    at += fold.output().fields().len();
+                    Aggregate::Fold(fold)
+                }
+            });
+        }
+        let table = KeyTable::new(head.get(..spec.keys.len()).unwrap_or_default());
+        Ok(Self { table, head: Schema::new(head), input, output, keys: spec.keys, aggregates })
+    }
+
+    /// Puts another implementation in the place of aggregate `index`; `states` are all there are.
+    pub(super) fn replace_fold<'a>(
+        &mut self,
+        index: usize,
+        fold: Box<dyn Fold>,
+        states: impl Iterator<Item = &'a mut SliceState>,
+    ) -> Result<(), OperatorError> {
+        let Some(Aggregate::Fold(old)) = self.aggregates.get_mut(index) else {
+            let reason = format!("aggregate {index} of {} is not a component", self.aggregates.len());
+            return Err(OperatorError::Internal { reason });
+        };
+        let new = FoldCall::new(fold, &self.input)?;
+        for (what, old, new) in [("state", old.state(), new.state()), ("output", old.output(), new.output())] {
+            if old != new {
+                let reason = format!("its {what} columns are ({new}), those of the running version ({old})");
+                return Err(OperatorError::Contract { reason });
+            }
+        }
+        for state in states {
+            let SliceState { rows, states, .. } = state;
+            if let Some(State::Fold(columns)) = states.get_mut(index) {
+                columns.set_initial(new.initial(), |slot| rows.get(slot).is_none_or(|rows| *rows == 0));
+            }
+        }
+        *old = new;
+        Ok(())
+    }
+}
+
+/// Takes rows of a batch into accumulators.
+pub(super) fn accumulate(
+    aggregates: &mut [Aggregate],
+    state: &mut SliceState,
+    batch: &Batch,
+    rows: Rows<'_>,
+    groups: &mut Groups,
+    out: &mut Output,
+) -> Result<(), OperatorError> {
+    state.count(rows);
+    if aggregates.iter().any(|aggregate| matches!(aggregate, Aggregate::Fold(_))) {
+        groups.assign(rows);
+    }
+    for (aggregate, state) in aggregates.iter_mut().zip(&mut state.states) {
+        match (aggregate, state) {
+            (Aggregate::BuiltIn(built_in), State::BuiltIn(accumulators)) => {
+                built_in.accumulate(accumulators, batch, rows).map_err(|error| internal(&error))?;
+            }
+            (Aggregate::Fold(fold), State::Fold(columns)) => {
+                fold.accumulate(columns, batch, rows, groups, out)?;
+            }
+            _ => return Err(OperatorError::Internal { reason: "state of another aggregate".into() }),
+        }
+    }
+    Ok(())
+}
+
+fn columns_of(call: &AggregateCall) -> AggregateColumns<'_> {
+    match call {
+        AggregateCall::BuiltIn { output, function, column } => {
+            AggregateColumns::BuiltIn { output, function: *function, column: *column }
+        }
+        AggregateCall::Fold(fold) => AggregateColumns::Fold(fold.output()),
+    }
+}

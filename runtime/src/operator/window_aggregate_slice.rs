@@ -1,0 +1,225 @@
+//! The state of one slice: accumulators by slot.
+
+use super::OperatorError;
+use super::aggregate_built_in::{Accumulators, BuiltIn};
+use super::aggregate_fold::FoldCall;
+use crate::state::{Chunked, Columns};
+use crate::window::Slice;
+
+/// Columns of so many slots are in the L2 cache.
+const NEAR_SLOTS: usize = 1 << 15;
+
+/// Rows whose cells are asked for before the first of them is changed.
+const BLOCK_ROWS: usize = 64;
+
+/// An aggregate of the step, ready to run.
+pub(super) enum Aggregate {
+    BuiltIn(BuiltIn),
+    Fold(FoldCall),
+}
+
+/// Accumulators of one aggregate in one slice, of the same variant as the [`Aggregate`].
+pub(super) enum State {
+    BuiltIn(Accumulators),
+    Fold(Columns),
+}
+
+/// Rows of a batch with their slots: all of them, or those picked.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    slots: &'a [u32],
+    picked: Option<&'a [u32]>,
+    slots_total: usize,
+}
+
+/// All accumulators of a slice. Their chunks exist where `rows` has one.
+pub(super) struct SliceState {
+    pub(super) slice: Slice,
+    /// rows by slot; a slot without rows has no result
+    pub(super) rows: Chunked<i64>,
+    /// slots with rows
+    pub(super) touched: usize,
+    pub(super) states: Vec<State>,
+}
+
+impl<'a> Rows<'a> {
+    /// All rows of a batch with these slots, or those `picked`. All slots are below `slots_total`.
+    pub(super) fn new(slots: &'a [u32], picked: Option<&'a [u32]>, slots_total: usize) -> Self {
+        Self { slots, picked, slots_total }
+    }
+
+    /// Which rows, unless all.
+    pub(super) fn picked(self) -> Option<&'a [u32]> {
+        self.picked
+    }
+
+    /// All slots are below this.
+    pub(super) fn slots_total(self) -> usize {
+        self.slots_total
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.picked.unwrap_or(self.slots).len()
+    }
+
+    /// Calls with row and slot, in row order.
+    #[inline(always)]
+    pub(super) fn each(self, mut call: impl FnMut(usize, u32)) {
+        match self.picked {
+            None => self.slots.iter().enumerate().for_each(|(row, slot)| call(row, *slot)),
+            Some(picked) => {
+                for row in picked {
+                    let row = *row as usize;
+                    self.slots.get(row).into_iter().for_each(|slot| call(row, *slot));
+                }
+            }
+        }
+    }
+
+    /// As [`Rows::each`], without rows that are null.
+    #[inline(always)]
+    pub(super) fn each_valid(self, nulls: Option<&arrow_buffer::NullBuffer>, mut call: impl FnMut(usize, u32)) {
+        match nulls.filter(|nulls| nulls.null_count() > 0) {
+            None => self.each(call),
+            Some(nulls) => self.each(|row, slot| {
+                if nulls.is_valid(row) {
+                    call(row, slot);
+                }
+            }),
+        }
+    }
+
+    /// Calls with the cell of each row's slot, and the row's value; `values` are by row.
+    #[inline(always)]
+    pub(super) fn update<T: Clone, V: Copy>(
+        self,
+        column: &mut Chunked<T>,
+        values: &[V],
+        mut call: impl FnMut(&mut T, V),
+    ) {
+        let Some(picked) = self.picked else {
+            for (slots, values) in self.slots.chunks(BLOCK_ROWS).zip(values.chunks(BLOCK_ROWS)) {
+                if self.slots_total > NEAR_SLOTS {
+                    slots.iter().for_each(|slot| _ = column.prefetch(*slot));
+                }
+                for (slot, value) in slots.iter().zip(values) {
+                    column.get_mut(*slot).into_iter().for_each(|cell| call(cell, *value));
+                }
+            }
+            return;
+        };
+        for row in picked {
+            if let (Some(slot), Some(value)) = (self.slots.get(*row as usize), values.get(*row as usize)) {
+                column.get_mut(*slot).into_iter().for_each(|cell| call(cell, *value));
+            }
+        }
+    }
+}
+
+impl SliceState {
+    pub(super) fn new(slice: Slice, aggregates: &[Aggregate]) -> Self {
+        let state = |aggregate: &Aggregate| match aggregate {
+            Aggregate::BuiltIn(built_in) => State::BuiltIn(built_in.accumulators()),
+            Aggregate::Fold(fold) => State::Fold(fold.accumulators()),
+        };
+        Self { slice, rows: Chunked::new(0), touched: 0, states: aggregates.iter().map(state).collect() }
+    }
+
+    /// Counts rows, and makes the chunks of their slots.
+    pub(super) fn count(&mut self, rows: Rows<'_>) {
+        rows.each(|_, slot| {
+            if !self.rows.prefetch(slot) {
+                self.allocate(Chunked::<i64>::chunk_of(slot));
+            }
+        });
+        rows.each(|_, slot| {
+            if let Some(rows) = self.rows.get_mut(slot) {
+                self.touched += usize::from(*rows == 0);
+                *rows += 1;
+            }
+        });
+    }
+
+    #[cold]
+    fn allocate(&mut self, chunk: usize) {
+        self.rows.allocate(chunk);
+        for state in &mut self.states {
+            match state {
+                State::BuiltIn(accumulators) => accumulators.allocate(chunk),
+                State::Fold(columns) => columns.allocate(chunk),
+            }
+        }
+    }
+
+    /// Takes in what `from` has; `pairs` are slots of both, (to, from), each `to` once. What is here is the earlier.
+    pub(super) fn merge(
+        &mut self,
+        from: &Self,
+        pairs: &[(u32, u32)],
+        aggregates: &mut [Aggregate],
+    ) -> Result<(), OperatorError> {
+        for (to, _) in pairs {
+            if !self.rows.prefetch(*to) {
+                self.allocate(Chunked::<i64>::chunk_of(*to));
+            }
+        }
+        for ((aggregate, into), from) in aggregates.iter_mut().zip(&mut self.states).zip(&from.states) {
+            match (aggregate, into, from) {
+                (Aggregate::BuiltIn(built_in), State::BuiltIn(into), State::BuiltIn(from)) => {
+                    built_in.merge(into, from, pairs);
+                }
+                (Aggregate::Fold(fold), State::Fold(into), State::Fold(from)) => {
+                    let occupied = |slot| self.rows.get(slot).is_some_and(|rows| *rows > 0);
+                    fold.merge(into, from, pairs, occupied)?;
+                }
+                _ => return Err(OperatorError::Internal { reason: "state of another aggregate".into() }),
+            }
+        }
+        for (to, of) in pairs {
+            if let (Some(rows), Some(more)) = (self.rows.get_mut(*to), from.rows.get(*of)) {
+                self.touched += usize::from(*rows == 0 && *more > 0);
+                *rows += more;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the values of `slots` out, which are empty then.
+    pub(super) fn split_off(&mut self, slots: &[u32], aggregates: &[Aggregate]) -> Self {
+        let mut taken = Self::new(self.slice, aggregates);
+        taken.touched = slots.iter().filter(|slot| self.has(**slot)).count();
+        self.touched -= taken.touched;
+        taken.rows = self.rows.split_off(slots);
+        for (taken, state) in taken.states.iter_mut().zip(&mut self.states) {
+            *taken = match state {
+                State::BuiltIn(accumulators) => State::BuiltIn(accumulators.split_off(slots)),
+                State::Fold(columns) => State::Fold(columns.split_off(slots)),
+            };
+        }
+        taken
+    }
+
+    /// Whether a slot has rows.
+    pub(super) fn has(&self, slot: u32) -> bool {
+        self.rows.get(slot).is_some_and(|rows| *rows > 0)
+    }
+
+    /// Slots with rows, ascending.
+    pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
+        self.rows.chunks().flat_map(|(chunk, rows)| {
+            (Chunked::<i64>::first_slot(chunk)..).zip(rows).filter(|(_, rows)| **rows > 0).map(|(slot, _)| slot)
+        })
+    }
+
+    /// As [`Chunked::renumber`]; no slot with rows is dropped.
+    pub(super) fn renumber(&mut self, moves: &[(u32, u32)]) {
+        let moves: Vec<_> = moves.iter().copied().filter(|(old, _)| self.has(*old)).collect();
+        self.rows.renumber(&moves);
+        for state in &mut self.states {
+            match state {
+                State::BuiltIn(accumulators) => accumulators.renumber(&moves),
+                State::Fold(columns) => columns.renumber(&moves),
+            }
+        }
+    }
+}

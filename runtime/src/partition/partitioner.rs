@@ -1,0 +1,104 @@
+//! Splits batches over the tasks of the next chain: an index list per task, then one `take` per task.
+
+use arrow_array::{ArrayRef, UInt32Array};
+use arrow_buffer::ScalarBuffer;
+use arrow_select::take::take_record_batch;
+
+use super::{PartitionError, hash_rows, key_group, task_of_group};
+use crate::limits::KEY_GROUPS;
+use crate::record::Batch;
+
+/// Decides for one sender which task gets which row.
+#[derive(Debug)]
+pub struct Partitioner {
+    rule: Rule,
+    parallelism: usize,
+    hashes: Vec<u64>,
+}
+
+#[derive(Debug)]
+enum Rule {
+    Key { columns: Vec<usize>, task_of_group: Vec<usize> },
+    Rebalance { rows_sent: Vec<u64> },
+}
+
+impl Partitioner {
+    /// Rows with equal values in `columns` go to one of `parallelism` tasks, the same in every sender and for ever.
+    pub fn key(columns: Vec<usize>, parallelism: usize) -> Result<Self, PartitionError> {
+        check(parallelism)?;
+        let task_of_group = (0..KEY_GROUPS).map(|group| task_of_group(group, parallelism)).collect();
+        Ok(Self { rule: Rule::Key { columns, task_of_group }, parallelism, hashes: Vec::new() })
+    }
+
+    /// Whole batches go round: each to the task that got the fewest rows from this sender, the first of these.
+    /// Batches of one size so go to tasks 0, 1, 2, .. in turn, and no row is copied.
+    pub fn rebalance(parallelism: usize) -> Result<Self, PartitionError> {
+        check(parallelism)?;
+        Ok(Self { rule: Rule::Rebalance { rows_sent: vec![0; parallelism] }, parallelism, hashes: Vec::new() })
+    }
+
+    /// The parts of `batch` with the task that each is for, by task, rows in their order, no part empty.
+    /// A batch whose rows all go to one task is passed on as it is.
+    pub fn split(&mut self, batch: &Batch) -> Result<Vec<(usize, Batch)>, PartitionError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.parallelism == 1 {
+            return Ok(vec![(0, batch.clone())]);
+        }
+        match &mut self.rule {
+            Rule::Key { columns, task_of_group } => {
+                hash_rows(&key_columns(batch, columns)?, batch.rows(), &mut self.hashes)?;
+                let mut rows = vec![Vec::new(); self.parallelism];
+                for (row, hash) in (0u32..).zip(&self.hashes) {
+                    let task = task_of_group.get(key_group(*hash) as usize).copied().unwrap_or_default();
+                    if let Some(rows) = rows.get_mut(task) {
+                        rows.push(row);
+                    }
+                }
+                take_parts(batch, rows)
+            }
+            Rule::Rebalance { rows_sent } => {
+                let least = (0..).zip(rows_sent.iter_mut()).min_by_key(|(_, sent)| **sent);
+                let Some((task, sent)) = least else { return Ok(Vec::new()) };
+                *sent = sent.saturating_add(batch.rows() as u64);
+                Ok(vec![(task, batch.clone())])
+            }
+        }
+    }
+}
+
+fn check(parallelism: usize) -> Result<(), PartitionError> {
+    if (1..=KEY_GROUPS as usize).contains(&parallelism) {
+        Ok(())
+    } else {
+        Err(PartitionError::Parallelism { parallelism, max: KEY_GROUPS })
+    }
+}
+
+fn key_columns<'a>(batch: &'a Batch, columns: &[usize]) -> Result<Vec<&'a ArrayRef>, PartitionError> {
+    let all = batch.columns().columns();
+    let column = |index: &usize| all.get(*index).ok_or(PartitionError::Column { index: *index, columns: all.len() });
+    columns.iter().map(column).collect()
+}
+
+fn take_parts(batch: &Batch, rows: Vec<Vec<u32>>) -> Result<Vec<(usize, Batch)>, PartitionError> {
+    let mut parts = Vec::new();
+    for (target, rows) in rows.into_iter().enumerate() {
+        if rows.len() == batch.rows() {
+            return Ok(vec![(target, batch.clone())]);
+        }
+        if rows.is_empty() {
+            continue;
+        }
+        let times: ScalarBuffer<i64> =
+            rows.iter().map(|row| batch.times().get(*row as usize).copied().unwrap_or_default()).collect();
+        let columns = take_record_batch(batch.columns(), &UInt32Array::from(rows))
+            .map_err(|source| PartitionError::Take { target, source })?;
+        parts.extend(Batch::new(columns, times).map(|part| (target, part)));
+    }
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,494 @@
+//! From a plan to tasks that are ready to run: sources and sinks opened, guests instantiated, channels made.
+//!
+//! Nothing runs before everything has been opened, so a pipeline that cannot start has no effect.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::mpsc;
+
+use super::change::{Progress, TaskReport};
+use super::dead_letter::{self, DeadLetters};
+use super::exchange::{Edge, Inputs};
+use super::plan::{Chain as ChainPlan, Exchange, Node, NodeIndex, NodeKind, Plan, SlotId};
+use super::resolve::{Components, Resolution, Resolved};
+use super::shuffle::Shuffle;
+use super::source_task::{self, Command, SourceTask};
+use super::spec::{AggregateSpec, StepKind, StepSpec};
+use super::task::{self, Chain, Link, Tail, TaskError, Versions};
+use crate::clock::Clock;
+use crate::format::Format;
+use crate::limits;
+use crate::metrics::NodeCounters;
+use crate::operator::{
+    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OperatorError, Output, WindowAggregateSpec,
+};
+use crate::partition::Partitioner;
+use crate::record::{Element, Field, Schema};
+use crate::sink::{self, SinkContext, SinkError};
+use crate::source::{self, SourceContext, SourceError};
+use crate::wasm::{Guest, GuestError, GuestMetrics, GuestOptions};
+
+/// How a pipeline is to run.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// what time it is
+    pub clock: Clock,
+    /// cut batches at random places with this seed
+    pub shuffle_batches: Option<u64>,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self { clock: Clock::system(), shuffle_batches: None }
+    }
+}
+
+/// A checked pipeline could not be started. Nothing has been read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// a source could not be opened
+    #[error("source `{name}`: {source}")]
+    Source {
+        /// the source
+        name: String,
+        /// why
+        #[source]
+        source: SourceError,
+    },
+    /// a sink could not be opened
+    #[error("sink `{name}`: {source}")]
+    Sink {
+        /// the sink
+        name: String,
+        /// why
+        #[source]
+        source: SinkError,
+    },
+    /// a guest could not be instantiated
+    #[error("step `{step}`: {source}")]
+    Guest {
+        /// the step
+        step: String,
+        /// why
+        #[source]
+        source: GuestError,
+    },
+    /// an operator could not be made
+    #[error("step `{step}`: {source}")]
+    Operator {
+        /// the step
+        step: String,
+        /// why
+        #[source]
+        source: OperatorError,
+    },
+    /// a bug of the planner: reported, never a panic
+    #[error("internal error: {0}; please report it")]
+    Internal(String),
+}
+
+/// A task's work, to be spawned.
+pub(crate) type TaskFuture = Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send>>;
+
+/// Counters and versions of a node's tasks, by subtask.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeTasks {
+    pub(crate) counters: Vec<Arc<NodeCounters>>,
+    pub(crate) versions: Vec<Versions>,
+    pub(crate) guests: Vec<Arc<GuestMetrics>>,
+}
+
+/// Everything that a run consists of, before it runs.
+pub(crate) struct Built {
+    pub(crate) tasks: Vec<TaskFuture>,
+    pub(crate) dead_letters: Pin<Box<dyn Future<Output = Result<(), String>> + Send>>,
+    /// one for each source task
+    pub(crate) commands: Vec<mpsc::Sender<Command>>,
+    pub(crate) progress: Arc<Progress>,
+    /// by node
+    pub(crate) nodes: Vec<NodeTasks>,
+}
+
+/// Opens and wires everything.
+pub(crate) async fn build(resolution: &Resolution, options: &RunOptions) -> Result<Built, StartError> {
+    let plan = &resolution.plan;
+    let (dead, writer) = open_dead_letters(plan).await?;
+    let tasks: usize = plan.chains.iter().map(|chain| chain.parallelism).sum();
+    let (progress, reports) = Progress::new(tasks);
+    let nodes = plan.nodes.iter().map(node_tasks).collect();
+    let mut builder = Builder {
+        plan,
+        components: &resolution.components,
+        options,
+        dead,
+        nodes,
+        channels: Channels::new(plan),
+        commands: Vec::new(),
+    };
+    let mut reports = reports.into_iter();
+    let mut futures = Vec::with_capacity(tasks);
+    for (index, chain) in plan.chains.iter().enumerate() {
+        for subtask in 0..chain.parallelism {
+            let report = reports.next().ok_or_else(|| StartError::Internal("too few reports".to_owned()))?;
+            futures.push(builder.task(index, chain, subtask, report).await?);
+        }
+    }
+    let Builder { nodes, commands, .. } = builder;
+    Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes })
+}
+
+fn node_tasks(node: &Node) -> NodeTasks {
+    let slots = match &node.kind {
+        NodeKind::Guest { .. } => 1,
+        NodeKind::Aggregate { inputs, .. } => inputs.len(),
+        NodeKind::Source { .. } | NodeKind::Sink { .. } => 0,
+    };
+    // the nodes of a chain all have its parallelism: others are not joined
+    let parallelism = node.parallelism;
+    NodeTasks {
+        counters: (0..parallelism).map(|_| Arc::new(NodeCounters::default())).collect(),
+        versions: (0..parallelism).map(|_| Arc::new(Mutex::new(vec![None; slots]))).collect(),
+        guests: (0..parallelism).map(|_| Arc::new(GuestMetrics::default())).collect(),
+    }
+}
+
+async fn open_dead_letters(
+    plan: &Plan,
+) -> Result<(DeadLetters, impl Future<Output = Result<(), String>> + Send + 'static), StartError> {
+    let sink = match &plan.spec.dead_letter {
+        None => None,
+        Some(kind) => {
+            let context = SinkContext {
+                name: "dead_letter".to_owned(),
+                format: Format::Json,
+                schema: dead_letter::schema(),
+                base: plan.spec.base.clone(),
+                subtask: 0,
+                parallelism: 1,
+            };
+            let failed = |source| StartError::Sink { name: "dead_letter".to_owned(), source };
+            Some(sink::open(&kind.value, context).await.map_err(failed)?)
+        }
+    };
+    Ok(dead_letter::open(sink))
+}
+
+/// Channels between chains: for each input of each chain, from each task to each task it can send to.
+struct Channels {
+    /// by (chain, input, reading subtask): ends waiting to be taken by readers
+    receivers: Vec<Vec<Vec<Vec<mpsc::Receiver<Element>>>>>,
+    /// by (chain, input, writing subtask)
+    senders: Vec<Vec<Vec<Vec<mpsc::Sender<Element>>>>>,
+}
+
+impl Channels {
+    fn new(plan: &Plan) -> Self {
+        let mut channels = Self { receivers: Vec::new(), senders: Vec::new() };
+        for chain in &plan.chains {
+            let (mut chain_receivers, mut chain_senders) = (Vec::new(), Vec::new());
+            for (from, exchange) in &chain.inputs {
+                let writers = plan
+                    .chain_ending_with(*from)
+                    .and_then(|index| plan.chains.get(index))
+                    .map_or(0, |chain| chain.parallelism);
+                let mut receivers: Vec<Vec<_>> = (0..chain.parallelism).map(|_| Vec::new()).collect();
+                let mut senders: Vec<Vec<_>> = (0..writers).map(|_| Vec::new()).collect();
+                for (writer, senders) in senders.iter_mut().enumerate() {
+                    for (reader, receivers) in receivers.iter_mut().enumerate() {
+                        if *exchange == Exchange::Forward && writer != reader {
+                            continue;
+                        }
+                        let (sender, receiver) = mpsc::channel(limits::CHANNEL_BATCHES);
+                        senders.push(sender);
+                        receivers.push(receiver);
+                    }
+                }
+                chain_receivers.push(receivers);
+                chain_senders.push(senders);
+            }
+            channels.receivers.push(chain_receivers);
+            channels.senders.push(chain_senders);
+        }
+        channels
+    }
+
+    fn take_receivers(&mut self, chain: usize, subtask: usize) -> Vec<mpsc::Receiver<Element>> {
+        let inputs = self.receivers.get_mut(chain).into_iter().flatten();
+        inputs.filter_map(|input| input.get_mut(subtask)).flat_map(std::mem::take).collect()
+    }
+
+    fn take_senders(&mut self, chain: usize, input: usize, subtask: usize) -> Vec<mpsc::Sender<Element>> {
+        let input = self.senders.get_mut(chain).and_then(|inputs| inputs.get_mut(input));
+        input.and_then(|input| input.get_mut(subtask)).map(std::mem::take).unwrap_or_default()
+    }
+}
+
+struct Builder<'a> {
+    plan: &'a Plan,
+    components: &'a Components,
+    options: &'a RunOptions,
+    dead: DeadLetters,
+    nodes: Vec<NodeTasks>,
+    channels: Channels,
+    commands: Vec<mpsc::Sender<Command>>,
+}
+
+impl Builder<'_> {
+    async fn task(
+        &mut self,
+        index: usize,
+        plan: &ChainPlan,
+        subtask: usize,
+        report: TaskReport,
+    ) -> Result<TaskFuture, StartError> {
+        let mut links = Vec::new();
+        let mut tail = None;
+        let mut source = None;
+        for &node in &plan.nodes {
+            let planned = self.node(node)?;
+            match &planned.kind {
+                NodeKind::Source { .. } => source = Some(node),
+                NodeKind::Guest { .. } | NodeKind::Aggregate { .. } => links.push(self.link(node, subtask)?),
+                NodeKind::Sink { index } => tail = Some(self.sink(node, *index, subtask, plan.parallelism).await?),
+            }
+        }
+        let tail = match tail {
+            Some(tail) => tail,
+            None => Tail::Edges(self.edges(plan, subtask)?),
+        };
+        let chain = Chain { subtask, links, tail, dead: self.dead.clone(), report, output: Output::default() };
+        match source {
+            Some(node) => self.source_task(node, subtask, plan.parallelism, chain).await,
+            None => {
+                let inputs = Inputs::new(self.channels.take_receivers(index, subtask));
+                Ok(Box::pin(task::run(inputs, chain)))
+            }
+        }
+    }
+
+    fn node(&self, node: NodeIndex) -> Result<&Node, StartError> {
+        self.plan.nodes.get(node).ok_or_else(|| StartError::Internal(format!("no node {node}")))
+    }
+
+    fn counters(&self, node: NodeIndex, subtask: usize) -> Arc<NodeCounters> {
+        let counters = self.nodes.get(node).and_then(|node| node.counters.get(subtask));
+        counters.map(Arc::clone).unwrap_or_default()
+    }
+
+    async fn source_task(
+        &mut self,
+        node: NodeIndex,
+        subtask: usize,
+        parallelism: usize,
+        chain: Chain,
+    ) -> Result<TaskFuture, StartError> {
+        let planned = self.node(node)?;
+        let NodeKind::Source { index, full, event_time } = &planned.kind else {
+            return Err(StartError::Internal("not a source".to_owned()));
+        };
+        let spec = self.plan.spec.sources.get(*index).ok_or_else(|| StartError::Internal("no source".to_owned()))?;
+        let context = SourceContext {
+            name: spec.name.value.clone(),
+            format: spec.format.as_ref().map(|format| format.value),
+            schema: full.clone(),
+            wanted: planned.schema.clone(),
+            event_time: *event_time,
+            subtask,
+            parallelism,
+            clock: self.options.clock.clone(),
+            base: self.plan.spec.base.clone(),
+        };
+        let failed = |source| StartError::Source { name: spec.name.value.clone(), source };
+        let source = source::open(&spec.kind.value, context).await.map_err(failed)?;
+        let partitions = source.partitions();
+        let watermarks = source::watermarks(&spec.kind.value, spec.watermark, &partitions, self.options.clock.now_ms());
+        let (sender, commands) = mpsc::channel(4);
+        let task = SourceTask {
+            name: spec.name.value.clone(),
+            source,
+            watermarks,
+            on_error: spec.on_error,
+            commands,
+            clock: self.options.clock.clone(),
+            counters: self.counters(node, subtask),
+            shuffle: self.options.shuffle_batches.map(|seed| Shuffle::new(seed, subtask)),
+            chain,
+        };
+        self.commands.push(sender);
+        Ok(Box::pin(source_task::run(task)))
+    }
+
+    async fn sink(
+        &self,
+        node: NodeIndex,
+        index: usize,
+        subtask: usize,
+        parallelism: usize,
+    ) -> Result<Tail, StartError> {
+        let spec = self.plan.spec.sinks.get(index).ok_or_else(|| StartError::Internal("no sink".to_owned()))?;
+        let context = SinkContext {
+            name: spec.name.value.clone(),
+            format: spec.format.as_ref().map_or(Format::Json, |format| format.value),
+            schema: self.node(node)?.schema.clone(),
+            base: self.plan.spec.base.clone(),
+            subtask,
+            parallelism,
+        };
+        let failed = |source| StartError::Sink { name: spec.name.value.clone(), source };
+        let sink = sink::open(&spec.kind.value, context).await.map_err(failed)?;
+        Ok(Tail::Sink { name: spec.name.value.clone(), sink: Some(sink), counters: self.counters(node, subtask) })
+    }
+
+    /// One edge for each chain that reads the end of this one.
+    fn edges(&mut self, plan: &ChainPlan, subtask: usize) -> Result<Vec<Edge>, StartError> {
+        let last = *plan.nodes.last().ok_or_else(|| StartError::Internal("an empty chain".to_owned()))?;
+        let mut edges = Vec::new();
+        for (reader, chain) in self.plan.chains.iter().enumerate() {
+            for (input, (from, exchange)) in chain.inputs.iter().enumerate() {
+                if *from == last {
+                    let senders = self.channels.take_senders(reader, input, subtask);
+                    let partitioner = match exchange {
+                        Exchange::Forward => Partitioner::rebalance(1),
+                        Exchange::Rebalance => Partitioner::rebalance(chain.parallelism),
+                        Exchange::Key(columns) => Partitioner::key(columns.clone(), chain.parallelism),
+                    };
+                    let partitioner = partitioner.map_err(|error| StartError::Internal(error.to_string()))?;
+                    edges.push(Edge::new(senders, partitioner));
+                }
+            }
+        }
+        Ok(edges)
+    }
+
+    fn link(&self, node: NodeIndex, subtask: usize) -> Result<Link, StartError> {
+        let planned = self.node(node)?;
+        let tasks = self.nodes.get(node).ok_or_else(|| StartError::Internal("no counters".to_owned()))?;
+        let versions = tasks.versions.get(subtask).map(Arc::clone).unwrap_or_default();
+        let operator = self.operator(planned, subtask, &versions, tasks)?;
+        Ok(Link { step: planned.name.clone(), operator, counters: self.counters(node, subtask), versions })
+    }
+
+    fn operator(
+        &self,
+        node: &Node,
+        subtask: usize,
+        versions: &Versions,
+        tasks: &NodeTasks,
+    ) -> Result<Box<dyn Operator>, StartError> {
+        let metrics = tasks.guests.get(subtask).map(Arc::clone).unwrap_or_default();
+        match &node.kind {
+            NodeKind::Guest { index, operator, inputs, keep } => {
+                let spec = self.step(*index)?;
+                let guest = self.guest(spec, 0, subtask, metrics, versions)?;
+                let (inputs, keep) = (inputs.clone(), keep.clone());
+                Ok(Box::new(GuestStep::new(guest, *operator, inputs, keep, node.schema.clone(), spec.on_error)))
+            }
+            NodeKind::Aggregate { index, keys, inputs } => {
+                let spec = self.step(*index)?;
+                self.aggregate(spec, node, keys, inputs, subtask, &metrics, versions)
+            }
+            NodeKind::Source { .. } | NodeKind::Sink { .. } => {
+                Err(StartError::Internal(format!("`{}` is not an operator", node.name)))
+            }
+        }
+    }
+
+    fn step(&self, index: usize) -> Result<&StepSpec, StartError> {
+        self.plan.spec.steps.get(index).ok_or_else(|| StartError::Internal(format!("no step {index}")))
+    }
+
+    fn guest(
+        &self,
+        step: &StepSpec,
+        slot: usize,
+        subtask: usize,
+        metrics: Arc<GuestMetrics>,
+        versions: &Versions,
+    ) -> Result<Guest, StartError> {
+        let id = SlotId { step: step.name.value.clone(), slot };
+        let resolved =
+            self.components.get(&id).ok_or_else(|| StartError::Internal(format!("no component for {id:?}")))?;
+        if let Some(version) = versions.lock().ok().as_mut().and_then(|versions| versions.get_mut(slot)) {
+            *version = Some(*resolved.component.digest());
+        }
+        instantiate(resolved, step, subtask, metrics)
+            .map_err(|source| StartError::Guest { step: step.name.value.clone(), source })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn aggregate(
+        &self,
+        step: &StepSpec,
+        node: &Node,
+        keys: &[usize],
+        inputs: &[Vec<usize>],
+        subtask: usize,
+        metrics: &Arc<GuestMetrics>,
+        versions: &Versions,
+    ) -> Result<Box<dyn Operator>, StartError> {
+        let StepKind::Aggregate { window, allowed_lateness, aggregates, .. } = &step.kind.value else {
+            return Err(StartError::Internal(format!("`{}` is not an aggregate", node.name)));
+        };
+        let failed = |source| StartError::Operator { step: node.name.clone(), source };
+        let input = node
+            .inputs
+            .first()
+            .and_then(|&input| self.plan.nodes.get(input))
+            .map(|input| input.schema.clone())
+            .ok_or_else(|| StartError::Internal("an aggregate without input".to_owned()))?;
+        let (mut calls, mut outputs) = (Vec::new(), Vec::new());
+        for (slot, aggregate) in aggregates.iter().enumerate() {
+            let read = inputs.get(slot).cloned().unwrap_or_default();
+            match aggregate {
+                AggregateSpec::BuiltIn { output, function, .. } => {
+                    let (output, column) = (output.value.clone(), read.first().copied());
+                    calls.push(AggregateCall::BuiltIn { output, function: function.value, column });
+                    outputs.push(None);
+                }
+                AggregateSpec::Component { output, .. } => {
+                    let guest = self.guest(step, slot, subtask, Arc::clone(metrics), versions)?;
+                    let schema = named_outputs(&guest.signature().outputs, &output.value);
+                    let fold = GuestFold::new(guest, read, schema.clone(), step.on_error).map_err(failed)?;
+                    calls.push(AggregateCall::Fold(Box::new(fold)));
+                    outputs.push(Some(schema));
+                }
+            }
+        }
+        let spec = WindowAggregateSpec {
+            input,
+            keys: keys.to_vec(),
+            window: window.value,
+            allowed_lateness: *allowed_lateness,
+            aggregates: calls,
+        };
+        Ok(Box::new(AggregateStep::new(spec, step.on_error, outputs).map_err(failed)?))
+    }
+}
+
+/// The guest's columns under the names that the pipeline gives: a single one takes the name of its entry.
+pub(crate) fn named_outputs(outputs: &Schema, entry: &str) -> Schema {
+    match outputs.fields() {
+        [only] => Schema::new([Field { name: entry.to_owned(), ..only.clone() }]),
+        _ => outputs.clone(),
+    }
+}
+
+/// A guest of `resolved` for one task of `step`.
+pub(crate) fn instantiate(
+    resolved: &Resolved,
+    step: &StepSpec,
+    subtask: usize,
+    counters: Arc<GuestMetrics>,
+) -> Result<Guest, GuestError> {
+    let options = GuestOptions {
+        settings: resolved.settings.clone(),
+        memory_bytes: step.limits.memory_bytes,
+        deadline: step.limits.deadline,
+        step: step.name.value.clone(),
+        task: u32::try_from(subtask).unwrap_or(u32::MAX),
+        counters,
+    };
+    resolved.component.guest(resolved.kind, options)
+}

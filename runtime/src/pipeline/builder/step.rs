@@ -1,0 +1,312 @@
+//! Steps of a built pipeline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Span, Spanned};
+use crate::operator::{AggregateFunction, OnError};
+use crate::pipeline::problems::{Problems, code, quote};
+use crate::pipeline::spec::{AggregateSpec, ComponentSpec, Keep, LimitsSpec, StepKind, StepSpec};
+use crate::wasm::{Setting, Settings};
+use crate::window::WindowSpec;
+
+/// A step in the making.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Step {
+    pub(super) from: Vec<Spanned<String>>,
+    operation: Operation,
+    key_by: Vec<Spanned<String>>,
+    window: Option<WindowSpec>,
+    allowed_lateness: Duration,
+    aggregates: Vec<AggregateSpec>,
+    config: Settings,
+    parallelism: Option<Spanned<usize>>,
+    keep: Option<Spanned<Keep>>,
+    on_error: OnError,
+    limits: LimitsSpec,
+}
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Map(String),
+    Filter(String),
+    FlatMap(String),
+    Aggregate,
+}
+
+impl Step {
+    fn of(operation: Operation) -> Self {
+        Self {
+            from: Vec::new(),
+            operation,
+            key_by: Vec::new(),
+            window: None,
+            allowed_lateness: Duration::ZERO,
+            aggregates: Vec::new(),
+            config: Settings::default(),
+            parallelism: None,
+            keep: None,
+            on_error: OnError::default(),
+            limits: LimitsSpec::default(),
+        }
+    }
+
+    /// One row out for each row in, by a component.
+    pub fn map(component: impl Into<String>) -> Self {
+        Self::of(Operation::Map(component.into()))
+    }
+
+    /// The rows that a component wants.
+    pub fn filter(component: impl Into<String>) -> Self {
+        Self::of(Operation::Filter(component.into()))
+    }
+
+    /// Any number of rows out for each row in, by a component.
+    pub fn flat_map(component: impl Into<String>) -> Self {
+        Self::of(Operation::FlatMap(component.into()))
+    }
+
+    /// Results a key and window: needs [`Self::key_by`], a window such as [`Self::tumbling`] and at least one result.
+    pub fn aggregate() -> Self {
+        Self::of(Operation::Aggregate)
+    }
+
+    /// Adds a source or step to read from; several are united.
+    pub fn from(mut self, input: impl Into<String>) -> Self {
+        self.from.push(input.into().into());
+        self
+    }
+
+    /// Adds key columns.
+    pub fn key_by<C: Into<String>>(mut self, columns: impl IntoIterator<Item = C>) -> Self {
+        self.key_by.extend(columns.into_iter().map(|column| Spanned::from(column.into())));
+        self
+    }
+
+    /// Windows of one length without gaps, from the epoch on.
+    pub fn tumbling(self, size: Duration) -> Self {
+        self.window(WindowSpec::Tumbling { size, offset_ms: 0 })
+    }
+
+    /// Windows of one length that overlap: one starts `every` so often.
+    pub fn sliding(self, size: Duration, every: Duration) -> Self {
+        self.window(WindowSpec::Sliding { size, every, offset_ms: 0 })
+    }
+
+    /// Windows of a key's rows that are not further apart than `gap`.
+    pub fn session(self, gap: Duration) -> Self {
+        self.window(WindowSpec::Session { gap })
+    }
+
+    /// Any window.
+    pub fn window(mut self, window: WindowSpec) -> Self {
+        self.window = Some(window);
+        self
+    }
+
+    /// How long after firing a window takes rows: each batch of them makes it fire again.
+    pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
+        self.allowed_lateness = lateness;
+        self
+    }
+
+    /// Adds the number of rows.
+    pub fn count(self, output: impl Into<String>) -> Self {
+        self.built_in(output, AggregateFunction::Count, None)
+    }
+
+    /// Adds the number of rows in which the column is not null.
+    pub fn count_of(self, output: impl Into<String>, column: impl Into<String>) -> Self {
+        self.built_in(output, AggregateFunction::Count, Some(column.into()))
+    }
+
+    /// Adds a sum.
+    pub fn sum(self, output: impl Into<String>, column: impl Into<String>) -> Self {
+        self.built_in(output, AggregateFunction::Sum, Some(column.into()))
+    }
+
+    /// Adds a mean.
+    pub fn avg(self, output: impl Into<String>, column: impl Into<String>) -> Self {
+        self.built_in(output, AggregateFunction::Avg, Some(column.into()))
+    }
+
+    /// Adds the smallest value.
+    pub fn min(self, output: impl Into<String>, column: impl Into<String>) -> Self {
+        self.built_in(output, AggregateFunction::Min, Some(column.into()))
+    }
+
+    /// Adds the largest value.
+    pub fn max(self, output: impl Into<String>, column: impl Into<String>) -> Self {
+        self.built_in(output, AggregateFunction::Max, Some(column.into()))
+    }
+
+    /// Adds the value of the row with the earliest event time.
+    pub fn first(self, output: impl Into<String>, column: impl Into<String>) -> Self {
+        self.built_in(output, AggregateFunction::First, Some(column.into()))
+    }
+
+    /// Adds the value of the row with the latest event time.
+    pub fn last(self, output: impl Into<String>, column: impl Into<String>) -> Self {
+        self.built_in(output, AggregateFunction::Last, Some(column.into()))
+    }
+
+    /// Adds how many different values there are.
+    pub fn count_distinct(self, output: impl Into<String>, column: impl Into<String>) -> Self {
+        self.built_in(output, AggregateFunction::CountDistinct, Some(column.into()))
+    }
+
+    /// Adds what a component computes; it gets the step's configuration.
+    pub fn component(mut self, output: impl Into<String>, path: impl Into<String>) -> Self {
+        let component = ComponentSpec { path: path.into().into(), config: Settings::default() };
+        self.aggregates.push(AggregateSpec::Component { output: output.into().into(), component });
+        self
+    }
+
+    fn built_in(mut self, output: impl Into<String>, function: AggregateFunction, column: Option<String>) -> Self {
+        let column = column.map(Spanned::from);
+        self.aggregates.push(AggregateSpec::BuiltIn {
+            output: output.into().into(),
+            function: function.into(),
+            column,
+        });
+        self
+    }
+
+    /// Adds a setting that the step's components can read.
+    pub fn config(mut self, name: impl Into<String>, value: impl Into<Setting>) -> Self {
+        Arc::make_mut(&mut self.config).insert(name.into(), value.into());
+        self
+    }
+
+    /// Tasks.
+    pub fn parallelism(mut self, tasks: usize) -> Self {
+        self.parallelism = Some(tasks.into());
+        self
+    }
+
+    /// Carries over all columns of the input that a map or flat_map does not produce itself.
+    pub fn keep_all(mut self) -> Self {
+        self.keep = Some(Keep::All.into());
+        self
+    }
+
+    /// Carries over these columns of the input.
+    pub fn keep<C: Into<String>>(mut self, columns: impl IntoIterator<Item = C>) -> Self {
+        let columns = columns.into_iter().map(|column| Spanned::from(column.into())).collect();
+        self.keep = Some(Keep::Columns(columns).into());
+        self
+    }
+
+    /// What happens with rows that cannot be handled.
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.on_error = on_error;
+        self
+    }
+
+    /// Memory of one guest instance in bytes.
+    pub fn memory_bytes(mut self, bytes: usize) -> Self {
+        self.limits.memory_bytes = bytes;
+        self
+    }
+
+    /// Time for one call into a guest.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.limits.deadline = deadline;
+        self
+    }
+
+    pub(super) fn into_spec(mut self, name: Spanned<String>, problems: &mut Problems) -> Option<StepSpec> {
+        let of = format!("step {}", quote(&name.value));
+        let component = |path: String, config| ComponentSpec { path: path.into(), config };
+        let config = std::mem::take(&mut self.config);
+        let kind = match std::mem::replace(&mut self.operation, Operation::Aggregate) {
+            Operation::Aggregate => return self.into_aggregate(name, config, problems),
+            Operation::Map(path) => StepKind::Map(component(path, config)),
+            Operation::Filter(path) => StepKind::Filter(component(path, config)),
+            Operation::FlatMap(path) => StepKind::FlatMap(component(path, config)),
+        };
+        if !self.key_by.is_empty() || self.window.is_some() || !self.aggregates.is_empty() {
+            let message = format!("{of} has keys, a window or results beside its component");
+            let help = "aggregate in a step of its own that reads from this one";
+            problems.add(code::CONFLICT, Span::default(), message, "they belong to an aggregate", help);
+        }
+        Some(self.with_kind(name, kind))
+    }
+
+    fn into_aggregate(mut self, name: Spanned<String>, config: Settings, problems: &mut Problems) -> Option<StepSpec> {
+        let of = format!("step {}", quote(&name.value));
+        if !config.is_empty() {
+            let mut readers = 0;
+            for aggregate in &mut self.aggregates {
+                if let AggregateSpec::Component { component, .. } = aggregate {
+                    component.config = Arc::clone(&config);
+                    readers += 1;
+                }
+            }
+            if readers == 0 {
+                let message = format!("{of} has `config` and no component");
+                let label = "built-in aggregates take none";
+                problems.add(code::CONFLICT, Span::default(), message, label, "remove `config`");
+            }
+        }
+        let Some(window) = self.window.take() else {
+            let message = format!("{of} has no window");
+            let help = "call `tumbling(Duration::from_secs(5))`";
+            problems.add(code::MISSING_KEY, Span::default(), message, "expected a window", help);
+            return None;
+        };
+        let key_by = std::mem::take(&mut self.key_by);
+        let aggregates = std::mem::take(&mut self.aggregates);
+        let (window, allowed_lateness) = (window.into(), self.allowed_lateness);
+        Some(self.with_kind(name, StepKind::Aggregate { key_by, window, allowed_lateness, aggregates }))
+    }
+
+    fn with_kind(self, name: Spanned<String>, kind: StepKind) -> StepSpec {
+        StepSpec {
+            name,
+            from: self.from,
+            kind: kind.into(),
+            parallelism: self.parallelism,
+            keep: self.keep,
+            on_error: self.on_error,
+            limits: self.limits,
+        }
+    }
+}
+
+impl From<bool> for Setting {
+    fn from(boolean: bool) -> Self {
+        Self::Boolean(boolean)
+    }
+}
+
+impl From<i64> for Setting {
+    fn from(integer: i64) -> Self {
+        Self::Int64(integer)
+    }
+}
+
+impl From<i32> for Setting {
+    fn from(integer: i32) -> Self {
+        Self::Int64(integer.into())
+    }
+}
+
+impl From<f64> for Setting {
+    fn from(float: f64) -> Self {
+        Self::Float64(float)
+    }
+}
+
+impl From<String> for Setting {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Setting {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}

@@ -1,0 +1,131 @@
+//! What a barrier brings to the tasks, and how the one who sent it learns that all have taken it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use super::plan::SlotId;
+use crate::operator::Replacement;
+use crate::record::BarrierId;
+use crate::wasm::Digest;
+
+/// Logic that changes at one cut. Guests are instantiated before the barrier starts, one for each task, so that nothing
+/// can fail, and nothing slow happens, at the cut.
+#[derive(Debug, Default)]
+pub struct Change {
+    slots: HashMap<SlotId, SlotChange>,
+}
+
+#[derive(Debug)]
+struct SlotChange {
+    digest: Digest,
+    /// by subtask; taken once
+    replacements: Mutex<Vec<Option<Replacement>>>,
+}
+
+impl Change {
+    /// Adds the guests of one component, by subtask.
+    pub fn add(&mut self, slot: SlotId, digest: Digest, replacements: Vec<Replacement>) {
+        let replacements = Mutex::new(replacements.into_iter().map(Some).collect());
+        self.slots.insert(slot, SlotChange { digest, replacements });
+    }
+
+    /// The components of `step` that change, for one task.
+    pub fn take(&self, step: &str, subtask: usize) -> Vec<(usize, Digest, Replacement)> {
+        let mut taken = Vec::new();
+        for (slot, change) in self.slots.iter().filter(|(slot, _)| slot.step == step) {
+            let Ok(mut replacements) = change.replacements.lock() else { continue };
+            if let Some(replacement) = replacements.get_mut(subtask).and_then(Option::take) {
+                taken.push((slot.slot, change.digest, replacement));
+            }
+        }
+        taken
+    }
+
+    /// Whether a task's guest is still here: the task has not taken it.
+    pub fn holds(&self, slot: &SlotId, subtask: usize) -> bool {
+        let Some(Ok(replacements)) = self.slots.get(slot).map(|change| change.replacements.lock()) else {
+            return false;
+        };
+        replacements.get(subtask).is_some_and(Option::is_some)
+    }
+}
+
+/// How far each task of a run has come.
+#[derive(Debug)]
+pub struct Progress {
+    tasks: Vec<TaskProgress>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct TaskProgress {
+    barrier: AtomicU64,
+    /// time the task stood still for the last barrier's change, ns
+    pause_ns: AtomicU64,
+    ended: AtomicBool,
+}
+
+/// One task's handle on [`Progress`]. Dropping it says that the task has ended, however it ended.
+#[derive(Debug)]
+pub struct TaskReport {
+    progress: Arc<Progress>,
+    task: usize,
+}
+
+impl Progress {
+    /// Progress of `tasks` tasks, and a handle for each.
+    pub fn new(tasks: usize) -> (Arc<Self>, Vec<TaskReport>) {
+        let states = (0..tasks).map(|_| TaskProgress::default()).collect();
+        let progress = Arc::new(Self { tasks: states, changed: Notify::new() });
+        let reports = (0..tasks).map(|task| TaskReport { progress: Arc::clone(&progress), task }).collect();
+        (progress, reports)
+    }
+
+    /// Waits until every task has passed the barrier or ended. The longest pause of a task, in ns.
+    pub async fn passed(&self, barrier: BarrierId) -> u64 {
+        loop {
+            let changed = self.changed.notified();
+            let mut all = true;
+            let mut pause_ns = 0;
+            for task in &self.tasks {
+                let at = task.barrier.load(Ordering::Acquire);
+                all &= at >= barrier.0 || task.ended.load(Ordering::Acquire);
+                if at == barrier.0 {
+                    pause_ns = pause_ns.max(task.pause_ns.load(Ordering::Acquire));
+                }
+            }
+            if all {
+                return pause_ns;
+            }
+            changed.await;
+        }
+    }
+
+    /// Whether all tasks have ended.
+    pub fn ended(&self) -> bool {
+        self.tasks.iter().all(|task| task.ended.load(Ordering::Acquire))
+    }
+}
+
+impl TaskReport {
+    /// This task has passed the barrier; its change held it up for `pause_ns`.
+    pub fn passed(&self, barrier: BarrierId, pause_ns: u64) {
+        if let Some(task) = self.progress.tasks.get(self.task) {
+            task.pause_ns.store(pause_ns, Ordering::Release);
+            task.barrier.store(barrier.0, Ordering::Release);
+        }
+        self.progress.changed.notify_waiters();
+    }
+}
+
+impl Drop for TaskReport {
+    fn drop(&mut self) {
+        if let Some(task) = self.progress.tasks.get(self.task) {
+            task.ended.store(true, Ordering::Release);
+        }
+        self.progress.changed.notify_waiters();
+    }
+}

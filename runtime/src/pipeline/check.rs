@@ -1,0 +1,445 @@
+//! What must hold for every pipeline, whether read from a file or built: names, wiring, ranges, keys that exclude
+//! each other. Components and schemas are not looked at; that is the planner's work.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::duration::{NANOSECONDS_MAX, display_ns};
+use super::problems::{Problems, code, quote};
+use super::spec::{AggregateSpec, Keep, LimitsSpec, PipelineSpec, SinkSpec, SourceSpec, StepKind, StepSpec};
+use super::wiring::Wiring;
+use crate::error::{Diagnostic, Span, Spanned};
+use crate::format::Format;
+use crate::limits::KEY_GROUPS;
+use crate::sink::SinkKind;
+use crate::source::{GeneratorKind, SourceKind};
+use crate::window::WindowSpec;
+
+/// Bytes of a name.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Least memory of a guest: one page of WebAssembly. Most need more; those are refused when they are instantiated.
+pub const GUEST_MEMORY_BYTES_MIN: usize = 64 << 10;
+
+/// Most memory of a guest: all that 32 bits address.
+pub const GUEST_MEMORY_BYTES_MAX: usize = 4 << 30;
+
+/// Bytes of a Kafka topic's name.
+const TOPIC_BYTES_MAX: usize = 249;
+
+/// Columns that a windowed aggregate adds itself.
+const WINDOW_COLUMNS: [&str; 2] = ["window_start", "window_end"];
+
+/// Formats as users write them.
+pub(super) const FORMATS: [(&str, Format); 5] = [
+    ("json", Format::Json),
+    ("msgpack", Format::Msgpack),
+    ("csv", Format::Csv),
+    ("text", Format::Text),
+    ("raw", Format::Raw),
+];
+
+/// All that is wrong with a pipeline as written, in file order; empty when it can be planned.
+///
+/// The reader and the builder have already called this.
+pub fn check_structure(spec: &PipelineSpec) -> Vec<Diagnostic> {
+    let mut problems = Problems::default();
+    check(spec, &Wiring::of(spec), &mut problems);
+    problems.into_diagnostics()
+}
+
+/// As [`check_structure`], with a wiring that may have more parts than could be read.
+pub(super) fn check(spec: &PipelineSpec, wiring: &Wiring, problems: &mut Problems) {
+    name("pipeline", &spec.name, problems);
+    parallelism("the pipeline", spec.parallelism.as_ref(), problems);
+    for source in &spec.sources {
+        check_source(source, problems);
+    }
+    for step in &spec.steps {
+        check_step(step, problems);
+    }
+    for sink in &spec.sinks {
+        check_sink(sink, problems);
+    }
+    if let Some(dead_letter) = &spec.dead_letter {
+        check_sink_kind("the dead-letter output", dead_letter, problems);
+        if dead_letter.value == SinkKind::Print {
+            problems.add(
+                code::BAD_VALUE,
+                dead_letter.span,
+                "the dead-letter output cannot be `print`",
+                "stdout carries results only",
+                "use `file = { path = \"dead.json\" }`, `kafka = { .. }` or `discard = {}`",
+            );
+        }
+    }
+    check_files_differ(spec, problems);
+    wiring.check(&spec.text, problems);
+}
+
+/// Two sinks that write one file would each cut off what the other has written.
+fn check_files_differ(spec: &PipelineSpec, problems: &mut Problems) {
+    let sinks = spec.sinks.iter().map(|sink| &sink.kind);
+    let mut seen: Vec<&str> = Vec::new();
+    for kind in sinks.chain(&spec.dead_letter) {
+        let SinkKind::File { path } = &kind.value else { continue };
+        let path = path.trim_start_matches("./");
+        if seen.contains(&path) {
+            let message = format!("two sinks write the file {}", quote(path));
+            let help = "give each sink, and the dead-letter output, a file of its own";
+            problems.add(code::CONFLICT, kind.span, message, "another sink writes it", help);
+        }
+        seen.push(path);
+    }
+}
+
+/// Names begin with a letter and have lower-case letters, digits, `_` and `-`. Lower case only: names become file
+/// names, and file systems that ignore case would make one of two.
+pub(super) fn name(what: &str, name: &Spanned<String>, problems: &mut Problems) {
+    let value = &name.value;
+    let first_is_letter = value.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+    if first_is_letter && value.len() <= NAME_BYTES_MAX && value.bytes().all(allowed) {
+        return;
+    }
+    let (message, label) = if value.is_empty() {
+        (format!("the name of the {what} is empty"), "expected a name".to_owned())
+    } else if value.len() > NAME_BYTES_MAX {
+        let label = format!("expected at most {NAME_BYTES_MAX} bytes, found {}", value.len());
+        (format!("the name {} of the {what} is too long", quote(value)), label)
+    } else if !first_is_letter && value.bytes().all(allowed) {
+        let label = "expected a lower-case letter first".to_owned();
+        (format!("the name {} of the {what} does not begin with a letter", quote(value)), label)
+    } else {
+        let bad = value.chars().find(|&c| !c.is_ascii() || !allowed(c as u8));
+        let label = format!("found {}", quote(&bad.map(String::from).unwrap_or_default()));
+        (format!("the name {} of the {what} has characters that names may not have", quote(value)), label)
+    };
+    let rule = "names begin with a lower-case letter and have lower-case letters, digits, `_` and `-` only";
+    let lower: String = value.to_ascii_lowercase().replace([' ', '.'], "_");
+    let suggested = !value.is_empty() && lower != *value && value.len() <= NAME_BYTES_MAX && lower.bytes().all(allowed);
+    let help = if suggested { format!("{rule}, like `{lower}`") } else { rule.to_owned() };
+    problems.add(code::BAD_NAME, name.span, message, label, help);
+}
+
+fn parallelism(of: &str, parallelism: Option<&Spanned<usize>>, problems: &mut Problems) {
+    let Some(tasks) = parallelism else { return };
+    if !(1..=KEY_GROUPS as usize).contains(&tasks.value) {
+        problems.add(
+            code::BAD_VALUE,
+            tasks.span,
+            format!("`parallelism` of {of} is {}", tasks.value),
+            format!("expected 1 to {KEY_GROUPS}"),
+            format!("keyed state is spread over {KEY_GROUPS} key groups, so more tasks would have nothing to do"),
+        );
+    }
+}
+
+fn check_source(source: &SourceSpec, problems: &mut Problems) {
+    let of = format!("source {}", quote(&source.name.value));
+    parallelism(&of, source.parallelism.as_ref(), problems);
+    let generator = matches!(source.kind.value, SourceKind::Generator(_));
+    match &source.format {
+        None if !generator => problems.add(
+            code::MISSING_KEY,
+            source.name.span,
+            format!("{of} has no `format`"),
+            "expected `format`",
+            "add `format = \"json\"`, or msgpack, csv, text (a line is one column), raw",
+        ),
+        Some(format) if generator => problems.add(
+            code::CONFLICT,
+            format.span,
+            format!("{of} is a generator and has a `format`"),
+            "a generator makes columns, not bytes",
+            "remove `format`",
+        ),
+        _ => {}
+    }
+    if let (true, Some(schema)) = (generator, &source.schema) {
+        let label = "a generator has the columns of its kind";
+        problems.add(
+            code::CONFLICT,
+            schema.span,
+            format!("{of} is a generator and has a `schema`"),
+            label,
+            "remove `schema`",
+        );
+    }
+    if let Some(schema) = &source.schema {
+        let names = schema.value.fields().iter().map(|field| (field.name.as_str(), schema.span));
+        unique_columns(&format!("`schema` of {of}"), names, problems);
+    }
+    if let Some(idle_after) = source.watermark.idle_after {
+        positive(&format!("`idle_after` of {of}"), idle_after, source.kind.span, problems);
+    }
+    check_source_kind(&of, source, problems);
+}
+
+fn check_source_kind(of: &str, source: &SourceSpec, problems: &mut Problems) {
+    let span = source.kind.span;
+    match &source.kind.value {
+        SourceKind::Generator(generator) => {
+            let (GeneratorKind::Sequence { keys } | GeneratorKind::Customers { keys }) = generator.kind;
+            for (key, zero) in [("keys", keys == 0), ("rate", generator.rate == Some(0))] {
+                if zero {
+                    problems.add(code::BAD_VALUE, span, format!("`{key}` of {of} is 0"), "expected 1 or more", "");
+                }
+            }
+        }
+        SourceKind::File { path, header } => {
+            not_empty(&format!("`path` of {of}"), path, span, problems);
+            let format = source.format.as_ref().map(|format| format.value);
+            if *header && format.is_some_and(|format| format != Format::Csv) {
+                problems.add(
+                    code::CONFLICT,
+                    span,
+                    format!("{of} has `header = true` and a format that is not csv"),
+                    "only csv files have a header",
+                    "remove `header` or write `format = \"csv\"`",
+                );
+            }
+        }
+        SourceKind::Stdin => {}
+        SourceKind::Tcp { listen, connections, .. } => {
+            if !is_address(listen) {
+                problems.add(
+                    code::BAD_VALUE,
+                    span,
+                    format!("{of} cannot listen on {}", quote(listen)),
+                    "expected host:port",
+                    "write `listen = \"127.0.0.1:7000\"`",
+                );
+            }
+            if *connections == Some(0) {
+                let help = "leave it out to accept connections for ever";
+                problems.add(code::BAD_VALUE, span, format!("`connections` of {of} is 0"), "expected 1 or more", help);
+            }
+        }
+        SourceKind::Kafka(kafka) => check_kafka(of, &kafka.brokers, &kafka.topic, span, problems),
+    }
+}
+
+fn check_sink(sink: &SinkSpec, problems: &mut Problems) {
+    let of = format!("sink {}", quote(&sink.name.value));
+    parallelism(&of, sink.parallelism.as_ref(), problems);
+    inputs(&of, &sink.from, sink.name.span, problems);
+    check_sink_kind(&of, &sink.kind, problems);
+}
+
+fn check_sink_kind(of: &str, kind: &Spanned<SinkKind>, problems: &mut Problems) {
+    match &kind.value {
+        SinkKind::Print | SinkKind::Discard | SinkKind::Channel(_) => {}
+        SinkKind::File { path } => not_empty(&format!("`path` of {of}"), path, kind.span, problems),
+        SinkKind::Kafka(kafka) => check_kafka(of, &kafka.brokers, &kafka.topic, kind.span, problems),
+    }
+}
+
+fn check_kafka(of: &str, brokers: &str, topic: &str, span: Span, problems: &mut Problems) {
+    if brokers.split(',').any(|broker| broker.trim().is_empty()) {
+        problems.add(
+            code::BAD_VALUE,
+            span,
+            format!("`brokers` of {of} has an empty address"),
+            "expected host:port, comma separated",
+            "write `brokers = \"localhost:9092\"`",
+        );
+    }
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let good = !topic.is_empty() && topic.len() <= TOPIC_BYTES_MAX && topic.bytes().all(allowed);
+    if !good || topic == "." || topic == ".." {
+        problems.add(
+            code::BAD_VALUE,
+            span,
+            format!("{} of {of} cannot be a topic", quote(topic)),
+            format!("expected letters, digits, `.`, `_` and `-`, at most {TOPIC_BYTES_MAX}"),
+            "",
+        );
+    }
+}
+
+fn check_step(step: &StepSpec, problems: &mut Problems) {
+    let of = format!("step {}", quote(&step.name.value));
+    parallelism(&of, step.parallelism.as_ref(), problems);
+    inputs(&of, &step.from, step.name.span, problems);
+    limits(&of, &step.limits, step.kind.span, problems);
+    match &step.kind.value {
+        StepKind::Map(component) | StepKind::Filter(component) | StepKind::FlatMap(component) => {
+            not_empty(&format!("the component of {of}"), &component.path.value, component.path.span, problems);
+        }
+        StepKind::Aggregate { key_by, window, allowed_lateness, aggregates } => {
+            if !allowed_lateness.is_zero() {
+                positive(&format!("`allowed_lateness` of {of}"), *allowed_lateness, step.kind.span, problems);
+                if matches!(window.value, WindowSpec::Count { .. } | WindowSpec::Global) {
+                    let message = format!("`allowed_lateness` has no meaning in {of}");
+                    let label = "these windows do not fire by event time, so no row is late";
+                    problems.add(code::CONFLICT, window.span, message, label, "remove `allowed_lateness`");
+                }
+            }
+            check_window(&of, window, problems);
+            check_aggregate(&of, step.kind.span, key_by, aggregates, problems);
+        }
+    }
+    check_keep(&of, step, problems);
+}
+
+fn check_keep(of: &str, step: &StepSpec, problems: &mut Problems) {
+    let Some(keep) = &step.keep else { return };
+    let why_not = match step.kind.value {
+        StepKind::Map(_) | StepKind::FlatMap(_) => {
+            if let Keep::Columns(columns) = &keep.value {
+                let names = columns.iter().map(|column| (column.value.as_str(), column.span));
+                unique_columns(&format!("`keep` of {of}"), names, problems);
+            }
+            return;
+        }
+        StepKind::Filter(_) => "a filter keeps all columns",
+        StepKind::Aggregate { .. } => "an aggregate puts out its key columns, the window and its results",
+    };
+    let message = format!("`keep` has no meaning in {of}");
+    problems.add(code::CONFLICT, keep.span, message, why_not, "remove `keep`; it belongs to map and flat_map");
+}
+
+fn check_aggregate(
+    of: &str,
+    span: Span,
+    key_by: &[Spanned<String>],
+    aggregates: &[AggregateSpec],
+    problems: &mut Problems,
+) {
+    if key_by.is_empty() {
+        let message = format!("`key_by` of {of} is empty");
+        problems.add(code::BAD_VALUE, span, message, "expected at least one column", "write `key_by = [\"value\"]`");
+    }
+    if aggregates.is_empty() {
+        let message = format!("`aggregate` of {of} is empty");
+        let help = "write `aggregate = { count = \"count()\" }`";
+        problems.add(code::BAD_VALUE, span, message, "expected at least one result", help);
+    }
+    let keys = key_by.iter().map(|column| (column.value.as_str(), column.span));
+    let window = WINDOW_COLUMNS.iter().map(|column| (*column, span));
+    let results = aggregates.iter().map(|aggregate| match aggregate {
+        AggregateSpec::BuiltIn { output, .. } | AggregateSpec::Component { output, .. } => {
+            (output.value.as_str(), output.span)
+        }
+    });
+    unique_columns(&format!("the output of {of}"), keys.chain(window).chain(results), problems);
+    for aggregate in aggregates {
+        if let AggregateSpec::Component { output, component } = aggregate {
+            let what = format!("the component of {} in {of}", quote(&output.value));
+            not_empty(&what, &component.path.value, component.path.span, problems);
+        }
+    }
+}
+
+fn check_window(of: &str, window: &Spanned<WindowSpec>, problems: &mut Problems) {
+    let (every, offset_ms, repeat) = match window.value {
+        WindowSpec::Tumbling { size, offset_ms } => {
+            if !positive(&format!("`tumbling` of {of}"), size, window.span, problems) {
+                return;
+            }
+            (size, offset_ms, "the window")
+        }
+        WindowSpec::Sliding { size, every, offset_ms } => {
+            let right = positive(&format!("`sliding` of {of}"), size, window.span, problems);
+            if !positive(&format!("`every` of {of}"), every, window.span, problems) || !right {
+                return;
+            }
+            if every > size {
+                problems.add(
+                    code::BAD_DURATION,
+                    window.span,
+                    format!("windows of {of} would have gaps between them"),
+                    format!("`every` is longer than the window, {}", display_ns(ns(size))),
+                    "rows in the gaps would be in no window: make `every` shorter, or filter those rows out before",
+                );
+                return;
+            }
+            (every, offset_ms, "`every`")
+        }
+        WindowSpec::Session { gap } => {
+            positive(&format!("`session` of {of}"), gap, window.span, problems);
+            return;
+        }
+        WindowSpec::Count { rows } => {
+            if rows == 0 {
+                let message = format!("`count` of {of} is 0");
+                problems.add(code::BAD_VALUE, window.span, message, "expected 1 or more", "write `count = 100`");
+            }
+            return;
+        }
+        WindowSpec::Global => return,
+    };
+    if u128::from(offset_ms.unsigned_abs()) >= every.as_millis() {
+        problems.add(
+            code::BAD_DURATION,
+            window.span,
+            format!("`offset` of {of} is not smaller than {repeat}"),
+            format!("expected less than {}", display_ns(ns(every))),
+            "windows repeat, so a larger offset means the same as its remainder",
+        );
+    }
+}
+
+fn limits(of: &str, limits: &LimitsSpec, span: Span, problems: &mut Problems) {
+    positive(&format!("`deadline` of {of}"), limits.deadline, span, problems);
+    if !(GUEST_MEMORY_BYTES_MIN..=GUEST_MEMORY_BYTES_MAX).contains(&limits.memory_bytes) {
+        let message = format!("`memory` of {of} is {} bytes", limits.memory_bytes);
+        problems.add(code::BAD_SIZE, span, message, "expected 64KiB to 4GiB", "write `memory = \"64MiB\"`");
+    }
+}
+
+/// At least one input, none without a name.
+fn inputs(of: &str, from: &[Spanned<String>], span: Span, problems: &mut Problems) {
+    if from.is_empty() {
+        let help = "name a source or step: `from = \"lines\"`";
+        problems.add(code::MISSING_KEY, span, format!("`from` of {of} names nothing"), "expected `from`", help);
+    }
+}
+
+fn unique_columns<'a>(of: &str, names: impl Iterator<Item = (&'a str, Span)>, problems: &mut Problems) {
+    let mut seen = HashSet::new();
+    for (name, span) in names {
+        not_empty(&format!("a column name in {of}"), name, span, problems);
+        if !seen.insert(name) {
+            let taken = if WINDOW_COLUMNS.contains(&name) {
+                "every window adds a column of this name"
+            } else {
+                "this name is taken"
+            };
+            let message = format!("column {} comes twice in {of}", quote(name));
+            problems.add(code::DUPLICATE_COLUMN, span, message, taken, "columns of a stream have different names");
+        }
+    }
+}
+
+fn not_empty(what: &str, text: &str, span: Span, problems: &mut Problems) {
+    if text.is_empty() {
+        problems.add(code::BAD_VALUE, span, format!("{what} is empty"), "expected text", "");
+    }
+}
+
+/// At least 1 ms, whole milliseconds, not beyond what durations may be.
+fn positive(what: &str, duration: Duration, span: Span, problems: &mut Problems) -> bool {
+    let label = if duration < Duration::from_millis(1) {
+        "expected 1ms or more"
+    } else if !duration.as_nanos().is_multiple_of(1_000_000) {
+        "expected whole milliseconds"
+    } else if duration.as_nanos() > u128::from(NANOSECONDS_MAX) {
+        "expected at most 36500d"
+    } else {
+        return true;
+    };
+    let message = format!("{what} is {}", display_ns(ns(duration)));
+    problems.add(code::BAD_DURATION, span, message, label, "write a duration like `500ms`, `1.5s` or `1h30m`");
+    false
+}
+
+fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// `host:port`; the host may be a name, the port a number.
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}

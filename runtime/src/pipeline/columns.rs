@@ -1,0 +1,275 @@
+//! Which columns anybody needs, so that sources decode those and no others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::plan::{Signatures, SlotId};
+use super::spec::{AggregateSpec, Keep, PipelineSpec, SourceSpec, StepKind, StepSpec};
+use crate::error::Spanned;
+use crate::record::{Field, Kind, Schema};
+
+/// Columns of a stream that its readers use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Needed {
+    /// whatever there is
+    All,
+    /// these
+    Columns(BTreeSet<String>),
+}
+
+impl Needed {
+    fn nothing() -> Self {
+        Self::Columns(BTreeSet::new())
+    }
+
+    fn add(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (Self::All, _) => {}
+            (_, Self::All) => *self = Self::All,
+            (Self::Columns(columns), Self::Columns(more)) => columns.extend(more),
+        }
+    }
+
+    fn add_schema(&mut self, schema: &Schema) {
+        self.add(Self::Columns(schema.fields().iter().map(|field| field.name.clone()).collect()));
+    }
+}
+
+/// What the readers of each source and step need of it, by name. The pipeline has no cycles (checked before).
+///
+/// Sources whose rows meet in one step without having been made anew on the way need the same: the streams that a step
+/// unites must have the same columns, though one of them may have passed a filter that reads more.
+pub(super) fn needed<'a>(spec: &'a PipelineSpec, signatures: &Signatures) -> BTreeMap<&'a str, Needed> {
+    let mut needed: BTreeMap<&str, Needed> = BTreeMap::new();
+    let add = |needed: &mut BTreeMap<&'a str, Needed>, from: &'a [Spanned<String>], more: Needed| {
+        for from in from {
+            needed.entry(&from.value).or_insert_with(Needed::nothing).add(more.clone());
+        }
+    };
+    for sink in &spec.sinks {
+        add(&mut needed, &sink.from, Needed::All);
+    }
+    for step in readers_first(spec) {
+        let beyond = needed.get(step.name.value.as_str()).cloned().unwrap_or_else(Needed::nothing);
+        add(&mut needed, &step.from, needed_by(step, signatures, beyond));
+    }
+    unite(spec, &mut needed);
+    needed
+}
+
+/// What a step needs of its inputs; `beyond` is what is needed of its own rows.
+fn needed_by(step: &StepSpec, signatures: &Signatures, beyond: Needed) -> Needed {
+    let mut needed = Needed::nothing();
+    for slot in 0..slots(step) {
+        if let Some(signature) = signatures.get(&SlotId { step: step.name.value.clone(), slot }) {
+            needed.add_schema(&signature.inputs);
+        }
+    }
+    if let StepKind::Aggregate { key_by, aggregates, .. } = &step.kind.value {
+        let read = aggregates.iter().filter_map(|aggregate| match aggregate {
+            AggregateSpec::BuiltIn { column, .. } => column.as_ref(),
+            AggregateSpec::Component { .. } => None,
+        });
+        needed.add(Needed::Columns(key_by.iter().chain(read).map(|column| column.value.clone()).collect()));
+    }
+    if passes(step) {
+        needed.add(beyond);
+    } else if let Some(Keep::Columns(columns)) = step.keep.as_ref().map(|keep| &keep.value) {
+        needed.add(Needed::Columns(columns.iter().map(|column| column.value.clone()).collect()));
+    }
+    needed
+}
+
+/// Gives sources whose rows are united the needs of all of them.
+fn unite<'a>(spec: &'a PipelineSpec, needed: &mut BTreeMap<&'a str, Needed>) {
+    let unions = spec.steps.iter().filter(|step| step.from.len() > 1);
+    let unions: Vec<BTreeSet<&str>> = unions.map(|step| origins(spec, step)).collect();
+    loop {
+        let before = needed.clone();
+        for union in &unions {
+            let mut together = Needed::nothing();
+            union.iter().filter_map(|source| needed.get(source)).for_each(|more| together.add(more.clone()));
+            union.iter().for_each(|source| drop(needed.insert(source, together.clone())));
+        }
+        // a source may be in several unions, so one may widen another; what is needed only grows
+        if *needed == before {
+            return;
+        }
+    }
+}
+
+/// The sources whose rows reach `step` with the columns that they came with.
+fn origins<'a>(spec: &'a PipelineSpec, step: &'a StepSpec) -> BTreeSet<&'a str> {
+    let steps: BTreeMap<&str, &StepSpec> = spec.steps.iter().map(|step| (step.name.value.as_str(), step)).collect();
+    let mut seen = BTreeSet::new();
+    let mut open: Vec<&str> = step.from.iter().map(|from| from.value.as_str()).collect();
+    while let Some(name) = open.pop() {
+        if seen.insert(name) {
+            let upstream = steps.get(name).filter(|step| passes(step));
+            open.extend(upstream.iter().flat_map(|step| &step.from).map(|from| from.value.as_str()));
+        }
+    }
+    seen.retain(|name| !steps.contains_key(name));
+    seen
+}
+
+/// Whether the columns of the input leave the step, beside those that it makes.
+fn passes(step: &StepSpec) -> bool {
+    matches!(step.kind.value, StepKind::Filter(_))
+        || matches!(step.keep.as_ref().map(|keep| &keep.value), Some(Keep::All))
+}
+
+/// Numbers of components that a step can have.
+fn slots(step: &StepSpec) -> usize {
+    match &step.kind.value {
+        StepKind::Aggregate { aggregates, .. } => aggregates.len(),
+        StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) => 1,
+    }
+}
+
+/// All steps, each after the steps that read it.
+fn readers_first(spec: &PipelineSpec) -> Vec<&StepSpec> {
+    let index: BTreeMap<&str, usize> =
+        spec.steps.iter().zip(0..).map(|(step, i)| (step.name.value.as_str(), i)).collect();
+    let inputs = |step: &StepSpec| -> Vec<usize> {
+        step.from.iter().filter_map(|from| index.get(from.value.as_str()).copied()).collect()
+    };
+    let mut readers = vec![0_usize; spec.steps.len()];
+    for input in spec.steps.iter().flat_map(inputs) {
+        readers.get_mut(input).into_iter().for_each(|count| *count += 1);
+    }
+    let mut ready: Vec<usize> = (0..spec.steps.len()).filter(|&step| readers.get(step) == Some(&0)).collect();
+    let mut order = Vec::with_capacity(spec.steps.len());
+    while let Some(step) = ready.pop().and_then(|step| spec.steps.get(step)) {
+        order.push(step);
+        for input in inputs(step) {
+            if let Some(count) = readers.get_mut(input) {
+                *count -= 1;
+                if *count == 0 {
+                    ready.push(input);
+                }
+            }
+        }
+    }
+    order
+}
+
+/// Columns that readers declare, and those that they use without saying of which kind, with who does.
+#[derive(Clone, Debug, Default)]
+struct Declared {
+    fields: Vec<Field>,
+    untyped: Vec<(String, String)>,
+}
+
+/// Why the columns of a source cannot be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unknown {
+    /// in words
+    pub reason: String,
+    /// names and kinds that a schema could have, guessed where nobody says
+    pub columns: Vec<(String, String)>,
+}
+
+/// The columns that operators declare to read from `source`, for a source without a schema.
+pub(super) fn inferred(
+    spec: &PipelineSpec,
+    signatures: &Signatures,
+    source: &SourceSpec,
+) -> Result<Vec<Field>, Unknown> {
+    let mut by_step: BTreeMap<&str, Result<Declared, String>> = BTreeMap::new();
+    for step in readers_first(spec) {
+        let declared = declared_by(spec, signatures, step, &by_step);
+        by_step.insert(&step.name.value, declared);
+    }
+    let declared = declared(spec, &source.name.value, &by_step);
+    let Declared { fields, mut untyped } = declared.map_err(|reason| Unknown { reason, columns: Vec::new() })?;
+    let event_time = source.event_time.as_ref().map(|column| column.value.as_str());
+    untyped.extend(event_time.map(|column| (column.to_owned(), "event_time".to_owned())));
+    untyped.retain(|(column, _)| !fields.iter().any(|field| field.name == *column));
+    let Some((column, user)) = untyped.first() else { return Ok(fields) };
+    let reason = format!("nothing says what kind `{column}` (used by {user}) is");
+    let known =
+        |field: &Field| (field.name.clone(), format!("{}{}", field.kind, if field.nullable { "?" } else { "" }));
+    let mut columns: Vec<_> = fields.iter().map(known).collect();
+    for (column, _) in &untyped {
+        if !columns.iter().any(|(known, _)| known == column) {
+            let kind = if event_time == Some(column) { Kind::TimestampMs } else { Kind::Text };
+            columns.push((column.clone(), kind.to_string()));
+        }
+    }
+    Err(Unknown { reason, columns })
+}
+
+/// What all readers of `name` declare.
+fn declared(
+    spec: &PipelineSpec,
+    name: &str,
+    by_step: &BTreeMap<&str, Result<Declared, String>>,
+) -> Result<Declared, String> {
+    let mut all = Declared::default();
+    for step in spec.steps.iter().filter(|step| step.from.iter().any(|from| from.value == name)) {
+        let Some(step_declares) = by_step.get(step.name.value.as_str()) else { continue };
+        let Declared { fields, untyped } = step_declares.clone()?;
+        fields.iter().try_for_each(|field| merge(&mut all.fields, field, step))?;
+        all.untyped.extend(untyped);
+    }
+    Ok(all)
+}
+
+/// What `step` declares of its input: columns that it reads, keeps, or lets pass to its readers.
+fn declared_by(
+    spec: &PipelineSpec,
+    signatures: &Signatures,
+    step: &StepSpec,
+    by_step: &BTreeMap<&str, Result<Declared, String>>,
+) -> Result<Declared, String> {
+    let user = || format!("step `{}`", step.name.value);
+    let signature = |slot| signatures.get(&SlotId { step: step.name.value.clone(), slot });
+    let mut all = Declared::default();
+    for signature in (0..slots(step)).filter_map(signature) {
+        signature.inputs.fields().iter().try_for_each(|field| merge(&mut all.fields, field, step))?;
+    }
+    if let StepKind::Aggregate { key_by, aggregates, .. } = &step.kind.value {
+        all.untyped.extend(key_by.iter().map(|key| (key.value.clone(), user())));
+        all.untyped.extend(aggregates.iter().filter_map(|aggregate| match aggregate {
+            AggregateSpec::BuiltIn { column: Some(column), .. } => Some((column.value.clone(), user())),
+            _ => None,
+        }));
+    }
+    if let Some(Keep::Columns(columns)) = step.keep.as_ref().map(|keep| &keep.value) {
+        all.untyped.extend(columns.iter().map(|column| (column.value.clone(), user())));
+    }
+    if passes(step) {
+        let beyond = declared(spec, &step.name.value, by_step)?;
+        // what this step makes itself does not come from the source
+        let made = |name: &str| signature(0).is_some_and(|signature| signature.outputs.index_of(name).is_some());
+        beyond.fields.iter().filter(|field| !made(&field.name)).try_for_each(|f| merge(&mut all.fields, f, step))?;
+        all.untyped.extend(beyond.untyped.into_iter().filter(|(column, _)| !made(column)));
+    }
+    Ok(all)
+}
+
+/// One column read by several operators: same kind, and null only if all of them accept it.
+fn merge(fields: &mut Vec<Field>, field: &Field, step: &StepSpec) -> Result<(), String> {
+    let Some(known) = fields.iter_mut().find(|known| known.name == field.name) else {
+        fields.push(field.clone());
+        return Ok(());
+    };
+    if known.kind != field.kind {
+        return Err(format!(
+            "operators disagree about `{}`: step `{}` reads it as {}, another as {}",
+            field.name, step.name.value, field.kind, known.kind
+        ));
+    }
+    known.nullable &= field.nullable;
+    Ok(())
+}
+
+impl Needed {
+    /// Whether the column `name` is among them.
+    pub(super) fn contains(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Columns(columns) => columns.contains(name),
+        }
+    }
+}

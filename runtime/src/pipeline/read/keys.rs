@@ -1,0 +1,227 @@
+//! Every key of a pipeline file. The reader accepts these and no others; `docs/pipeline.md` explains them, and a test
+//! holds the two together.
+
+/// A key and a value as one may write it, for messages that say what is missing.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) example: &'static str,
+}
+
+/// The keys of one kind of table.
+#[derive(Debug)]
+pub(super) struct Keys {
+    /// the heading in `docs/pipeline.md`
+    pub(super) section: &'static str,
+    pub(super) known: &'static [Key],
+    /// part of the design, not of this version: refused with their own message
+    pub(super) later: &'static [&'static str],
+}
+
+impl Keys {
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        self.known.iter().map(|key| key.name).collect()
+    }
+
+    pub(super) fn example(&self, name: &str) -> Option<&'static str> {
+        self.known.iter().find(|key| key.name == name).map(|key| key.example)
+    }
+}
+
+const fn key(name: &'static str, example: &'static str) -> Key {
+    Key { name, example }
+}
+
+pub(super) const PIPELINE: Keys = Keys {
+    section: "Pipeline",
+    known: &[
+        key("name", "\"uppercase-counts\""),
+        key("parallelism", "2"),
+        key("source", "{ lines = { stdin = {}, format = \"text\" } }"),
+        key("step", "{ upper = { from = \"lines\", map = \"upper.wasm\" } }"),
+        key("sink", "{ out = { from = \"upper\", print = {} } }"),
+        key("dead_letter", "{ file = { path = \"dead.json\" } }"),
+    ],
+    later: &["checkpoint"],
+};
+
+/// The keys of a source that say where records come from.
+pub(super) const SOURCE_KINDS: [&str; 5] = ["generator", "file", "stdin", "tcp", "kafka"];
+
+pub(super) const SOURCE: Keys = Keys {
+    section: "Source",
+    known: &[
+        key("generator", "{ kind = \"sequence\", keys = 100 }"),
+        key("file", "{ path = \"input.json\" }"),
+        key("stdin", "{}"),
+        key("tcp", "{ listen = \"127.0.0.1:7000\" }"),
+        key("kafka", "{ brokers = \"localhost:9092\", topic = \"input\" }"),
+        key("format", "\"json\""),
+        key("schema", "{ auction = \"int64\", name = \"text?\" }"),
+        key("event_time", "\"at\""),
+        key("watermark", "{ max_out_of_orderness = \"2s\" }"),
+        key("parallelism", "2"),
+        key("on_error", "\"skip\""),
+    ],
+    later: &["http"],
+};
+
+pub(super) const GENERATOR: Keys = Keys {
+    section: "Generator source",
+    known: &[
+        key("kind", "\"sequence\""),
+        key("keys", "100"),
+        key("rows", "1000"),
+        key("rate", "1000"),
+        key("seed", "7"),
+        key("start", "0"),
+        key("interval", "\"1ms\""),
+    ],
+    later: &[],
+};
+
+pub(super) const FILE_SOURCE: Keys =
+    Keys { section: "File source", known: &[key("path", "\"input.json\""), key("header", "true")], later: &[] };
+
+pub(super) const STDIN: Keys = Keys { section: "Stdin source", known: &[], later: &[] };
+
+pub(super) const TCP: Keys = Keys {
+    section: "TCP source",
+    known: &[key("listen", "\"127.0.0.1:7000\""), key("framing", "\"lines\""), key("connections", "1")],
+    later: &[],
+};
+
+pub(super) const KAFKA_SOURCE: Keys = Keys {
+    section: "Kafka source",
+    known: &[
+        key("brokers", "\"localhost:9092\""),
+        key("topic", "\"input\""),
+        key("start", "\"latest\""),
+        key("until", "\"end\""),
+        key("properties", "{ \"fetch.min.bytes\" = 1 }"),
+    ],
+    later: &[],
+};
+
+pub(super) const WATERMARK: Keys = Keys {
+    section: "Watermark",
+    known: &[key("max_out_of_orderness", "\"2s\""), key("idle_after", "\"10s\"")],
+    later: &[],
+};
+
+/// The keys of a step that say what is done.
+pub(super) const OPERATIONS: [&str; 4] = ["map", "filter", "flat_map", "aggregate"];
+
+pub(super) const STEP: Keys = Keys {
+    section: "Step",
+    known: &[
+        key("from", "\"lines\""),
+        key("map", "\"upper.wasm\""),
+        key("filter", "\"wanted.wasm\""),
+        key("flat_map", "\"words.wasm\""),
+        key("key_by", "[\"value\"]"),
+        key("window", "{ tumbling = \"5s\" }"),
+        key("allowed_lateness", "\"1s\""),
+        key("aggregate", "{ count = \"count()\" }"),
+        key("config", "{ language = \"en\" }"),
+        key("parallelism", "2"),
+        key("keep", "[\"url\"]"),
+        key("on_error", "\"skip\""),
+        key("limits", "{ memory = \"64MiB\", deadline = \"1s\" }"),
+    ],
+    later: &["process", "trigger", "firing", "late"],
+};
+
+pub(super) const COMPONENT: Keys = Keys {
+    section: "Component",
+    known: &[key("component", "\"upper.wasm\""), key("config", "{ language = \"en\" }")],
+    later: &[],
+};
+
+/// The keys of a window that say of what kind it is.
+pub(super) const WINDOW_KINDS: [&str; 5] = ["tumbling", "sliding", "session", "count", "global"];
+
+pub(super) const WINDOW: Keys = Keys {
+    section: "Window",
+    known: &[
+        key("tumbling", "\"5s\""),
+        key("sliding", "\"10s\""),
+        key("session", "\"10s\""),
+        key("count", "100"),
+        key("global", "true"),
+        key("every", "\"2s\""),
+        key("offset", "\"1s\""),
+    ],
+    later: &["trigger", "firing", "late"],
+};
+
+pub(super) const LIMITS: Keys =
+    Keys { section: "Limits", known: &[key("memory", "\"64MiB\""), key("deadline", "\"1s\"")], later: &[] };
+
+/// The keys of a sink that say where rows go.
+pub(super) const SINK_KINDS: [&str; 4] = ["print", "discard", "file", "kafka"];
+
+pub(super) const SINK: Keys = Keys {
+    section: "Sink",
+    known: &[
+        key("from", "\"counts\""),
+        key("print", "{}"),
+        key("discard", "{}"),
+        key("file", "{ path = \"output.json\" }"),
+        key("kafka", "{ brokers = \"localhost:9092\", topic = \"output\" }"),
+        key("format", "\"json\""),
+        key("parallelism", "1"),
+    ],
+    later: &["http", "object_store", "elasticsearch", "hbase"],
+};
+
+pub(super) const EMPTY_SINK: Keys = Keys { section: "Print and discard sinks", known: &[], later: &[] };
+
+pub(super) const FILE_SINK: Keys = Keys { section: "File sink", known: &[key("path", "\"output.json\"")], later: &[] };
+
+pub(super) const KAFKA_SINK: Keys = Keys {
+    section: "Kafka sink",
+    known: &[
+        key("brokers", "\"localhost:9092\""),
+        key("topic", "\"output\""),
+        key("key", "\"customer\""),
+        key("properties", "{ \"linger.ms\" = 5 }"),
+    ],
+    later: &[],
+};
+
+pub(super) const DEAD_LETTER: Keys = Keys {
+    section: "Dead letters",
+    known: &[
+        key("file", "{ path = \"dead.json\" }"),
+        key("kafka", "{ brokers = \"localhost:9092\", topic = \"dead\" }"),
+        key("discard", "{}"),
+        key("print", "{}"),
+    ],
+    later: &[],
+};
+
+/// Formats of the design that this version does not have.
+pub(super) const FORMATS_LATER: [&str; 2] = ["avro", "parquet"];
+
+/// Every table, for the test against the documentation.
+#[cfg(test)]
+pub(super) const ALL: [&Keys; 17] = [
+    &PIPELINE,
+    &SOURCE,
+    &GENERATOR,
+    &FILE_SOURCE,
+    &STDIN,
+    &TCP,
+    &KAFKA_SOURCE,
+    &WATERMARK,
+    &STEP,
+    &COMPONENT,
+    &WINDOW,
+    &LIMITS,
+    &SINK,
+    &EMPTY_SINK,
+    &FILE_SINK,
+    &KAFKA_SINK,
+    &DEAD_LETTER,
+];

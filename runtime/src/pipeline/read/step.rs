@@ -1,0 +1,192 @@
+//! `[step.<name>]`
+
+use std::sync::Arc;
+
+use super::aggregate;
+use super::item::{Item, Table};
+use super::keys;
+use super::node::Value;
+use super::source::{optional, read_on_error};
+use super::window::read_window;
+use crate::error::{Span, Spanned};
+use crate::pipeline::problems::{Problems, code, quote};
+use crate::pipeline::spec::{AggregateSpec, ComponentSpec, Keep, LimitsSpec, StepKind, StepSpec};
+use crate::wasm::Settings;
+
+/// `config` of the step itself and where it stands.
+type StepConfig = Option<(Settings, Span)>;
+
+/// What a step reads, and the step unless anything in it is wrong.
+pub(super) fn read(
+    name: Spanned<String>,
+    item: Item,
+    problems: &mut Problems,
+) -> (Option<Vec<Spanned<String>>>, Option<StepSpec>) {
+    let Some(mut table) = Table::open(item, &keys::STEP, problems) else { return (None, None) };
+    let from = table.required("from", problems).and_then(|item| item.texts(problems));
+    let kind = read_kind(&mut table, problems);
+    let parallelism = optional(table.take("parallelism"), |item| item.integer(problems));
+    let keep = optional(table.take("keep"), |item| read_keep(item, problems));
+    let on_error = optional(table.take("on_error"), |item| read_on_error(item, problems));
+    let limits = optional(table.take("limits"), |item| read_limits(item, problems));
+    let step = || {
+        Some(StepSpec {
+            name,
+            from: from.clone()?,
+            kind: kind?,
+            parallelism: parallelism?,
+            keep: keep?,
+            on_error: on_error?.unwrap_or_default(),
+            limits: limits?.unwrap_or_default(),
+        })
+    };
+    let step = step();
+    (from, step)
+}
+
+fn read_kind(table: &mut Table, problems: &mut Problems) -> Option<Spanned<StepKind>> {
+    let config = optional(table.take("config"), |item| {
+        let place = item.key;
+        item.settings(problems).map(|settings| (settings, place))
+    });
+    let keyed = KEYED.into_iter().find(|key| table.has(key));
+    if let Some(key) = keyed.filter(|_| !keys::OPERATIONS.iter().any(|operation| table.has(operation))) {
+        // a keyed step without its aggregate: say that rather than list all operations
+        let item = table.take(key)?;
+        let label = format!("{} needs `aggregate`", quote(key));
+        let message = format!("{} has `{key}` and no operation", table.what);
+        problems.add(code::NO_KIND, item.key, message, label, "add `aggregate = { count = \"count()\" }`");
+        return None;
+    }
+    let (key, item) = table.take_kind(&keys::OPERATIONS, "what to do", problems)?;
+    let place = item.span();
+    if key == "aggregate" {
+        return read_aggregate(table, item, config, problems).map(|kind| Spanned::new(kind, place));
+    }
+    refuse_keyed(table, key, problems);
+    let component = read_component(item, config?, problems)?;
+    let kind = match key {
+        "map" => StepKind::Map(component),
+        "filter" => StepKind::Filter(component),
+        _ => StepKind::FlatMap(component),
+    };
+    Some(Spanned::new(kind, place))
+}
+
+/// The keys that only `aggregate` has a use for.
+const KEYED: [&str; 3] = ["key_by", "window", "allowed_lateness"];
+
+/// These keys beside an operation that has no use for them.
+fn refuse_keyed(table: &mut Table, operation: &str, problems: &mut Problems) {
+    for key in KEYED {
+        if let Some(item) = table.take(key) {
+            let message = format!("`{key}` has no meaning in {} with `{operation}`", table.what);
+            let label = "belongs to `aggregate`";
+            let help = "aggregate in a step of its own that reads from this one";
+            problems.add(code::CONFLICT, item.key, message, label, help);
+        }
+    }
+}
+
+fn read_aggregate(
+    table: &mut Table,
+    item: Item,
+    config: Option<StepConfig>,
+    problems: &mut Problems,
+) -> Option<StepKind> {
+    let key_by = table.required("key_by", problems).and_then(|item| item.texts(problems));
+    let window = table.required("window", problems).and_then(|item| read_window(item, problems));
+    let allowed_lateness = optional(table.take("allowed_lateness"), |item| item.duration(problems));
+    let aggregates = aggregate::read(item, problems);
+    let mut aggregates = aggregates?;
+    if let Some((settings, place)) = config? {
+        give_config(&table.what, &mut aggregates, &settings, place, problems)?;
+    }
+    let allowed_lateness = allowed_lateness?.unwrap_or_default();
+    Some(StepKind::Aggregate { key_by: key_by?, window: window?, allowed_lateness, aggregates })
+}
+
+/// `config` of an aggregating step is that of all its components.
+fn give_config(
+    what: &str,
+    aggregates: &mut [AggregateSpec],
+    settings: &Settings,
+    place: Span,
+    problems: &mut Problems,
+) -> Option<()> {
+    let mut readers = 0;
+    for aggregate in aggregates {
+        if let AggregateSpec::Component { component, .. } = aggregate {
+            readers += 1;
+            if !component.config.is_empty() {
+                return config_twice(what, place, problems);
+            }
+            component.config = Arc::clone(settings);
+        }
+    }
+    if readers > 0 {
+        return Some(());
+    }
+    let message = format!("{what} has `config` and no component");
+    problems.add(code::CONFLICT, place, message, "built-in aggregates take none", "remove `config`");
+    None
+}
+
+fn config_twice<T>(what: &str, place: Span, problems: &mut Problems) -> Option<T> {
+    problems.add(
+        code::CONFLICT,
+        place,
+        format!("{what} has `config` twice"),
+        "the component has its own `config`",
+        "keep one: `config` of the step, or `{ component = \"..\", config = { .. } }`",
+    );
+    None
+}
+
+/// `"x.wasm"` or `{ component = "x.wasm", config = { .. } }`
+pub(super) fn read_component(item: Item, config: StepConfig, problems: &mut Problems) -> Option<ComponentSpec> {
+    if matches!(item.node.value, Value::Text(_)) {
+        let path = item.text(problems)?;
+        return Some(ComponentSpec { path, config: config.map(|(settings, _)| settings).unwrap_or_default() });
+    }
+    let mut table = Table::open(item, &keys::COMPONENT, problems)?;
+    let path = table.required("component", problems).and_then(|item| item.text(problems));
+    let own = optional(table.take("config"), |item| item.settings(problems));
+    let config = match (own?, config) {
+        (Some(_), Some((_, place))) => return config_twice(&table.what, place, problems),
+        (Some(own), None) => own,
+        (None, config) => config.map(|(settings, _)| settings).unwrap_or_default(),
+    };
+    Some(ComponentSpec { path: path?, config })
+}
+
+fn read_keep(item: Item, problems: &mut Problems) -> Option<Spanned<Keep>> {
+    let place = item.span();
+    if matches!(&item.node.value, Value::List(_)) {
+        return item.texts(problems).map(|columns| Spanned::new(Keep::Columns(columns), place));
+    }
+    if let Value::Text(text) = &item.node.value
+        && text != "all"
+    {
+        problems.add(
+            code::UNKNOWN_VALUE,
+            place,
+            format!("{} is {}", item.what, quote(text)),
+            "expected `\"all\"` or a list of columns",
+            format!("write `keep = \"all\"` or `keep = [{text:?}]`"),
+        );
+        return None;
+    }
+    item.choice(&[("all", ())], problems).map(|_| Spanned::new(Keep::All, place))
+}
+
+fn read_limits(item: Item, problems: &mut Problems) -> Option<LimitsSpec> {
+    let mut table = Table::open(item, &keys::LIMITS, problems)?;
+    let memory = optional(table.take("memory"), |item| item.bytes(problems));
+    let deadline = optional(table.take("deadline"), |item| item.positive_duration(problems));
+    let default = LimitsSpec::default();
+    Some(LimitsSpec {
+        memory_bytes: memory?.unwrap_or(default.memory_bytes),
+        deadline: deadline?.unwrap_or(default.deadline),
+    })
+}

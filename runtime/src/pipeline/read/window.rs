@@ -1,0 +1,71 @@
+//! `window = { .. }`
+
+use super::item::{Item, Table};
+use super::keys;
+use super::source::optional;
+use crate::error::Spanned;
+use crate::pipeline::problems::{Problems, code};
+use crate::window::WindowSpec;
+
+/// Reads a window; `None` if anything in it is wrong.
+pub(super) fn read_window(item: Item, problems: &mut Problems) -> Option<Spanned<WindowSpec>> {
+    let mut table = Table::open(item, &keys::WINDOW, problems)?;
+    let (kind, item) = table.take_kind(&keys::WINDOW_KINDS, "how long windows are", problems)?;
+    let window = match kind {
+        "tumbling" => {
+            let size = item.positive_duration(problems);
+            let offset = optional(table.take("offset"), |item| item.signed_duration_ms(problems));
+            refuse_keys_of_others(&mut table, kind, &[EVERY], problems)?;
+            WindowSpec::Tumbling { size: size?, offset_ms: offset?.unwrap_or_default() }
+        }
+        "sliding" => {
+            let size = item.positive_duration(problems);
+            let every = table.required("every", problems).and_then(|item| item.positive_duration(problems));
+            let offset = optional(table.take("offset"), |item| item.signed_duration_ms(problems));
+            WindowSpec::Sliding { size: size?, every: every?, offset_ms: offset?.unwrap_or_default() }
+        }
+        _ => {
+            refuse_keys_of_others(&mut table, kind, &[EVERY, OFFSET], problems)?;
+            read_keyed(kind, item, problems)?
+        }
+    };
+    Some(Spanned::new(window, table.span))
+}
+
+/// Windows that lie differently for every key.
+fn read_keyed(kind: &str, item: Item, problems: &mut Problems) -> Option<WindowSpec> {
+    match kind {
+        "session" => Some(WindowSpec::Session { gap: item.positive_duration(problems)? }),
+        "count" => Some(WindowSpec::Count { rows: item.integer(problems)?.value }),
+        _ => {
+            let (what, place) = (item.what.clone(), item.span());
+            if item.boolean(problems)? {
+                return Some(WindowSpec::Global);
+            }
+            problems.add(code::BAD_VALUE, place, format!("{what} is false"), "expected true", "write `global = true`");
+            None
+        }
+    }
+}
+
+/// Keys that not all kinds have, and those that do.
+const EVERY: (&str, &str) = ("every", "`sliding`");
+const OFFSET: (&str, &str) = ("offset", "`tumbling` and `sliding`");
+
+/// `others` are keys that have no meaning beside `kind`, and the kinds that they belong to.
+fn refuse_keys_of_others(
+    table: &mut Table,
+    kind: &str,
+    others: &[(&'static str, &str)],
+    problems: &mut Problems,
+) -> Option<()> {
+    let mut right = Some(());
+    for (key, owner) in others {
+        if let Some(item) = table.take(key) {
+            let message = format!("`{key}` has no meaning in {} with `{kind}`", table.what);
+            problems.add(code::CONFLICT, item.key, message, format!("belongs to {owner}"), format!("remove `{key}`"));
+            right = None;
+        }
+    }
+    right
+}

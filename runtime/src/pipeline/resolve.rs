@@ -1,0 +1,190 @@
+//! Loads the components that a pipeline names and asks each for its signature.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::plan::{Plan, Signatures, SlotId, plan};
+use super::problems::{alternatives, code, quote};
+use super::spec::{AggregateSpec, ComponentSpec, PipelineSpec, StepKind, StepSpec};
+use crate::error::{Diagnostic, PipelineError, Span};
+use crate::wasm::{Component, DescribeError, LoadError, OperatorKind, Sandbox, Settings, Signature};
+
+/// A component in its place in a pipeline.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// the compiled component
+    pub component: Component,
+    /// which of its contracts the step uses
+    pub kind: OperatorKind,
+    /// what it says of itself under `settings`
+    pub signature: Signature,
+    /// the step's configuration
+    pub settings: Settings,
+    /// the file it came from
+    pub path: PathBuf,
+}
+
+/// All components of a pipeline.
+pub type Components = BTreeMap<SlotId, Resolved>;
+
+/// A pipeline that can run.
+#[derive(Clone, Debug)]
+pub struct Resolution {
+    /// the checked pipeline
+    pub plan: Plan,
+    /// its components
+    pub components: Components,
+}
+
+/// Loads all components of `spec` and checks the pipeline against them. Reports every mistake that it finds.
+pub fn resolve(spec: PipelineSpec, sandbox: &Sandbox) -> Result<Resolution, PipelineError> {
+    let mut components = Components::new();
+    let mut diagnostics = Vec::new();
+    for step in &spec.steps {
+        for (slot, component, kind) in components_of(step) {
+            match load(&spec, step, component, kind, sandbox) {
+                Ok(resolved) => {
+                    components.insert(SlotId { step: step.name.value.clone(), slot }, resolved);
+                }
+                Err(diagnostic) => diagnostics.push(diagnostic),
+            }
+        }
+    }
+    let refused = |diagnostics| PipelineError { path: spec.path.clone(), text: spec.text.clone(), diagnostics };
+    if !diagnostics.is_empty() {
+        return Err(refused(diagnostics));
+    }
+    let signatures: Signatures =
+        components.iter().map(|(slot, resolved)| (slot.clone(), resolved.signature.clone())).collect();
+    Ok(Resolution { plan: plan(spec, &signatures)?, components })
+}
+
+/// The components of a step with their slots and the contract that each must export.
+pub fn components_of(step: &StepSpec) -> Vec<(usize, &ComponentSpec, OperatorKind)> {
+    match &step.kind.value {
+        StepKind::Map(component) => vec![(0, component, OperatorKind::Mapper)],
+        StepKind::Filter(component) => vec![(0, component, OperatorKind::Filter)],
+        StepKind::FlatMap(component) => vec![(0, component, OperatorKind::FlatMapper)],
+        StepKind::Aggregate { aggregates, .. } => aggregates
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, aggregate)| match aggregate {
+                AggregateSpec::Component { component, .. } => Some((slot, component, OperatorKind::Aggregator)),
+                AggregateSpec::BuiltIn { .. } => None,
+            })
+            .collect(),
+    }
+}
+
+fn load(
+    spec: &PipelineSpec,
+    step: &StepSpec,
+    component: &ComponentSpec,
+    kind: OperatorKind,
+    sandbox: &Sandbox,
+) -> Result<Resolved, Diagnostic> {
+    let path = spec.base.join(&component.path.value);
+    let settings = component.config.clone();
+    let span = component.path.span;
+    let loaded = sandbox.load(&path).map_err(|error| not_loaded(&error, &path, span))?;
+    let signature =
+        loaded.describe(kind, &settings).map_err(|error| not_described(&error, step, &loaded, kind, span))?;
+    Ok(Resolved { component: loaded, kind, signature, settings, path })
+}
+
+/// What is wrong with a file.
+fn not_loaded(error: &LoadError, path: &Path, span: Span) -> Diagnostic {
+    let (code, label, help) = match error {
+        LoadError::Read { .. } => (code::MISSING_COMPONENT, "no such file".to_owned(), missing_help(path)),
+        LoadError::NotAFile { .. } => (code::MISSING_COMPONENT, "expected a file".to_owned(), None),
+        LoadError::NotWasm { .. } => (code::BAD_COMPONENT, "expected a component, found another file".to_owned(), None),
+        LoadError::CoreModule { .. } => {
+            (code::BAD_COMPONENT, "expected a component, found a core module".to_owned(), None)
+        }
+        LoadError::Version { found, expected, .. } => {
+            (code::BAD_COMPONENT, format!("expected `{expected}`, found `{found}`"), None)
+        }
+        LoadError::NoOperator { .. } => {
+            let help = "build it with `millstream build`; `millstream new` makes a project that fits";
+            (code::BAD_COMPONENT, "expected an operator, found none".to_owned(), Some(help.to_owned()))
+        }
+        _ => (code::BAD_COMPONENT, "not a component that can run".to_owned(), None),
+    };
+    Diagnostic { code, message: error.to_string(), span, label, help }
+}
+
+/// Why a component that was loaded cannot take its place in `step`.
+fn not_described(
+    error: &DescribeError,
+    step: &StepSpec,
+    component: &Component,
+    kind: OperatorKind,
+    span: Span,
+) -> Diagnostic {
+    let step = quote(&step.name.value);
+    match error {
+        DescribeError::Kind { name, .. } => {
+            let found: Vec<&str> = component.kinds().into_iter().map(noun).collect();
+            let keys: Vec<String> = component.kinds().into_iter().map(|kind| format!("`{}`", key(kind))).collect();
+            Diagnostic {
+                code: code::WRONG_OPERATOR,
+                message: format!("step {step} uses {name} as {}", noun(kind)),
+                span,
+                label: format!("expected {}, found {}", noun(kind), found.join(" and ")),
+                help: Some(format!("write {} for it, or name a component that is {}", keys.join(" or "), noun(kind))),
+            }
+        }
+        DescribeError::Refused { reason, .. } => Diagnostic {
+            code: code::BAD_CONFIG,
+            message: error.to_string(),
+            span,
+            label: reason.clone(),
+            help: Some(format!(
+                "set it by `config = {{ .. }}` of step {step}; the component's author says what it reads"
+            )),
+        },
+        _ => {
+            let label = "cannot say what it reads and produces".to_owned();
+            Diagnostic { code: code::BAD_COMPONENT, message: error.to_string(), span, label, help: None }
+        }
+    }
+}
+
+/// The key of a step that takes components of this kind.
+fn key(kind: OperatorKind) -> &'static str {
+    match kind {
+        OperatorKind::Mapper => "map",
+        OperatorKind::Filter => "filter",
+        OperatorKind::FlatMapper => "flat_map",
+        OperatorKind::Aggregator => "aggregate",
+    }
+}
+
+fn noun(kind: OperatorKind) -> &'static str {
+    match kind {
+        OperatorKind::Mapper => "a mapper",
+        OperatorKind::Filter => "a filter",
+        OperatorKind::FlatMapper => "a flat-mapper",
+        OperatorKind::Aggregator => "an aggregator",
+    }
+}
+
+/// For a file that is not there: the files that are.
+fn missing_help(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Some(format!(
+            "there is no folder {}; paths are relative to the pipeline file, and `millstream build` makes components",
+            folder.display()
+        ));
+    };
+    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));
+    let mut there: Vec<String> = names.filter(|name| name.ends_with(".wasm")).collect();
+    there.sort();
+    if there.is_empty() {
+        return Some(format!("{} holds no .wasm files; build one with `millstream build`", folder.display()));
+    }
+    let wanted = path.file_name()?.to_string_lossy().into_owned();
+    let there: Vec<&str> = there.iter().map(String::as_str).collect();
+    Some(alternatives(&format!("{} holds", folder.display()), &wanted, &there))
+}

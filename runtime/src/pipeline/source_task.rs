@@ -1,0 +1,137 @@
+//! A task that begins with a source: rows come from outside, watermarks are made here, barriers start here.
+
+use tokio::sync::mpsc;
+
+use super::dead_letter::{DeadLetter, Payload};
+use super::shuffle::Shuffle;
+use super::task::{Chain, TaskError};
+use crate::clock::Clock;
+use crate::format::BadRecord;
+use crate::metrics::NodeCounters;
+use crate::operator::OnError;
+use crate::record::{Barrier, Batch, Element, NO_EVENT_TIME, Watermark};
+use crate::source::{PartitionWatermarks, Source, SourceEvent};
+use std::sync::Arc;
+
+/// What control asks of a source.
+#[derive(Debug)]
+pub enum Command {
+    /// put this barrier into the stream, here
+    Barrier(Barrier),
+    /// take nothing more in and end as if the input had ended
+    Stop,
+}
+
+/// A source and all that belongs to it in one task.
+pub(super) struct SourceTask {
+    pub(super) name: String,
+    pub(super) source: Box<dyn Source>,
+    pub(super) watermarks: PartitionWatermarks,
+    pub(super) on_error: OnError,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) clock: Clock,
+    pub(super) counters: Arc<NodeCounters>,
+    /// cuts batches at random places, where a run is to show that it does not matter
+    pub(super) shuffle: Option<Shuffle>,
+    pub(super) chain: Chain,
+}
+
+/// Runs until the source ends or is told to stop.
+pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
+    loop {
+        let event = tokio::select! {
+            biased;
+            command = task.commands.recv() => match command {
+                Some(Command::Barrier(barrier)) => {
+                    task.chain.barrier(barrier).await?;
+                    continue;
+                }
+                // control is gone: nobody waits for results any more, but what was read is finished
+                Some(Command::Stop) | None => break,
+            },
+            event = task.source.next() => event,
+        };
+        let failed = |source| TaskError::Source { name: task.name.clone(), subtask: task.chain.subtask, source };
+        match event.map_err(failed)? {
+            SourceEvent::Batch { partition, batch, bad } => {
+                task.bad(partition, bad).await?;
+                task.batch(partition, batch).await?;
+            }
+            SourceEvent::PartitionEnded { partition } => task.watermarks.end(partition),
+            SourceEvent::Quiet => task.chain.flush().await?,
+            SourceEvent::End => break,
+        }
+        task.progress().await?;
+        // A source that always has rows must still let other tasks of this thread run.
+        tokio::task::consume_budget().await;
+    }
+    task.counters.watermark(Watermark::MAX.0);
+    task.chain.watermark(Watermark::MAX).await?;
+    task.chain.end().await
+}
+
+impl SourceTask {
+    async fn batch(&mut self, partition: u32, batch: Batch) -> Result<(), TaskError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.counters.batch_in(batch.rows());
+        self.counters.out(batch.rows());
+        let pieces = match &mut self.shuffle {
+            None => return self.piece(partition, batch).await,
+            Some(shuffle) => shuffle.cut(&batch),
+        };
+        for piece in pieces {
+            self.piece(partition, piece).await?;
+            self.progress().await?;
+        }
+        Ok(())
+    }
+
+    async fn piece(&mut self, partition: u32, batch: Batch) -> Result<(), TaskError> {
+        let latest = batch.times().iter().copied().max().unwrap_or(NO_EVENT_TIME);
+        self.watermarks.observe(partition, latest, self.clock.now_ms());
+        self.chain.batch(batch).await
+    }
+
+    /// Says what the watermarks of all partitions together allow.
+    async fn progress(&mut self) -> Result<(), TaskError> {
+        let progress = self.watermarks.progress(self.clock.now_ms());
+        if progress.idle == Some(false) {
+            self.chain.forward(Element::Active).await?;
+        }
+        if let Some(watermark) = progress.watermark {
+            self.counters.watermark(watermark.0);
+            self.chain.watermark(watermark).await?;
+        }
+        if progress.idle == Some(true) {
+            self.chain.forward(Element::Idle).await?;
+        }
+        Ok(())
+    }
+
+    async fn bad(&mut self, partition: u32, bad: Vec<BadRecord>) -> Result<(), TaskError> {
+        match self.on_error {
+            OnError::Skip => self.counters.lost(0, bad.len() as u64, 0),
+            OnError::Fail => {
+                if let Some(record) = bad.into_iter().next() {
+                    let (name, subtask) = (self.name.clone(), self.chain.subtask);
+                    return Err(TaskError::Record { name, subtask, offset: record.offset, reason: record.reason });
+                }
+            }
+            OnError::DeadLetter => {
+                self.counters.lost(bad.len(), 0, 0);
+                for record in bad {
+                    let letter = DeadLetter {
+                        node: self.name.clone(),
+                        component: None,
+                        reason: record.reason,
+                        payload: Payload::Record { partition, offset: record.offset, bytes: record.bytes },
+                    };
+                    self.chain.dead.send(letter).await.map_err(TaskError::DeadLetter)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! Why a sink cannot be opened or go on.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::format::EncoderError;
+
+/// A sink cannot be opened or cannot take more rows.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// whoever read standard output has closed it (`| head`): no mistake, the run ends quietly
+    #[error("sink `{sink_name}`: nobody reads standard output any more")]
+    Closed {
+        /// the sink
+        sink_name: String,
+    },
+    /// the reading end of a channel was dropped
+    #[error("sink `{sink_name}`: whoever read its channel is gone")]
+    NoReader {
+        /// the sink
+        sink_name: String,
+    },
+    /// standard output cannot be written
+    #[error("sink `{sink_name}`: cannot write to standard output: {error}")]
+    Print {
+        /// the sink
+        sink_name: String,
+        /// what the system said
+        error: io::Error,
+    },
+    /// a file cannot be written
+    #[error("sink `{sink_name}`: cannot {action} `{}`: {error}", path.display())]
+    File {
+        /// the sink
+        sink_name: String,
+        /// `create`, `write`, ..
+        action: &'static str,
+        /// which file or folder
+        path: PathBuf,
+        /// what the system said
+        error: io::Error,
+    },
+    /// format and columns do not go together
+    #[error("sink `{sink_name}`: {error}")]
+    Encoder {
+        /// the sink
+        sink_name: String,
+        /// what does not fit
+        error: EncoderError,
+    },
+    /// `key` names a column that is not written
+    #[error("sink `{sink_name}`: there is no column `{column}` for `key`; expected one of {known}")]
+    NoSuchKey {
+        /// the sink
+        sink_name: String,
+        /// as written
+        column: String,
+        /// the columns there are
+        known: String,
+    },
+    /// the broker or topic is not to be had, or does not take records
+    #[error("sink `{sink_name}`: kafka topic `{topic}` at `{brokers}`: {reason}")]
+    Kafka {
+        /// the sink
+        sink_name: String,
+        /// as written
+        brokers: String,
+        /// as written
+        topic: String,
+        /// what happened, and what to do
+        reason: String,
+    },
+    /// a Kafka property that this sink sets itself
+    #[error("sink `{sink_name}`: kafka property `{property}` cannot be set: {why}")]
+    RefusedProperty {
+        /// the sink
+        sink_name: String,
+        /// its name
+        property: String,
+        /// why not, and what to write instead
+        why: &'static str,
+    },
+    /// built without what the sink needs
+    #[error("sink `{sink_name}`: this build has no {feature}; build with `--features {feature}`")]
+    NotBuilt {
+        /// the sink
+        sink_name: String,
+        /// the Cargo feature
+        feature: &'static str,
+    },
+}

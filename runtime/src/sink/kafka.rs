@@ -1,0 +1,278 @@
+//! Rows to a Kafka topic: one record each, with the row's event time as its timestamp, in order within a partition.
+//!
+//! The producer is idempotent and waits for all replicas, so a retry neither repeats nor reorders records. A broker
+//! that goes away is waited for (librdkafka retries for `message.timeout.ms`, five minutes); rows pile up in a bounded
+//! queue and then hold up the pipeline. A record that could not be delivered ends the run: at the next batch, at the latest
+//! when the input ends.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType};
+use arrow_array::{Array, ArrayRef};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::records::Records;
+use super::{BoxFuture, KafkaSinkSpec, Sink, SinkContext, SinkError};
+use crate::kafka::{self, Log, Refusal, partitions_of};
+use crate::record::{Batch, EventTime};
+
+/// How long to wait before looking again whether the producer has room, or has delivered all.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
+
+/// What this sink needs to be so.
+const REFUSED: &[Refusal] = &[
+    ("bootstrap.servers", "it is the key `brokers`"),
+    ("metadata.broker.list", "it is the key `brokers`"),
+    ("enable.idempotence", "without it a retry could repeat or reorder records"),
+    ("acks", "records count as written when all replicas have them"),
+    ("request.required.acks", "records count as written when all replicas have them"),
+    ("transactional.id", "transactions belong to the runtime"),
+];
+
+/// Checks key and topic and starts a producer.
+pub(super) async fn open(spec: &KafkaSinkSpec, context: SinkContext) -> Result<KafkaSink, SinkError> {
+    let ours = [
+        ("enable.idempotence", "true"),
+        ("acks", "all"),
+        // so long a record may wait for company; a full batch goes at once
+        ("linger.ms", "5"),
+        ("batch.size", "1000000"),
+        ("batch.num.messages", "100000"),
+        ("queue.buffering.max.messages", "500000"),
+        ("queue.buffering.max.kbytes", "131072"),
+        // the partition that other clients would choose for the key
+        ("partitioner", "murmur2_random"),
+    ];
+    let config = kafka::config(&spec.brokers, &ours, &spec.properties, REFUSED).map_err(|(property, why)| {
+        SinkError::RefusedProperty { sink_name: context.name.clone(), property: property.to_owned(), why }
+    })?;
+    let key = spec.key.as_ref().map(|key| key_column(&key.value, &context)).transpose()?;
+    let records = Records::new(&context)?;
+    let target = Target { sink_name: context.name, brokers: spec.brokers.clone(), topic: spec.topic.clone() };
+
+    let deliveries =
+        Deliveries { log: Log { owner: format!("sink `{}`", target.sink_name) }, failed: Mutex::new(None) };
+    let topic = target.topic.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let producer: ThreadedProducer<Deliveries> =
+            config.create_with_context(deliveries).map_err(|error| error.to_string())?;
+        partitions_of(producer.client(), &topic)?;
+        Ok(producer)
+    });
+    let producer = opened.await.map_err(|error| error.to_string()).flatten().map_err(|reason| target.error(reason))?;
+    Ok(KafkaSink { target, key, records, producer })
+}
+
+fn key_column(name: &str, context: &SinkContext) -> Result<usize, SinkError> {
+    context.schema.index_of(name).ok_or_else(|| SinkError::NoSuchKey {
+        sink_name: context.name.clone(),
+        column: name.to_owned(),
+        known: context.schema.to_string(),
+    })
+}
+
+/// One subtask's producer.
+pub(super) struct KafkaSink {
+    target: Target,
+    /// which column is the record key
+    key: Option<usize>,
+    records: Records,
+    producer: ThreadedProducer<Deliveries>,
+}
+
+/// For messages.
+struct Target {
+    sink_name: String,
+    brokers: String,
+    topic: String,
+}
+
+impl Target {
+    fn error(&self, reason: String) -> SinkError {
+        SinkError::Kafka {
+            sink_name: self.sink_name.clone(),
+            brokers: self.brokers.clone(),
+            topic: self.topic.clone(),
+            reason,
+        }
+    }
+}
+
+/// Hears what became of records, in the producer's thread.
+struct Deliveries {
+    log: Log,
+    /// the first record that was not delivered
+    failed: Mutex<Option<String>>,
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.log.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.log.error(error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, record)) = result {
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.get_or_insert_with(|| {
+                let partition = record.partition();
+                format!(
+                    "a record of partition {partition} was not delivered ({error}); check the broker's log and its disk"
+                )
+            });
+        }
+    }
+}
+
+impl KafkaSink {
+    fn check_deliveries(&self) -> Result<(), SinkError> {
+        let failed = &self.producer.client().context().failed;
+        match &*failed.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(reason) => Err(self.target.error(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    async fn send(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        self.check_deliveries()?;
+        self.records.encode(batch)?;
+        let mut key = Vec::new();
+        for row in 0..batch.rows() {
+            let has_key = self.key.is_some_and(|column| write_key(batch.column(column), row, &mut key));
+            let time_ms = batch.times().get(row).copied();
+            while !self.try_send(row, has_key.then_some(&key), time_ms)? {
+                tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+                self.check_deliveries()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a record to the producer, which copies it; `false` if it has no room.
+    fn try_send(&self, row: usize, key: Option<&Vec<u8>>, time_ms: Option<EventTime>) -> Result<bool, SinkError> {
+        let mut record: BaseRecord<'_, [u8], [u8]> =
+            BaseRecord::to(&self.target.topic).payload(self.records.frames().get(row));
+        record.key = key.map(Vec::as_slice);
+        // Kafka knows no times before 1970: the time of sending takes their place, as for rows that have none
+        record.timestamp = time_ms.filter(|time_ms| *time_ms >= 0);
+        match self.producer.send(record) {
+            Ok(()) => Ok(true),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(false),
+            Err((error, _)) => Err(self.target.error(format!("row {row} of a batch cannot be sent: {error}"))),
+        }
+    }
+
+    /// Waits until all records have been delivered or refused.
+    async fn drain(self) -> Result<(), SinkError> {
+        while self.producer.in_flight_count() > 0 {
+            self.check_deliveries()?;
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        }
+        self.check_deliveries()?;
+        // its thread is waited for, up to 0.1 s
+        let closed = tokio::task::spawn_blocking(move || drop(self.producer)).await;
+        closed.map_err(|error| self.target.error(error.to_string()))
+    }
+}
+
+impl Sink for KafkaSink {
+    fn write<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(self.send(batch))
+    }
+
+    fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
+        // the producer holds nothing back for longer than `linger.ms`
+        Box::pin(std::future::ready(self.check_deliveries()))
+    }
+
+    fn finish(self: Box<Self>) -> BoxFuture<'static, Result<(), SinkError>> {
+        Box::pin(self.drain())
+    }
+}
+
+/// Writes a cell as a record key: text and bytes as they are, numbers in decimal. `false` for null.
+fn write_key(column: &ArrayRef, row: usize, key: &mut Vec<u8>) -> bool {
+    key.clear();
+    if column.is_null(row) {
+        return false;
+    }
+    if let Some(values) = column.as_string_opt::<i32>() {
+        key.extend_from_slice(values.value(row).as_bytes());
+    } else if let Some(values) = column.as_binary_opt::<i32>() {
+        key.extend_from_slice(values.value(row));
+    } else if let Some(values) = column.as_primitive_opt::<Int64Type>() {
+        key.extend_from_slice(itoa::Buffer::new().format(values.value(row)).as_bytes());
+    } else if let Some(values) = column.as_primitive_opt::<TimestampMillisecondType>() {
+        key.extend_from_slice(itoa::Buffer::new().format(values.value(row)).as_bytes());
+    } else if let Some(values) = column.as_primitive_opt::<Float64Type>() {
+        key.extend_from_slice(values.value(row).to_string().as_bytes());
+    } else if let Some(values) = column.as_boolean_opt() {
+        key.extend_from_slice(if values.value(row) { b"true" } else { b"false" });
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{BinaryArray, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMillisecondArray};
+
+    use super::*;
+    use crate::sink::testing::context;
+
+    fn spec(properties: &[(&str, &str)], key: Option<&str>) -> KafkaSinkSpec {
+        KafkaSinkSpec {
+            brokers: "127.0.0.1:1".into(),
+            topic: "orders".into(),
+            key: key.map(|key| key.to_owned().into()),
+            properties: properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        }
+    }
+
+    #[test]
+    fn keys_are_the_text_of_their_cells() {
+        let columns: [(ArrayRef, Option<&str>); 8] = [
+            (Arc::new(StringArray::from(vec!["ü"])), Some("ü")),
+            (Arc::new(StringArray::from(vec![""])), Some("")),
+            (Arc::new(StringArray::from(vec![None::<&str>])), None),
+            (Arc::new(BinaryArray::from(vec![&b"ab"[..]])), Some("ab")),
+            (Arc::new(Int64Array::from(vec![i64::MIN])), Some("-9223372036854775808")),
+            (Arc::new(TimestampMillisecondArray::from(vec![5])), Some("5")),
+            (Arc::new(Float64Array::from(vec![1.5])), Some("1.5")),
+            (Arc::new(BooleanArray::from(vec![true])), Some("true")),
+        ];
+        for (column, expected) in columns {
+            let mut key = b"before".to_vec();
+            let found = write_key(&column, 0, &mut key).then(|| String::from_utf8(key).unwrap());
+            assert_eq!(found.as_deref(), expected, "{column:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_is_refused_before_a_broker_is_asked() {
+        let error = open(&spec(&[("acks", "1")], None), context("text")).await.err().unwrap().to_string();
+        assert_eq!(
+            error,
+            "sink `out`: kafka property `acks` cannot be set: records count as written when all replicas have them"
+        );
+        let error = open(&spec(&[], Some("user")), context("text")).await.err().unwrap().to_string();
+        assert!(error.contains("no column `user` for `key`; expected one of value: text"), "{error}");
+        let error = open(&spec(&[("linger", "1")], None), context("text")).await.err().unwrap().to_string();
+        assert!(error.contains("`orders` at `127.0.0.1:1`") && error.contains("linger"), "{error}");
+    }
+}

@@ -1,0 +1,174 @@
+//! Rows made on the spot: for trying things out and for measurements.
+//!
+//! Row `i` is a pure function of the seed and `i`, so what a pipeline sees depends neither on parallelism nor on how
+//! rows are cut into batches. Subtask `s` of `p` makes rows `s`, `s + p`, `s + 2p`, ..: event time advances evenly in all.
+//! There is no thread and no channel: the task that asks for rows makes them, and only the columns that are wanted.
+
+use std::time::Duration;
+
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int64Type, TimestampMillisecondType};
+use arrow_buffer::ScalarBuffer;
+use tokio::time::Instant;
+
+use super::{BoxFuture, GeneratorKind, GeneratorSpec, QUIET_AFTER, Source, SourceContext, SourceError, SourceEvent};
+use crate::limits::BATCH_ROWS;
+use crate::record::{Batch, EventTime, Schema};
+
+mod rows;
+
+#[cfg(test)]
+mod tests;
+
+/// A paced generator looks at least so often at what is due.
+const NAP_MAX: Duration = Duration::from_millis(10);
+
+/// Between the event times of two rows, where neither `interval` nor `rate` says so: a million rows a second.
+const INTERVAL_NS: u64 = 1_000;
+
+/// The columns that the kind makes.
+pub(super) fn schema_of(kind: GeneratorKind) -> Schema {
+    rows::schema_of(kind)
+}
+
+/// One subtask's share of the rows.
+pub(super) struct Generator {
+    source_name: String,
+    maker: rows::Maker,
+    event_time: Option<usize>,
+    subtask: u64,
+    parallelism: u64,
+    /// rows that this subtask has made
+    made: u64,
+    /// rows that this subtask makes in all
+    total: Option<u64>,
+    pace: Option<Pace>,
+    partition_ended: bool,
+}
+
+/// When rows are due.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    rate: u64,
+    /// set by the first call of `next`
+    started: Option<Instant>,
+}
+
+impl Pace {
+    /// Rows of all subtasks that are due: row `i` is due `i / rate` seconds after the start.
+    fn due(&mut self) -> u64 {
+        let elapsed = self.started.get_or_insert_with(Instant::now).elapsed();
+        let due = elapsed.as_nanos().saturating_mul(u128::from(self.rate)) / 1_000_000_000;
+        u64::try_from(due).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// How long to sleep until something can be due again: a row's time, within what timers can do.
+    fn nap(self, parallelism: u64) -> Duration {
+        let between_ns = 1_000_000_000_u64.saturating_mul(parallelism) / self.rate;
+        Duration::from_nanos(between_ns).clamp(Duration::from_millis(1), NAP_MAX)
+    }
+}
+
+/// How many of the first `rows` rows belong to `subtask`.
+fn share(rows: u64, subtask: u64, parallelism: u64) -> u64 {
+    rows.saturating_sub(subtask).div_ceil(parallelism)
+}
+
+impl Generator {
+    /// A subtask's generator; fails where a wanted column is not one of [`schema_of`].
+    pub(super) fn new(spec: &GeneratorSpec, context: &SourceContext) -> Result<Self, SourceError> {
+        let rate = spec.rate.map(|rate| rate.max(1));
+        let interval_ns = spec.interval_ns.or_else(|| rate.map(|rate| 1_000_000_000 / rate)).unwrap_or(INTERVAL_NS);
+        let series = rows::Series { seed: spec.seed, start_ms: spec.start_ms, interval_ns };
+        let maker = rows::Maker::new(spec.kind, series, &context.wanted).map_err(|column| {
+            let known = schema_of(spec.kind).to_string();
+            SourceError::NoSuchColumn { source_name: context.name.clone(), column, known }
+        })?;
+        let (subtask, parallelism) = (context.subtask as u64, context.parallelism.max(1) as u64);
+        Ok(Self {
+            source_name: context.name.clone(),
+            maker,
+            event_time: context.event_time,
+            subtask,
+            parallelism,
+            made: 0,
+            total: spec.rows.map(|rows| share(rows, subtask, parallelism)),
+            pace: rate.map(|rate| Pace { rate, started: None }),
+            partition_ended: false,
+        })
+    }
+
+    fn partition(&self) -> u32 {
+        u32::try_from(self.subtask).unwrap_or(u32::MAX)
+    }
+
+    /// Rows that may be made now; `None` at the end.
+    fn ready(&mut self) -> Option<usize> {
+        let left = self.total.map_or(u64::MAX, |total| total.saturating_sub(self.made));
+        if left == 0 {
+            return None;
+        }
+        let due = match &mut self.pace {
+            Some(pace) => share(pace.due(), self.subtask, self.parallelism).saturating_sub(self.made),
+            None => u64::MAX,
+        };
+        Some(usize::try_from(left.min(due)).unwrap_or(usize::MAX).min(BATCH_ROWS))
+    }
+
+    /// The next `count` rows.
+    fn make(&mut self, count: usize) -> Result<Batch, SourceError> {
+        let first = self.made.wrapping_mul(self.parallelism).wrapping_add(self.subtask);
+        let rows = rows::Rows { first, stride: self.parallelism, count };
+        let internal = |reason: String| SourceError::Internal { source_name: self.source_name.clone(), reason };
+        let (columns, times) = self.maker.make(rows).map_err(|error| internal(error.to_string()))?;
+        let times = match self.event_time {
+            Some(index) => columns.columns().get(index).and_then(|column| times_of(column)).unwrap_or(times),
+            None => times,
+        };
+        let batch = Batch::new(columns, times).ok_or_else(|| internal("columns and times differ in length".into()))?;
+        self.made += count as u64;
+        Ok(batch)
+    }
+
+    async fn next_event(&mut self) -> Result<SourceEvent, SourceError> {
+        let mut slept = Duration::ZERO;
+        loop {
+            // rows are always at hand: let other tasks of this thread have their turn
+            tokio::task::coop::consume_budget().await;
+            let Some(count) = self.ready() else {
+                let partition = self.partition();
+                let first = !std::mem::replace(&mut self.partition_ended, true);
+                return Ok(if first { SourceEvent::PartitionEnded { partition } } else { SourceEvent::End });
+            };
+            if count > 0 {
+                let batch = self.make(count)?;
+                return Ok(SourceEvent::Batch { partition: self.partition(), batch, bad: Vec::new() });
+            }
+            if slept >= QUIET_AFTER {
+                return Ok(SourceEvent::Quiet);
+            }
+            let nap = self.pace.map_or(NAP_MAX, |pace| pace.nap(self.parallelism));
+            tokio::time::sleep(nap).await;
+            slept += nap;
+        }
+    }
+}
+
+/// A column's values as event times, where it is of a kind that can be one.
+fn times_of(column: &dyn Array) -> Option<ScalarBuffer<EventTime>> {
+    if let Some(values) = column.as_primitive_opt::<Int64Type>() {
+        return Some(values.values().clone());
+    }
+    column.as_primitive_opt::<TimestampMillisecondType>().map(|values| values.values().clone())
+}
+
+impl Source for Generator {
+    fn next(&mut self) -> BoxFuture<'_, Result<SourceEvent, SourceError>> {
+        Box::pin(self.next_event())
+    }
+
+    fn partitions(&self) -> Vec<u32> {
+        vec![self.partition()]
+    }
+}

@@ -1,0 +1,314 @@
+//! Key columns → dense slots.
+//!
+//! Three ways to hold a key, chosen by the key's columns:
+//! - one column of fixed width: its 64 bits;
+//! - two columns of fixed width without nulls: 128 bits;
+//! - anything else: bytes ([`super::row_keys`]); a single text or binary column as it is, several encoded
+//!   ([`super::key_rows`]).
+//!
+//! The null of a single column has a slot outside the table.
+
+use arrow_array::{Array, ArrayRef};
+use arrow_buffer::NullBuffer;
+
+use super::arrays::{ColumnBuilder, is_word, varlen, words};
+use super::key_rows::{KeyRows, canonical_float, decode};
+use super::rounds::{NO_SLOT, Packed, Rounds};
+use super::row_keys::{RowBytes, RowKeys};
+use super::{Chunked, StateError};
+use crate::record::{Field, Kind};
+
+/// Keys and their slots. Slots are `0 .. len()`, in the order in which keys were first seen.
+///
+/// Null is a key like any other, -0.0 is 0.0, and all NaNs are one key.
+#[derive(Debug)]
+pub struct KeyTable {
+    fields: Vec<Field>,
+    keys: Keys,
+    numbers: Numbers,
+    words: Vec<u64>,
+    pairs: Vec<u128>,
+    rows: KeyRows,
+}
+
+#[derive(Debug)]
+enum Keys {
+    Word(PackedKeys<u64>),
+    Pair(PackedKeys<u128>),
+    /// one column of text or binary
+    Bytes(Box<RowKeys>),
+    /// any columns, encoded
+    Rows(Box<RowKeys>),
+}
+
+#[derive(Debug)]
+struct PackedKeys<K> {
+    table: Rounds<K>,
+    by_slot: Chunked<K>,
+}
+
+/// Gives out slots.
+#[derive(Clone, Copy, Debug, Default)]
+struct Numbers {
+    next: u32,
+    null: Option<u32>,
+}
+
+impl Numbers {
+    fn take(&mut self) -> Result<u32, StateError> {
+        if self.next == NO_SLOT {
+            return Err(StateError::TooManyKeys);
+        }
+        self.next += 1;
+        Ok(self.next - 1)
+    }
+
+    fn null(&mut self) -> Result<u32, StateError> {
+        let slot = match self.null {
+            Some(slot) => slot,
+            None => self.take()?,
+        };
+        self.null = Some(slot);
+        Ok(slot)
+    }
+}
+
+impl<K: Packed> PackedKeys<K> {
+    fn with_room(keys: usize) -> Self {
+        Self { table: Rounds::with_room(keys), by_slot: Chunked::new(K::default()) }
+    }
+
+    fn insert(&mut self, key: K, slot: u32) {
+        self.table.insert(key, slot);
+        self.by_slot.set(slot, key);
+    }
+
+    fn slots(
+        &mut self,
+        keys: &[K],
+        nulls: Option<&NullBuffer>,
+        numbers: &mut Numbers,
+        slots: &mut Vec<u32>,
+    ) -> Result<(), StateError> {
+        self.table.find(keys, slots);
+        forget_nulls(nulls, slots);
+        for (row, (key, slot)) in keys.iter().zip(slots).enumerate() {
+            if *slot != NO_SLOT {
+                continue;
+            }
+            *slot = if nulls.is_some_and(|nulls| nulls.is_null(row)) {
+                numbers.null()?
+            } else if let Some(slot) = self.table.get(*key) {
+                slot
+            } else {
+                let slot = numbers.take()?;
+                self.insert(*key, slot);
+                slot
+            };
+        }
+        Ok(())
+    }
+}
+
+/// New keys get their slots in row order, nulls among them.
+fn number_rows(
+    keys: &mut RowKeys,
+    rows: RowBytes<'_>,
+    nulls: Option<&NullBuffer>,
+    numbers: &mut Numbers,
+    slots: &mut Vec<u32>,
+) -> Result<(), StateError> {
+    keys.find(rows, slots);
+    forget_nulls(nulls, slots);
+    for (row, slot) in slots.iter_mut().enumerate() {
+        if *slot != NO_SLOT {
+            continue;
+        }
+        if nulls.is_some_and(|nulls| nulls.is_null(row)) {
+            *slot = numbers.null()?;
+            continue;
+        }
+        let range = rows.offsets.get(row).zip(rows.offsets.get(row + 1));
+        let key = range.and_then(|(start, end)| rows.bytes.get(*start..*end)).unwrap_or_default();
+        *slot = match keys.get(key) {
+            Some(slot) => slot,
+            None => {
+                let slot = numbers.take()?;
+                keys.insert(key, slot)?;
+                slot
+            }
+        };
+    }
+    Ok(())
+}
+
+/// What was found for the value that lies under a null does not count.
+fn forget_nulls(nulls: Option<&NullBuffer>, slots: &mut [u32]) {
+    let Some(nulls) = nulls else { return };
+    for (slot, valid) in slots.iter_mut().zip(nulls.iter()) {
+        if !valid {
+            *slot = NO_SLOT;
+        }
+    }
+}
+
+impl KeyTable {
+    /// An empty table for keys of these columns. No columns at all make one key.
+    pub fn new(fields: &[Field]) -> Self {
+        Self::with_room(fields, 0)
+    }
+
+    fn with_room(fields: &[Field], keys: usize) -> Self {
+        let keys = match fields {
+            [field] if is_word(field.kind) => Keys::Word(PackedKeys::with_room(keys)),
+            [_] => Keys::Bytes(Box::new(RowKeys::with_room(keys))),
+            [a, b] if [a, b].iter().all(|field| is_word(field.kind) && !field.nullable) => {
+                Keys::Pair(PackedKeys::with_room(keys))
+            }
+            _ => Keys::Rows(Box::new(RowKeys::with_room(keys))),
+        };
+        Self {
+            fields: fields.to_vec(),
+            keys,
+            numbers: Numbers::default(),
+            words: Vec::new(),
+            pairs: Vec::new(),
+            rows: KeyRows::default(),
+        }
+    }
+
+    /// Number of keys, and so of slots.
+    pub fn len(&self) -> usize {
+        self.numbers.next as usize
+    }
+
+    /// Whether there are no keys.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The slot of each of `rows` rows (`slots` is cleared first). Keys that are new get the next slots, in row order.
+    pub fn slots(&mut self, columns: &[&ArrayRef], rows: usize, slots: &mut Vec<u32>) -> Result<(), StateError> {
+        self.check(columns, rows)?;
+        match (&mut self.keys, self.fields.as_slice(), columns) {
+            (Keys::Word(keys), [field], [column]) => {
+                let values = words(field, column)?;
+                let values = if field.kind == Kind::Float64 {
+                    self.words.clear();
+                    self.words.extend(values.iter().map(|word| canonical_float(*word)));
+                    self.words.as_slice()
+                } else {
+                    &values
+                };
+                keys.slots(values, column.nulls(), &mut self.numbers, slots)
+            }
+            (Keys::Pair(keys), [first, second], [left, right]) => {
+                let (high, low) = (words(first, left)?, words(second, right)?);
+                let part = |field: &Field, word: u64| {
+                    u128::from(if field.kind == Kind::Float64 { canonical_float(word) } else { word })
+                };
+                self.pairs.clear();
+                let pairs = high.iter().zip(low.iter());
+                self.pairs.extend(pairs.map(|(high, low)| part(first, *high) << 64 | part(second, *low)));
+                keys.slots(&self.pairs, None, &mut self.numbers, slots)
+            }
+            (Keys::Bytes(keys), [field], [column]) => {
+                let (offsets, bytes) = varlen(field, column)?;
+                self.rows.offsets.clear();
+                self.rows.offsets.extend(offsets.iter().map(|offset| *offset as usize));
+                let rows = RowBytes { offsets: &self.rows.offsets, bytes };
+                number_rows(keys, rows, column.nulls(), &mut self.numbers, slots)
+            }
+            (Keys::Rows(keys), fields, columns) => {
+                self.rows.encode(fields, columns, rows)?;
+                let rows = RowBytes { offsets: &self.rows.offsets, bytes: &self.rows.bytes };
+                number_rows(keys, rows, None, &mut self.numbers, slots)
+            }
+            _ => Err(StateError::ColumnCount { expected: self.fields.len(), found: columns.len() }),
+        }
+    }
+
+    /// Column count, row counts and nulls as declared; kinds are checked where values are read.
+    fn check(&self, columns: &[&ArrayRef], rows: usize) -> Result<(), StateError> {
+        if columns.len() != self.fields.len() {
+            return Err(StateError::ColumnCount { expected: self.fields.len(), found: columns.len() });
+        }
+        for (field, column) in self.fields.iter().zip(columns) {
+            if column.len() != rows {
+                return Err(StateError::RowCount { expected: rows, found: column.len() });
+            }
+            if !field.nullable && column.null_count() > 0 {
+                return Err(StateError::Nulls { column: field.name.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The key columns of `slots`, a row a slot, as declared.
+    pub fn keys(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, StateError> {
+        let mut columns: Vec<_> = self.fields.iter().map(|field| ColumnBuilder::new(field, slots.len())).collect();
+        for slot in slots {
+            if *slot >= self.numbers.next {
+                return Err(StateError::Slot { slot: *slot });
+            }
+            self.push_key(*slot, &mut columns)?;
+        }
+        columns.into_iter().map(ColumnBuilder::finish).collect()
+    }
+
+    #[inline]
+    fn push_key(&self, slot: u32, columns: &mut [ColumnBuilder]) -> Result<(), StateError> {
+        let missing = || StateError::Slot { slot };
+        if Some(slot) == self.numbers.null {
+            return columns.iter_mut().try_for_each(ColumnBuilder::push_null);
+        }
+        let mut scratch = [0; 16];
+        match (&self.keys, columns) {
+            (Keys::Word(keys), [column]) => column.push_word(*keys.by_slot.get(slot).ok_or_else(missing)?),
+            (Keys::Pair(keys), [first, second]) => {
+                let pair = *keys.by_slot.get(slot).ok_or_else(missing)?;
+                first.push_word((pair >> 64) as u64);
+                second.push_word(pair as u64);
+            }
+            (Keys::Bytes(keys), [column]) => {
+                column.push_bytes(keys.key(slot, &mut scratch).ok_or_else(missing)?)?;
+            }
+            (Keys::Rows(keys), columns) => {
+                let key = keys.key(slot, &mut scratch).ok_or_else(missing)?;
+                decode(&self.fields, key, columns).ok_or_else(missing)??;
+            }
+            _ => return Err(missing()),
+        }
+        Ok(())
+    }
+
+    /// Drops all keys but those of `slots` (ascending), which are numbered anew in the same order: the answer's pairs
+    /// are old and new slots. Takes time by the number of keys kept; what they took is given back.
+    pub fn retain(&mut self, slots: &[u32]) -> Result<Vec<(u32, u32)>, StateError> {
+        let mut kept = Self::with_room(&self.fields, slots.len());
+        let mut moves = Vec::with_capacity(slots.len());
+        let mut scratch = [0; 16];
+        for old in slots {
+            let missing = || StateError::Slot { slot: *old };
+            let new = kept.numbers.take()?;
+            moves.push((*old, new));
+            if Some(*old) == self.numbers.null {
+                kept.numbers.null = Some(new);
+                continue;
+            }
+            match (&self.keys, &mut kept.keys) {
+                (Keys::Word(from), Keys::Word(to)) => to.insert(*from.by_slot.get(*old).ok_or_else(missing)?, new),
+                (Keys::Pair(from), Keys::Pair(to)) => to.insert(*from.by_slot.get(*old).ok_or_else(missing)?, new),
+                (Keys::Bytes(from), Keys::Bytes(to)) | (Keys::Rows(from), Keys::Rows(to)) => {
+                    to.insert(from.key(*old, &mut scratch).ok_or_else(missing)?, new)?;
+                }
+                _ => return Err(missing()),
+            }
+        }
+        *self = kept;
+        Ok(moves)
+    }
+}
+
+#[cfg(test)]
+mod tests;
