@@ -1,1 +1,75 @@
-//! placeholder
+//! Write Millstream operators in Rust.
+//!
+//! An operator is a plain function over plain structs. The structs say which columns it reads and which it produces:
+//!
+//! ```
+//! use millstream_sdk::Row;
+//!
+//! #[derive(Row)]
+//! struct Bid<'a> {
+//!     auction: i64,
+//!     price: f64,
+//!     url: &'a str,
+//! }
+//!
+//! #[derive(Row)]
+//! struct EuroBid<'a> {
+//!     auction: i64,
+//!     euro: f64,
+//!     url: &'a str,
+//! }
+//!
+//! #[millstream_sdk::map]
+//! fn to_euro(bid: Bid<'_>) -> EuroBid<'_> {
+//!     EuroBid { auction: bid.auction, euro: bid.price * 0.908, url: bid.url }
+//! }
+//!
+//! let bid = Bid { auction: 7, price: 100.0, url: "http://example.org" };
+//! assert_eq!(to_euro(bid).euro, 90.8);
+//! ```
+//!
+//! - [`map`] turns each row into one row, [`filter`] keeps or drops it, [`flat_map`] turns it into any number of rows,
+//!   and [`aggregate`](macro@aggregate) folds rows into an accumulator that the host keeps.
+//! - A function may answer `Result<_, E>` with any `E: Display`: an error is the failure of that row alone, and the
+//!   step's `on_error` says what becomes of it.
+//! - A function may take a second parameter `&T` with `T: Deserialize`: the step's `config`, read once for each
+//!   instance. A configuration that does not fit is refused when the pipeline is planned, with serde's message.
+//! - A function over [`Columns`] works on whole columns: the fastest form there is.
+//! - Nothing may be kept between calls. What an aggregate remembers is its accumulator.
+//!
+//! The function stays an ordinary function, so `cargo test` tests it natively, and [`testing`] runs it over rows
+//! through the same conversion to columns and back that the host does. For wasm32, and only there, the macros also
+//! export it as a component.
+
+extern crate self as millstream_sdk;
+
+mod aggregate;
+mod cell;
+mod columns;
+mod contract;
+mod host;
+mod operator;
+mod packed;
+mod row;
+mod settings;
+pub mod testing;
+
+#[doc(hidden)]
+pub mod drive;
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod export;
+
+pub use aggregate::{Aggregate, Verdict};
+pub use cell::{Cell, ReadCell, Timestamp};
+pub use columns::Columns;
+pub use contract::{
+    Batch, Column, Expansion, Failure, Field, Kind, RowFailure, Signature, StateSchema, Values, Varlen,
+};
+pub use host::{Level, counter, gauge, log};
+pub use millstream_sdk_macros::{Row, aggregate, filter, flat_map, map};
+pub use operator::{AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator};
+pub use packed::Packed;
+pub use row::{ReadRow, Row};
+pub use serde;
+pub use settings::{Setting, Settings};

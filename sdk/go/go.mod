@@ -1,0 +1,3 @@
+module github.com/millstream/millstream/sdk/go
+
+go 1.24
