@@ -1,0 +1,195 @@
+//! A plan for people: every node with its columns, then the chains and how rows get from one to the next.
+
+use millstream::format::Format;
+use millstream::pipeline::plan::{Exchange, Node, NodeKind, Plan};
+use millstream::pipeline::resolve::{Resolution, Resolved};
+use millstream::pipeline::spec::{AggregateSpec, PipelineSpec, StepKind};
+use millstream::record::Schema;
+use millstream::sink::SinkKind;
+use millstream::source::{GeneratorKind, SourceKind};
+use millstream::wasm::OperatorKind;
+use millstream::window::WindowSpec;
+
+use crate::console::Paint;
+use crate::figures;
+
+/// The whole plan.
+pub(super) fn plan(resolution: &Resolution, paint: Paint) -> String {
+    let plan = &resolution.plan;
+    let mut lines = vec![format!("pipeline {}", paint.bold(&plan.spec.name.value)), String::new()];
+    let width = plan.nodes.iter().map(|node| node.name.chars().count()).max().unwrap_or(0);
+    for node in &plan.nodes {
+        let padded = format!("{:<width$}", node.name);
+        lines.push(format!("{:<6}  {}  {}", role(node), paint.bold(padded), describe(plan, node)));
+        lines.push(paint.dim(format!("{:8}{:width$}  {}", "", "", columns(node, &node.schema))));
+    }
+    let components = components(resolution, paint);
+    if !components.is_empty() {
+        lines.extend([String::new(), "components".to_owned()]);
+        lines.extend(components);
+    }
+    lines.extend([String::new(), "chains (one task runs a chain; rows change tasks where an arrow is)".to_owned()]);
+    lines.extend(chains(plan, paint));
+    lines.join("\n")
+}
+
+fn role(node: &Node) -> &'static str {
+    match node.kind {
+        NodeKind::Source { .. } => "source",
+        NodeKind::Guest { .. } | NodeKind::Aggregate { .. } => "step",
+        NodeKind::Sink { .. } => "sink",
+    }
+}
+
+fn columns(node: &Node, schema: &Schema) -> String {
+    let arrow = if matches!(node.kind, NodeKind::Sink { .. }) { "◀" } else { "▶" };
+    if schema.fields().is_empty() { format!("{arrow} (no columns)") } else { format!("{arrow} {schema}") }
+}
+
+fn describe(plan: &Plan, node: &Node) -> String {
+    let mut parts = vec![what(&plan.spec, node)];
+    let from: Vec<&str> = node.inputs.iter().filter_map(|&input| Some(plan.nodes.get(input)?.name.as_str())).collect();
+    if !from.is_empty() {
+        parts.push(format!("from {}", from.join(", ")));
+    }
+    parts.push(figures::tasks(node.parallelism));
+    parts.join(" · ")
+}
+
+/// What a node does, in the words of the pipeline file.
+fn what(spec: &PipelineSpec, node: &Node) -> String {
+    match &node.kind {
+        NodeKind::Source { index, .. } => spec.sources.get(*index).map_or_else(String::new, |source| {
+            let format = source.format.as_ref().map(|format| format!(" · {}", format_name(format.value)));
+            format!("{}{}", source_name(&source.kind.value), format.unwrap_or_default())
+        }),
+        NodeKind::Guest { index, .. } | NodeKind::Aggregate { index, .. } => {
+            spec.steps.get(*index).map_or_else(String::new, |step| step_name(&step.kind.value))
+        }
+        NodeKind::Sink { index } => spec.sinks.get(*index).map_or_else(String::new, |sink| {
+            let format = sink.format.as_ref().map_or(Format::Json, |format| format.value);
+            match &sink.kind.value {
+                SinkKind::Discard => "discard".to_owned(),
+                kind => format!("{} · {}", sink_name(kind), format_name(format)),
+            }
+        }),
+    }
+}
+
+fn step_name(kind: &StepKind) -> String {
+    match kind {
+        StepKind::Map(component) => format!("map {}", component.path.value),
+        StepKind::Filter(component) => format!("filter {}", component.path.value),
+        StepKind::FlatMap(component) => format!("flat_map {}", component.path.value),
+        StepKind::Aggregate { key_by, window, aggregates, .. } => {
+            let keys: Vec<&str> = key_by.iter().map(|key| key.value.as_str()).collect();
+            let entries: Vec<String> = aggregates.iter().map(aggregate_name).collect();
+            format!("{} by {} · {}", window_name(&window.value), keys.join(", "), entries.join(", "))
+        }
+    }
+}
+
+fn aggregate_name(aggregate: &AggregateSpec) -> String {
+    match aggregate {
+        AggregateSpec::BuiltIn { output, function, column } => {
+            let column = column.as_ref().map_or("", |column| column.value.as_str());
+            format!("{} = {}({column})", output.value, function.value.name())
+        }
+        AggregateSpec::Component { output, component } => format!("{} = {}", output.value, component.path.value),
+    }
+}
+
+fn window_name(window: &WindowSpec) -> String {
+    match window {
+        WindowSpec::Tumbling { size, .. } => format!("tumbling {}", figures::duration(*size)),
+        WindowSpec::Sliding { size, every, .. } => {
+            format!("sliding {} every {}", figures::duration(*size), figures::duration(*every))
+        }
+        WindowSpec::Session { gap } => format!("sessions, gap {}", figures::duration(*gap)),
+        WindowSpec::Count { rows } => format!("every {} rows", figures::count(*rows)),
+        WindowSpec::Global => "all rows".to_owned(),
+    }
+}
+
+pub(super) fn source_name(kind: &SourceKind) -> String {
+    match kind {
+        SourceKind::Generator(generator) => {
+            let (name, keys) = match generator.kind {
+                GeneratorKind::Sequence { keys } => ("sequence", keys),
+                GeneratorKind::Customers { keys } => ("customers", keys),
+            };
+            let rows =
+                generator.rows.map_or_else(|| "endless".to_owned(), |rows| format!("{} rows", figures::count(rows)));
+            format!("generator {name}, {} keys, {rows}", figures::count(keys))
+        }
+        SourceKind::File { path, .. } => format!("file {path}"),
+        SourceKind::Stdin => "stdin".to_owned(),
+        SourceKind::Tcp { listen, .. } => format!("tcp {listen}"),
+        SourceKind::Kafka(kafka) => format!("kafka {} at {}", kafka.topic, kafka.brokers),
+    }
+}
+
+pub(super) fn sink_name(kind: &SinkKind) -> String {
+    match kind {
+        SinkKind::Print => "print".to_owned(),
+        SinkKind::Discard => "discard".to_owned(),
+        SinkKind::File { path } => format!("file {path}"),
+        SinkKind::Kafka(kafka) => format!("kafka {} at {}", kafka.topic, kafka.brokers),
+        SinkKind::Channel(_) => "channel".to_owned(),
+    }
+}
+
+pub(super) fn format_name(format: Format) -> String {
+    format!("{format:?}").to_lowercase()
+}
+
+/// One line for each component: file, digest, what it reads.
+fn components(resolution: &Resolution, paint: Paint) -> Vec<String> {
+    let line = |(slot, resolved): (&millstream::pipeline::plan::SlotId, &Resolved)| {
+        let signature = &resolved.signature;
+        let reads = if signature.inputs.fields().is_empty() { "nothing".into() } else { signature.inputs.to_string() };
+        let does = match resolved.kind {
+            OperatorKind::Filter => format!("reads {reads}"),
+            _ => format!("reads {reads} · makes {}", signature.outputs),
+        };
+        let state = signature.state.as_ref().map(|state| format!(" · state v{} {}", state.version, state.fields));
+        format!(
+            "  {}  {}  {}  {does}{}",
+            paint.bold(&slot.step),
+            resolved.path.display(),
+            paint.cyan(resolved.component.digest().short()),
+            state.unwrap_or_default()
+        )
+    };
+    resolution.components.iter().map(line).collect()
+}
+
+fn chains(plan: &Plan, paint: Paint) -> Vec<String> {
+    let name = |index: &usize| plan.nodes.get(*index).map_or("?", |node| node.name.as_str());
+    plan.chains
+        .iter()
+        .map(|chain| {
+            let nodes: Vec<&str> = chain.nodes.iter().map(name).collect();
+            let inputs: Vec<String> = chain
+                .inputs
+                .iter()
+                .map(|(from, exchange)| format!("{} ─{}─▶ ", name(from), exchange_name(plan, *from, exchange)))
+                .collect();
+            let tasks = paint.dim(format!("({})", figures::tasks(chain.parallelism)));
+            format!("  {}[{}] {tasks}", inputs.join("+ "), paint.bold(nodes.join(" · ")))
+        })
+        .collect()
+}
+
+fn exchange_name(plan: &Plan, from: usize, exchange: &Exchange) -> String {
+    match exchange {
+        Exchange::Forward => "forward".to_owned(),
+        Exchange::Rebalance => "rebalance".to_owned(),
+        Exchange::Key(columns) => {
+            let fields = plan.nodes.get(from).map(|node| node.schema.fields()).unwrap_or_default();
+            let names: Vec<&str> =
+                columns.iter().filter_map(|&column| fields.get(column)).map(|field| field.name.as_str()).collect();
+            format!("key {}", names.join(", "))
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The commands, one file each, and what they share: reading a pipeline and a runtime to run it in.
+
+mod build;
+mod check;
+mod completions;
+mod demo;
+mod dev;
+mod inspect;
+mod new;
+mod run;
+
+use std::path::Path;
+
+use clap::{Parser, Subcommand};
+use millstream::pipeline::resolve::{self, Resolution};
+use millstream::wasm::{Sandbox, SandboxOptions};
+
+use crate::exit::{self, Exit};
+use crate::failure::Failure;
+
+/// Stream processing whose logic is WebAssembly components, replaced while it runs.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", version, after_help = exit::HELP, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// What to log on stderr: a level, or targets like `warn,millstream=debug` [env: MILLSTREAM_LOG] [default: warn]
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a pipeline until its input ends or Ctrl-C
+    Run(run::Run),
+    /// Check a pipeline and show its plan, without running it
+    Check(check::Check),
+    /// Show what a component reads, produces and imports
+    Inspect(inspect::Inspect),
+    /// Run a pipeline, and rebuild and swap its components whenever their sources change
+    Dev(dev::Dev),
+    /// Make a project for an operator, with a pipeline to try it
+    New(new::New),
+    /// Build a project, or a core module, into a component
+    Build(build::Build),
+    /// Show what Millstream does, in twelve seconds and without any service
+    Demo(demo::Demo),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+}
+
+impl Command {
+    /// Whether a machine reads the output.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Run(run) => run.json,
+            Self::Check(check) => check.json,
+            Self::Inspect(inspect) => inspect.json,
+            Self::Dev(_) | Self::New(_) | Self::Build(_) | Self::Demo(_) | Self::Completions(_) => false,
+        }
+    }
+
+    /// Does it.
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        match self {
+            Self::Run(run) => run.run(),
+            Self::Check(check) => check.run(),
+            Self::Inspect(inspect) => inspect.run(),
+            Self::Dev(dev) => dev.run(),
+            Self::New(new) => new.run(),
+            Self::Build(build) => build.run(),
+            Self::Demo(demo) => demo.run(),
+            Self::Completions(completions) => completions.run(),
+        }
+    }
+}
+
+/// Opens the sandbox with its defaults.
+pub(crate) fn sandbox() -> Result<Sandbox, Failure> {
+    Ok(Sandbox::new(SandboxOptions::default())?)
+}
+
+/// Reads and checks the pipeline in `path`; `parallelism` takes the place of the file's own.
+pub(crate) fn resolve(path: &Path, parallelism: Option<usize>, sandbox: &Sandbox) -> Result<Resolution, Failure> {
+    let mut spec = millstream::pipeline::read::read(path)?;
+    if let Some(parallelism) = parallelism {
+        spec.parallelism = Some(parallelism.into());
+    }
+    Ok(resolve::resolve(spec, sandbox)?)
+}
+
+/// The threads that run a pipeline.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("millstream")
+        .build()
+        .map_err(|error| Failure::Process { what: "start the runtime's threads", reason: error.to_string() })
+}

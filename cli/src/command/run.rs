@@ -1,0 +1,178 @@
+//! `millstream run`
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::Duration;
+
+use clap::Args;
+use millstream::control::{Handle, RunError, Running, Status};
+use millstream::pipeline::build::RunOptions;
+use millstream::pipeline::duration;
+use millstream::pipeline::resolve::Resolution;
+use millstream::sink::SinkKind;
+use millstream::wasm::Sandbox;
+use serde::Serialize;
+
+use crate::console::{self, StatusLine, Stream};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::interrupt::{Interrupts, Request};
+use crate::{report, summary, watch};
+
+/// How often the status line is renewed, unless the user says otherwise.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Run a pipeline until its input ends. Ctrl-C or SIGTERM takes nothing more in, finishes what is in the pipeline and
+/// ends with 0; a second Ctrl-C aborts with 130.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The pipeline file, .toml or .json
+    pub(crate) pipeline: PathBuf,
+    /// Swap a step's component whenever its .wasm file changes
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Status, swaps and errors as JSON lines on stderr
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Tell the status this often, also where stderr is no terminal
+    #[arg(long, value_name = "DURATION", value_parser = interval)]
+    pub(crate) status_interval: Option<Duration>,
+    /// Cut batches at random places with this seed; results must not change
+    #[arg(long, value_name = "SEED")]
+    pub(crate) shuffle_batches: Option<u64>,
+    /// Tasks of each source and step, in place of the pipeline's own `parallelism`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=128))]
+    pub(crate) parallelism: Option<u16>,
+}
+
+/// `1s`, `500ms`; not shorter than 10 ms.
+fn interval(text: &str) -> Result<Duration, String> {
+    let ms = duration::parse_ms(text).map_err(|error| format!("{error}; write a duration such as 1s or 500ms"))?;
+    if ms < 10 { Err("shorter than 10ms".to_owned()) } else { Ok(Duration::from_millis(ms)) }
+}
+
+impl Run {
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        let sandbox = super::sandbox()?;
+        let resolution = super::resolve(&self.pipeline, self.parallelism.map(usize::from), &sandbox)?;
+        let runtime = super::runtime()?;
+        let exit = runtime.block_on(self.start(resolution, sandbox));
+        // threads that still wait for a blocking read must not keep the process
+        runtime.shutdown_background();
+        exit
+    }
+
+    async fn start(self, resolution: Resolution, sandbox: Sandbox) -> Result<Exit, Failure> {
+        // before anything starts: a signal that comes meanwhile is not lost
+        let mut interrupts = Interrupts::listen()?;
+        let components = if self.watch { Some(watch::watch_components(&resolution, |_| true)?) } else { None };
+        let shown = Shown::of(&resolution, self.json, self.status_interval);
+        let options = RunOptions { shuffle_batches: self.shuffle_batches, ..RunOptions::default() };
+        let running = Running::start(resolution, sandbox, &options).await?;
+        let helper = components
+            .map(|(files, slots)| tokio::spawn(watch::swap_on_change(files, slots, running.handle(), self.json)));
+        let exit = attend(running, &mut interrupts, shown).await;
+        if let Some(helper) = helper {
+            helper.abort();
+        }
+        exit
+    }
+}
+
+/// What is told while a pipeline runs and at its end.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    json: bool,
+    interval: Duration,
+    line: Option<StatusLine>,
+    /// lines at every interval though there is no terminal
+    periodic: bool,
+}
+
+impl Shown {
+    /// A status line where a person looks and it does not get in the way of results; else what was asked for.
+    pub(crate) fn of(resolution: &Resolution, json: bool, interval: Option<Duration>) -> Self {
+        let prints = resolution.plan.spec.sinks.iter().any(|sink| sink.kind.value == SinkKind::Print);
+        let alone = !(prints && Stream::Stdout.is_terminal());
+        let line = (!json && alone && Stream::Stderr.is_terminal()).then(StatusLine::open);
+        let periodic = line.is_none() && interval.is_some();
+        Self { json, interval: interval.unwrap_or(STATUS_INTERVAL), line, periodic }
+    }
+
+    fn status(&self, status: &Status, before: Option<&Status>) {
+        if let Some(line) = &self.line {
+            line.show(summary::line(status, before));
+        } else if self.periodic && self.json {
+            console::say(report::json_line(&StatusLineJson { event: "status", status }));
+        } else if self.periodic {
+            console::say(summary::line(status, before));
+        }
+    }
+
+    fn end(self, status: &Status) {
+        let Self { json, line, .. } = self;
+        drop(line);
+        if json {
+            console::say(report::json_line(&StatusLineJson { event: "ended", status }));
+        } else {
+            console::say(summary::table(status, Stream::Stderr.paint()));
+        }
+    }
+
+    fn note(&self, text: &str) {
+        if !self.json {
+            console::say(Stream::Stderr.paint().yellow(text));
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct StatusLineJson<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    status: &'a Status,
+}
+
+/// Stays with a running pipeline to its end, and tells about it.
+pub(crate) async fn attend(running: Running, interrupts: &mut Interrupts, shown: Shown) -> Result<Exit, Failure> {
+    let handle = running.handle();
+    let mut ended = pin!(running.wait());
+    let mut ticks = tokio::time::interval(shown.interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    ticks.reset();
+    let mut last: Option<Status> = None;
+    let result = loop {
+        tokio::select! {
+            result = &mut ended => break result,
+            request = interrupts.next() => match request {
+                Request::Stop => {
+                    shown.note("stopping: what is in the pipeline is finished; Ctrl-C again aborts");
+                    stop(&handle);
+                }
+                Request::Abort => {
+                    shown.note("aborted: what was in the pipeline is lost");
+                    shown.end(&handle.status());
+                    return Ok(Exit::Interrupted);
+                }
+            },
+            _ = ticks.tick() => {
+                let status = handle.status();
+                shown.status(&status, last.as_ref());
+                last = Some(status);
+            }
+        }
+    };
+    // the table also tells how far a run came that failed
+    shown.end(&handle.status());
+    match result {
+        // whoever read our output has what it wanted, as with `| head`
+        Ok(_) | Err(RunError::OutputClosed) => Ok(Exit::Done),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Asks to stop without waiting: a source that is busy takes the request when it can.
+fn stop(handle: &Handle) {
+    let handle = handle.clone();
+    tokio::spawn(async move { handle.stop().await });
+}

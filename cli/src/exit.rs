@@ -1,0 +1,35 @@
+//! Exit codes: the part of a command's answer that scripts read.
+
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// done; for a run: all rows that were taken in have arrived
+    Done = 0,
+    /// started, but could not go on
+    RunFailed = 1,
+    /// nothing was started: wrong usage, or a pipeline or component that is refused (clap uses 2 as well)
+    Refused = 2,
+    /// ran, but a check of the results failed
+    NotVerified = 3,
+    /// aborted by a second Ctrl-C, as shells report SIGINT
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Shown below `millstream --help`.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  0    done; a run stopped by Ctrl-C or SIGTERM has finished what it took in
+  1    the run failed
+  2    wrong usage, or a pipeline or component that is refused; nothing was started
+  3    a verification failed
+  130  aborted by a second Ctrl-C
+
+Results go to stdout, everything else to stderr. NO_COLOR turns colours off.";

@@ -1,0 +1,73 @@
+//! Which files a project is made of.
+
+use crate::componentize::{Kind, Language};
+
+/// A path in the project and the template of what is written there.
+type File = (&'static str, &'static str);
+
+const INPUT: File = ("input.jsonl", include_str!("templates/pipelines/input.jsonl"));
+const README: File = ("README.md", include_str!("templates/README.md.tmpl"));
+const STEP: File = ("pipeline.toml", include_str!("templates/pipelines/step.toml.tmpl"));
+const AGGREGATE: File = ("pipeline.toml", include_str!("templates/pipelines/aggregate.toml.tmpl"));
+const IGNORE: File = (".gitignore", "/target\n/build\n");
+
+/// The Go package, which becomes part of the project.
+const GO_SDK: [File; 8] = [
+    ("millstream/go.mod", include_str!("../../../sdk/go/go.mod")),
+    ("millstream/columns.go", include_str!("../../../sdk/go/columns.go")),
+    ("millstream/host_wasm.go", include_str!("../../../sdk/go/host_wasm.go")),
+    ("millstream/abi_wasm.go", include_str!("../../../sdk/go/abi_wasm.go")),
+    ("millstream/mapper/mapper.go", include_str!("../../../sdk/go/mapper/mapper.go")),
+    ("millstream/aggregator/aggregator.go", include_str!("../../../sdk/go/aggregator/aggregator.go")),
+    ("millstream/filter/filter.go", include_str!("../../../sdk/go/filter/filter.go")),
+    ("millstream/flatmapper/flatmapper.go", include_str!("../../../sdk/go/flatmapper/flatmapper.go")),
+];
+
+/// The files of a project; none where there is no template.
+pub(super) fn files(lang: Language, kind: Kind) -> Option<Vec<File>> {
+    let mut files = match lang {
+        Language::Rust => rust(kind),
+        Language::C => c(kind)?,
+        Language::Go => go(kind)?,
+    };
+    files.extend([if kind == Kind::Aggregate { AGGREGATE } else { STEP }, INPUT, README, IGNORE]);
+    Some(files)
+}
+
+fn rust(kind: Kind) -> Vec<File> {
+    let source = match kind {
+        Kind::Map => include_str!("templates/rust/map.rs.tmpl"),
+        Kind::Filter => include_str!("templates/rust/filter.rs.tmpl"),
+        Kind::FlatMap => include_str!("templates/rust/flat_map.rs.tmpl"),
+        Kind::Aggregate => include_str!("templates/rust/aggregate.rs.tmpl"),
+    };
+    vec![
+        ("Cargo.toml", include_str!("templates/rust/Cargo.toml.tmpl")),
+        (".cargo/config.toml", include_str!("templates/rust/config.toml.tmpl")),
+        ("src/lib.rs", source),
+    ]
+}
+
+fn c(kind: Kind) -> Option<Vec<File>> {
+    let source = match kind {
+        Kind::Map => include_str!("templates/c/map.c.tmpl"),
+        Kind::Aggregate => include_str!("templates/c/aggregate.c.tmpl"),
+        Kind::Filter | Kind::FlatMap => return None,
+    };
+    Some(vec![("operator.toml", include_str!("templates/c/operator.toml.tmpl")), ("operator.c", source)])
+}
+
+fn go(kind: Kind) -> Option<Vec<File>> {
+    let source = match kind {
+        Kind::Map => include_str!("templates/go/map.go.tmpl"),
+        Kind::Aggregate => include_str!("templates/go/aggregate.go.tmpl"),
+        Kind::Filter | Kind::FlatMap => return None,
+    };
+    let mut files = vec![
+        ("operator.toml", include_str!("templates/go/operator.toml.tmpl")),
+        ("go.mod", include_str!("templates/go/go.mod.tmpl")),
+        ("main.go", source),
+    ];
+    files.extend(GO_SDK);
+    Some(files)
+}

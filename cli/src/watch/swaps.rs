@@ -1,0 +1,126 @@
+//! From a changed file to a swap: which steps use it, whether it is another component at all, and telling about it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use millstream::control::{Handle, SwapReport};
+use millstream::pipeline::resolve::Resolution;
+use millstream::pipeline::spec::{AggregateSpec, StepKind};
+use millstream::wasm::Digest;
+use serde::Serialize;
+
+use super::FileWatch;
+use crate::console::{self, Stream};
+use crate::failure::Failure;
+use crate::figures;
+use crate::report;
+
+/// Which steps use a file, by the names that a swap takes.
+pub(crate) type Slots = BTreeMap<PathBuf, Vec<String>>;
+
+/// The component files of a pipeline.
+fn by_file(resolution: &Resolution) -> Slots {
+    let mut slots = Slots::new();
+    for (slot, resolved) in &resolution.components {
+        let several = resolution.components.keys().filter(|other| other.step == slot.step).count() > 1;
+        let step = resolution.plan.spec.steps.iter().find(|step| step.name.value == slot.step);
+        let entry = step.and_then(|step| match &step.kind.value {
+            StepKind::Aggregate { aggregates, .. } => aggregates.get(slot.slot).map(|aggregate| match aggregate {
+                AggregateSpec::BuiltIn { output, .. } | AggregateSpec::Component { output, .. } => &output.value,
+            }),
+            StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) => None,
+        });
+        let name = match entry.filter(|_| several) {
+            Some(entry) => format!("{}.{entry}", slot.step),
+            None => slot.step.clone(),
+        };
+        slots.entry(resolved.path.clone()).or_default().push(name);
+    }
+    slots
+}
+
+/// Swaps whatever changes, until dropped. A file that cannot be used is told about and changes nothing.
+pub(crate) async fn swap_on_change(mut watch: FileWatch, slots: Slots, handle: Handle, json: bool) {
+    loop {
+        let mut requests = Vec::new();
+        for file in watch.changed().await {
+            let names = slots.get(&file).map(Vec::as_slice).unwrap_or_default();
+            if !runs_already(&handle, &file, names) {
+                requests.extend(names.iter().map(|name| (name.clone(), file.clone())));
+            }
+        }
+        if requests.is_empty() {
+            continue;
+        }
+        match handle.swap(&requests).await {
+            Ok(report) => swapped(&report, json, None),
+            Err(error) => refused(&error.to_string(), json),
+        }
+    }
+}
+
+/// Whether the file holds what all of these slots run already: it was only touched.
+fn runs_already(handle: &Handle, file: &Path, names: &[String]) -> bool {
+    let Ok(bytes) = std::fs::read(file) else { return false };
+    let digest = Digest::of(&bytes).to_string();
+    let status = handle.status();
+    names.iter().all(|name| {
+        let step = name.split('.').next().unwrap_or(name);
+        let running = status.node(step).map(|node| node.components.as_slice()).unwrap_or_default();
+        !running.is_empty() && running.iter().all(|version| version.digest == digest)
+    })
+}
+
+#[derive(Serialize)]
+struct SwapLine<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    report: &'a SwapReport,
+}
+
+#[derive(Serialize)]
+struct RefusedLine<'a> {
+    event: &'static str,
+    message: &'a str,
+}
+
+/// Tells about a swap; `built` is how long the build took that led to it.
+pub(crate) fn swapped(report: &SwapReport, json: bool, built: Option<Duration>) {
+    if json {
+        return console::say(report::json_line(&SwapLine { event: "swap", report }));
+    }
+    let paint = Stream::Stderr.paint();
+    for swapped in &report.swapped {
+        let (from, to) = (figures::short(&swapped.from), figures::short(&swapped.to));
+        let pause = figures::duration(Duration::from_nanos(report.pause_ns));
+        let total = Duration::try_from_secs_f64(report.total_ms / 1e3).unwrap_or_default();
+        let built = built.map(|built| format!("built in {} · ", figures::duration(built))).unwrap_or_default();
+        console::say(format!(
+            "{} {} {from} → {} · {built}swapped in {} · pause {pause}",
+            paint.green("swapped"),
+            paint.bold(&swapped.step),
+            paint.cyan(to),
+            figures::duration(total)
+        ));
+    }
+}
+
+/// Tells about a swap that did not happen.
+fn refused(message: &str, json: bool) {
+    if json {
+        return console::say(report::json_line(&RefusedLine { event: "swap_refused", message }));
+    }
+    let paint = Stream::Stderr.paint();
+    console::say(format!("{} {message}; the running version goes on", paint.yellow("not swapped:")));
+}
+
+/// Watches the component files of a pipeline, of these the wanted ones.
+pub(crate) fn watch_components(
+    resolution: &Resolution,
+    wanted: impl Fn(&Path) -> bool,
+) -> Result<(FileWatch, Slots), Failure> {
+    let mut slots = by_file(resolution);
+    slots.retain(|path, _| wanted(path));
+    Ok((FileWatch::new(slots.keys().cloned())?, slots))
+}
