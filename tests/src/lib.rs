@@ -1,1 +1,5 @@
-//! placeholder
+//! What the end-to-end tests share: running pipelines in process, real servers to test against.
+
+pub mod broker;
+pub mod built;
+pub mod run;

@@ -1,0 +1,206 @@
+//! Reading topics.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_partitions_are_read_in_order_with_their_times_and_end() {
+    let broker = broker_or_return!();
+    let topic = broker.topic_name("all");
+    broker.create_topic(&topic, 3).await.unwrap();
+    let to_topic = producer(broker, &[]);
+    for i in 0..30_000 {
+        produce(&to_topic, &topic, i % 2, Some(&format!("row {i}")), 1_000 + i64::from(i));
+    }
+    to_topic.flush(PATIENCE).unwrap();
+
+    let mut source = open(spec(broker, &topic), context(Format::Text)).await;
+    assert_eq!(source.partitions(), [0, 1, 2]);
+    let mut told = read_to_end(&mut *source).await;
+    for partition in 0..2 {
+        let expected: Vec<String> = (0..30_000).filter(|i| i % 2 == partition).map(|i| format!("row {i}")).collect();
+        assert_eq!(told.of_partition(partition), expected);
+    }
+    for (_, value, time_ms) in &told.rows {
+        assert_eq!(time_ms - 1_000, value.strip_prefix("row ").unwrap().parse::<i64>().unwrap());
+    }
+    told.ended.sort_unstable();
+    assert_eq!(told.ended, [0, 1, 2], "the empty one too");
+    assert!(matches!(source.next().await, Ok(SourceEvent::End)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subtasks_share_the_partitions() {
+    let broker = broker_or_return!();
+    let topic = broker.topic_name("shared");
+    broker.create_topic(&topic, 3).await.unwrap();
+    let to_topic = producer(broker, &[]);
+    for partition in 0..3 {
+        produce(&to_topic, &topic, partition, Some(&format!("of {partition}")), 5);
+    }
+    to_topic.flush(PATIENCE).unwrap();
+    let mut shares = Vec::new();
+    for subtask in 0..4 {
+        let context = SourceContext { subtask, parallelism: 4, ..context(Format::Text) };
+        let told = read_to_end(&mut *open(spec(broker, &topic), context).await).await;
+        shares.push(told.rows.into_iter().map(|row| row.1).collect::<Vec<_>>());
+    }
+    assert_eq!(shares, [vec!["of 0"], vec!["of 1"], vec!["of 2"], vec![]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_without_a_value_are_empty_text_but_bad_json() {
+    let broker = broker_or_return!();
+    let topic = broker.topic_name("tombstones");
+    broker.create_topic(&topic, 1).await.unwrap();
+    let to_topic = producer(broker, &[]);
+    for value in [Some("{\"value\":1}"), None, Some("{\"value\":2}"), Some("{"), Some("")] {
+        produce(&to_topic, &topic, 0, value, 5);
+    }
+    to_topic.flush(PATIENCE).unwrap();
+
+    let text = read_to_end(&mut *open(spec(broker, &topic), context(Format::Text)).await).await;
+    assert_eq!(text.of_partition(0), ["{\"value\":1}", "", "{\"value\":2}", "{", ""]);
+    assert!(text.bad.is_empty());
+
+    let json = read_to_end(&mut *open(spec(broker, &topic), context(Format::Json)).await).await;
+    assert_eq!(json.of_partition(0), ["1", "2"]);
+    let mut offsets: Vec<u64> = json.bad.iter().map(|(_, bad)| bad.offset).collect();
+    offsets.sort_unstable();
+    assert_eq!(offsets, [1, 3, 4], "{:?}", json.bad);
+    assert!(json.bad.iter().any(|(_, bad)| bad.reason.contains("tombstone")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn latest_starts_with_what_comes_after_it_was_opened() {
+    let broker = broker_or_return!();
+    let topic = broker.topic_name("latest");
+    broker.create_topic(&topic, 2).await.unwrap();
+    let to_topic = producer(broker, &[]);
+    produce(&to_topic, &topic, 0, Some("before"), 5);
+    to_topic.flush(PATIENCE).unwrap();
+    let latest = KafkaSourceSpec { start: KafkaStart::Latest, bounded: false, ..spec(broker, &topic) };
+    let mut source = open(latest, context(Format::Text)).await;
+    produce(&to_topic, &topic, 0, Some("after"), 5);
+    produce(&to_topic, &topic, 1, Some("after too"), 5);
+    to_topic.flush(PATIENCE).unwrap();
+    let mut told = Told::default();
+    read_rows(&mut *source, &mut told, 2).await;
+    assert_eq!((told.of_partition(0), told.of_partition(1)), (vec!["after"], vec!["after too"]));
+    assert!(matches!(source.next().await.unwrap(), SourceEvent::Quiet));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_leave_no_trace_and_do_not_keep_a_bounded_source_from_ending() {
+    let broker = broker_or_return!();
+    let topic = broker.topic_name("transactions");
+    broker.create_topic(&topic, 1).await.unwrap();
+    let to_topic = producer(broker, &[("transactional.id", &topic)]);
+    to_topic.init_transactions(PATIENCE).unwrap();
+    for (value, commit) in [("kept", true), ("aborted", false)] {
+        to_topic.begin_transaction().unwrap();
+        produce(&to_topic, &topic, 0, Some(value), 5);
+        to_topic.flush(PATIENCE).unwrap();
+        if commit { to_topic.commit_transaction(PATIENCE) } else { to_topic.abort_transaction(PATIENCE) }.unwrap();
+    }
+    let told = read_to_end(&mut *open(spec(broker, &topic), context(Format::Text)).await).await;
+    assert_eq!(told.of_partition(0), ["kept"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_not_there_is_named_with_those_that_are() {
+    let broker = broker_or_return!();
+    let topic = broker.topic_name("orders-eu");
+    broker.create_topic(&topic, 1).await.unwrap();
+    let misspelled = topic.replace("orders", "ordres");
+    let opened = source::open(&SourceKind::Kafka(spec(broker, &misspelled)), context(Format::Text)).await;
+    let error = opened.err().unwrap().to_string();
+    let expected =
+        format!("source `input`: kafka topic `{misspelled}` at `{}`: there is no such topic; ", broker.bootstrap());
+    assert!(error.starts_with(&expected) && error.contains(&format!("did you mean `{topic}`?")), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_does_not_answer_is_named_within_seconds() {
+    let watch = Stopwatch::start();
+    let spec = KafkaSourceSpec {
+        brokers: "127.0.0.1:1".into(),
+        topic: "orders".into(),
+        start: KafkaStart::Earliest,
+        bounded: false,
+        properties: Vec::new(),
+    };
+    let opened = source::open(&SourceKind::Kafka(spec), context(Format::Text)).await;
+    let error = opened.err().unwrap().to_string();
+    let expected = "source `input`: kafka topic `orders` at `127.0.0.1:1`: no broker answered within 10 s (";
+    assert!(error.starts_with(expected), "{error}");
+    assert!(watch.elapsed() < Duration::from_secs(20), "{:?}", watch.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn properties_that_would_break_the_source_are_refused() {
+    let spec = KafkaSourceSpec {
+        brokers: "127.0.0.1:1".into(),
+        topic: "orders".into(),
+        start: KafkaStart::Earliest,
+        bounded: false,
+        properties: vec![("enable.auto.commit".into(), "true".into())],
+    };
+    let opened = source::open(&SourceKind::Kafka(spec), context(Format::Text)).await;
+    assert_eq!(
+        opened.err().unwrap().to_string(),
+        "source `input`: kafka property `enable.auto.commit` cannot be set: \
+         nothing is committed to the broker: where to start is the key `start`"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_are_gone_end_the_source_with_an_error() {
+    let broker = broker_or_return!();
+    let topic = broker.topic_name("gone");
+    broker.create_topic(&topic, 1).await.unwrap();
+    let to_topic = producer(broker, &[]);
+    produce(&to_topic, &topic, 0, Some("one"), 5);
+    to_topic.flush(PATIENCE).unwrap();
+    let unbounded = KafkaSourceSpec { bounded: false, ..spec(broker, &topic) };
+    let mut source = open(unbounded, context(Format::Text)).await;
+    read_rows(&mut *source, &mut Told::default(), 1).await;
+    // the same name, but nothing up to the offset where the source is
+    broker.delete_topic(&topic).await.unwrap();
+    broker.create_topic(&topic, 1).await.unwrap();
+    let read_on = async {
+        loop {
+            match source.next().await {
+                Ok(event) => assert!(matches!(event, SourceEvent::Quiet), "{event:?}"),
+                Err(error) => return error.to_string(),
+            }
+        }
+    };
+    let error = tokio::time::timeout(PATIENCE, read_on).await.unwrap();
+    assert!(error.contains(&format!("topic `{topic}`")) && error.contains("are gone"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_waits_for_a_broker_that_was_killed() {
+    let Some(broker) = Broker::start().unwrap() else { return };
+    broker.create_topic("survives", 2).await.unwrap();
+    let unbounded = KafkaSourceSpec { bounded: false, ..spec(&broker, "survives") };
+    let mut source = open(unbounded, context(Format::Text)).await;
+    let mut told = Told::default();
+    let first = producer(&broker, &[]);
+    produce(&first, "survives", 0, Some("before"), 5);
+    first.flush(PATIENCE).unwrap();
+    read_rows(&mut *source, &mut told, 1).await;
+
+    broker.kill9().unwrap();
+    for _ in 0..20 {
+        let quiet = source.next().await;
+        assert!(matches!(quiet, Ok(SourceEvent::Quiet)), "{quiet:?}");
+    }
+    broker.restart().unwrap();
+    let second = producer(&broker, &[]);
+    produce(&second, "survives", 0, Some("after"), 6);
+    produce(&second, "survives", 1, Some("after too"), 6);
+    second.flush(PATIENCE).unwrap();
+    read_rows(&mut *source, &mut told, 3).await;
+    assert_eq!((told.of_partition(0), told.of_partition(1)), (vec!["before", "after"], vec!["after too"]));
+}
