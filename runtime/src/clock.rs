@@ -1,7 +1,5 @@
 //! The host's clock. Code that needs the time takes a [`Clock`], so that tests and replays decide what time it is.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where the time comes from.
@@ -9,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub enum Clock {
     /// the machine's
     System(SystemClock),
-    /// set by hand
-    Virtual(Arc<AtomicI64>),
+    /// always the same
+    Virtual(i64),
 }
 
 /// The machine's clock, monotonic from a wall-clock start, so that time never runs backwards within a process.
@@ -29,9 +27,9 @@ impl Clock {
         Self::System(SystemClock { started: Instant::now(), started_ms })
     }
 
-    /// A clock that stands still until [`Clock::advance_to_ms`].
+    /// A clock that stands still.
     pub fn virtual_at_ms(now_ms: i64) -> Self {
-        Self::Virtual(Arc::new(AtomicI64::new(now_ms)))
+        Self::Virtual(now_ms)
     }
 
     /// Milliseconds since the Unix epoch.
@@ -41,14 +39,7 @@ impl Clock {
                 let elapsed_ms = i64::try_from(clock.started.elapsed().as_millis()).unwrap_or(i64::MAX);
                 clock.started_ms.saturating_add(elapsed_ms)
             }
-            Self::Virtual(now) => now.load(Ordering::Acquire),
-        }
-    }
-
-    /// Sets a virtual clock, never backwards; does nothing to the machine's.
-    pub fn advance_to_ms(&self, now_ms: i64) {
-        if let Self::Virtual(now) = self {
-            now.fetch_max(now_ms, Ordering::AcqRel);
+            Self::Virtual(now_ms) => *now_ms,
         }
     }
 }

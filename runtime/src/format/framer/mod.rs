@@ -45,13 +45,6 @@ impl Framer {
         }
     }
 
-    /// The same framer for a stream that goes on at byte `position`, where a record starts: for restore.
-    #[must_use]
-    pub fn starting_at(mut self, position: u64) -> Self {
-        self.start = position;
-        self
-    }
-
     /// Feeds a piece of the stream and returns how many of its bytes were taken: all, unless `frames` became full
     /// ([`BATCH_ROWS`], [`BATCH_BYTES`]). Feed the rest again after the frames have been cleared.
     ///
