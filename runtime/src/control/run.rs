@@ -7,12 +7,14 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use super::status::{ComponentVersion, NodeRole, NodeStatus, Status};
+use super::swap::SwapError;
 use crate::clock::Stopwatch;
 use crate::metrics::NodeCounts;
 use crate::pipeline::build::{self, NodeTasks, RunOptions, StartError};
-use crate::pipeline::change::Progress;
+use crate::pipeline::change::{Change, Progress};
+use crate::pipeline::cut::{Collected, Cut};
 use crate::pipeline::exchange::ExchangeError;
-use crate::pipeline::plan::NodeKind;
+use crate::pipeline::plan::{Node, NodeKind};
 use crate::pipeline::resolve::{Components, Resolution};
 use crate::pipeline::source_task::Command;
 use crate::pipeline::task::TaskError;
@@ -155,14 +157,22 @@ impl Handle {
         BarrierId(self.shared.barriers.fetch_add(1, Ordering::AcqRel) + 1)
     }
 
+    /// What all steps hold at one cut, taken while the pipeline goes on. Tasks that have ended have none.
+    pub async fn snapshot(&self) -> Result<Cut, SwapError> {
+        let change = Arc::new(Change::with_snapshot());
+        self.send(&change).await?;
+        Ok(change.snapshot().map(Collected::take).unwrap_or_default())
+    }
+
     /// What has been done so far.
     pub fn status(&self) -> Status {
         let plan = &self.shared.resolution.plan;
-        let nodes = plan.nodes.iter().zip(&self.shared.nodes).map(|(node, tasks)| {
+        let run = |(node, _): &(&Node, &NodeTasks)| !matches!(node.kind, NodeKind::Side { .. });
+        let nodes = plan.nodes.iter().zip(&self.shared.nodes).filter(run).map(|(node, tasks)| {
             let counts = tasks.counters.iter().map(|task| task.read()).fold(NodeCounts::ZERO, NodeCounts::plus);
             let role = match node.kind {
                 NodeKind::Source { .. } => NodeRole::Source,
-                NodeKind::Guest { .. } | NodeKind::Aggregate { .. } => NodeRole::Step,
+                NodeKind::Guest { .. } | NodeKind::Aggregate { .. } | NodeKind::Side { .. } => NodeRole::Step,
                 NodeKind::Sink { .. } => NodeRole::Sink,
             };
             NodeStatus {

@@ -174,7 +174,7 @@ impl Handle {
     }
 
     /// Sends the change with a barrier from all sources and waits until all tasks have taken it.
-    async fn send(&self, change: &Arc<Change>) -> Result<u64, SwapError> {
+    pub(super) async fn send(&self, change: &Arc<Change>) -> Result<u64, SwapError> {
         if self.shared.progress.ended() {
             return Err(SwapError::Ended);
         }
@@ -251,7 +251,7 @@ impl Handle {
             NodeKind::Guest { index: step, .. } | NodeKind::Aggregate { index: step, .. } => {
                 Some((plan.spec.steps.get(step)?, index))
             }
-            NodeKind::Source { .. } | NodeKind::Sink { .. } => None,
+            NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => None,
         }
     }
 

@@ -26,6 +26,7 @@ pub use window_aggregate_parts::WindowAggregateSpec;
 use arrow_array::RecordBatch;
 
 use crate::record::{Batch, Watermark};
+use crate::state::Snapshot;
 use crate::wasm::Guest;
 
 /// One step in one task.
@@ -36,9 +37,41 @@ pub trait Operator: Send {
     /// Takes in rows; results go to `out` at once or at a later watermark.
     fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<(), OperatorError>;
 
+    /// As [`Operator::on_batch`], for rows of input `input` of an operator with several (0 is `from`, 1 is what is joined
+    /// to it). To an operator with one input all are the same.
+    fn on_input(&mut self, _input: usize, batch: Batch, out: &mut Output) -> Result<(), OperatorError> {
+        self.on_batch(batch, out)
+    }
+
     /// Event time has advanced. All that this triggers goes to `out` before the task forwards the watermark.
     fn on_watermark(&mut self, _watermark: Watermark, _out: &mut Output) -> Result<(), OperatorError> {
         Ok(())
+    }
+
+    /// The earliest time of the host's clock, in ms, at which [`Operator::on_processing_time`] has something to do.
+    fn next_processing_time(&self) -> Option<i64> {
+        None
+    }
+
+    /// The host's clock has reached `now_ms`.
+    fn on_processing_time(&mut self, _now_ms: i64, _out: &mut Output) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
+    /// All that it remembers, between two elements. It goes on as if nothing had happened.
+    fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
+        Ok(Snapshot::default())
+    }
+
+    /// Takes over what [`Operator::snapshot`] gave, before the first element: the rows of those keys that this task owns
+    /// now, of all tasks that there were. `watermark` is the least that these had reached.
+    fn restore(&mut self, state: &Snapshot, _watermark: Watermark) -> Result<(), OperatorError> {
+        match state.tables.first() {
+            None => Ok(()),
+            Some(table) => {
+                Err(OperatorError::Internal { reason: format!("no operator for the state `{}`", table.name) })
+            }
+        }
     }
 
     /// Puts another guest in the place of component `slot`. Called between two elements; rows before it were the old
@@ -62,6 +95,8 @@ pub struct Replacement {
 pub struct Output {
     /// rows for the next step, in order
     pub batches: Vec<Batch>,
+    /// rows for the step's other outputs (late rows, side outputs), by the number of the output
+    pub sides: Vec<(usize, Batch)>,
     /// rows that could not be handled
     pub dead: Vec<DeadRow>,
     /// rows that came after their window had fired: dropped and counted

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 use super::change::{Progress, TaskReport};
+use super::cut::{Cut, RestoreError};
 use super::dead_letter::{self, DeadLetters};
 use super::exchange::{Edge, Inputs};
 use super::plan::{Chain as ChainPlan, Exchange, Node, NodeIndex, NodeKind, Plan, SlotId};
@@ -22,7 +23,7 @@ use crate::format::Format;
 use crate::limits;
 use crate::metrics::NodeCounters;
 use crate::operator::{
-    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OperatorError, Output, WindowAggregateSpec,
+    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OperatorError, WindowAggregateSpec,
 };
 use crate::partition::Partitioner;
 use crate::record::{Element, Field, Schema};
@@ -37,11 +38,13 @@ pub struct RunOptions {
     pub clock: Clock,
     /// cut batches at random places with this seed
     pub shuffle_batches: Option<u64>,
+    /// go on from here; steps that it does not name start empty
+    pub restore: Option<Arc<Cut>>,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { clock: Clock::system(), shuffle_batches: None }
+        Self { clock: Clock::system(), shuffle_batches: None, restore: None }
     }
 }
 
@@ -83,6 +86,15 @@ pub enum StartError {
         /// why
         #[source]
         source: OperatorError,
+    },
+    /// state does not fit the pipeline
+    #[error("the state of step `{step}` cannot be restored: {source}")]
+    Restore {
+        /// the step
+        step: String,
+        /// why
+        #[source]
+        source: RestoreError,
     },
     /// a bug of the planner: reported, never a panic
     #[error("internal error: {0}; please report it")]
@@ -143,7 +155,7 @@ fn node_tasks(node: &Node) -> NodeTasks {
     let slots = match &node.kind {
         NodeKind::Guest { .. } => 1,
         NodeKind::Aggregate { inputs, .. } => inputs.len(),
-        NodeKind::Source { .. } | NodeKind::Sink { .. } => 0,
+        NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => 0,
     };
     // the nodes of a chain all have its parallelism: others are not joined
     let parallelism = node.parallelism;
@@ -190,7 +202,7 @@ impl Channels {
             let (mut chain_receivers, mut chain_senders) = (Vec::new(), Vec::new());
             for (from, exchange) in &chain.inputs {
                 let writers = plan
-                    .chain_ending_with(*from)
+                    .chain_feeding(*from)
                     .and_then(|index| plan.chains.get(index))
                     .map_or(0, |chain| chain.parallelism);
                 let mut receivers: Vec<Vec<_>> = (0..chain.parallelism).map(|_| Vec::new()).collect();
@@ -214,9 +226,13 @@ impl Channels {
         channels
     }
 
-    fn take_receivers(&mut self, chain: usize, subtask: usize) -> Vec<mpsc::Receiver<Element>> {
-        let inputs = self.receivers.get_mut(chain).into_iter().flatten();
-        inputs.filter_map(|input| input.get_mut(subtask)).flat_map(std::mem::take).collect()
+    /// Ends to read from, each with the number of the input it belongs to.
+    fn take_receivers(&mut self, plan: &Plan, chain: usize, subtask: usize) -> Vec<(usize, mpsc::Receiver<Element>)> {
+        let first = plan.chains.get(chain).and_then(|chain| plan.nodes.get(*chain.nodes.first()?));
+        let ports = first.map(|node| node.ports.as_slice()).unwrap_or_default();
+        let inputs = self.receivers.get_mut(chain).into_iter().flatten().zip(ports);
+        let ends = inputs.filter_map(|(input, port)| Some((*port, std::mem::take(input.get_mut(subtask)?))));
+        ends.flat_map(|(port, ends)| ends.into_iter().map(move |end| (port, end))).collect()
     }
 
     fn take_senders(&mut self, chain: usize, input: usize, subtask: usize) -> Vec<mpsc::Sender<Element>> {
@@ -251,18 +267,26 @@ impl Builder<'_> {
             match &planned.kind {
                 NodeKind::Source { .. } => source = Some(node),
                 NodeKind::Guest { .. } | NodeKind::Aggregate { .. } => links.push(self.link(node, subtask)?),
+                NodeKind::Side { .. } => {}
                 NodeKind::Sink { index } => tail = Some(self.sink(node, *index, subtask, plan.parallelism).await?),
             }
         }
         let tail = match tail {
             Some(tail) => tail,
-            None => Tail::Edges(self.edges(plan, subtask)?),
+            None => {
+                let last = *plan.nodes.last().ok_or_else(|| StartError::Internal("an empty chain".to_owned()))?;
+                Tail::Edges(self.edges(last, subtask)?)
+            }
         };
-        let chain = Chain { subtask, links, tail, dead: self.dead.clone(), report, output: Output::default() };
+        let mut chain = Chain::new(subtask, links, tail, self.dead.clone(), report, self.options.clock.clone());
+        if let Some(cut) = &self.options.restore {
+            let step = |source: RestoreError| StartError::Restore { step: source.step.clone(), source };
+            chain.restore(cut, plan.parallelism).map_err(step)?;
+        }
         match source {
             Some(node) => self.source_task(node, subtask, plan.parallelism, chain).await,
             None => {
-                let inputs = Inputs::new(self.channels.take_receivers(index, subtask));
+                let inputs = Inputs::new(self.channels.take_receivers(self.plan, index, subtask));
                 Ok(Box::pin(task::run(inputs, chain)))
             }
         }
@@ -341,9 +365,8 @@ impl Builder<'_> {
         Ok(Tail::Sink { name: spec.name.value.clone(), sink: Some(sink), counters: self.counters(node, subtask) })
     }
 
-    /// One edge for each chain that reads the end of this one.
-    fn edges(&mut self, plan: &ChainPlan, subtask: usize) -> Result<Vec<Edge>, StartError> {
-        let last = *plan.nodes.last().ok_or_else(|| StartError::Internal("an empty chain".to_owned()))?;
+    /// One edge for each chain that reads this node.
+    fn edges(&mut self, last: NodeIndex, subtask: usize) -> Result<Vec<Edge>, StartError> {
         let mut edges = Vec::new();
         for (reader, chain) in self.plan.chains.iter().enumerate() {
             for (input, (from, exchange)) in chain.inputs.iter().enumerate() {
@@ -362,12 +385,17 @@ impl Builder<'_> {
         Ok(edges)
     }
 
-    fn link(&self, node: NodeIndex, subtask: usize) -> Result<Link, StartError> {
+    fn link(&mut self, node: NodeIndex, subtask: usize) -> Result<Link, StartError> {
+        let mut sides = Vec::new();
+        for (_, side) in self.plan.sides_of(node) {
+            sides.push(self.edges(side, subtask)?);
+        }
         let planned = self.node(node)?;
         let tasks = self.nodes.get(node).ok_or_else(|| StartError::Internal("no counters".to_owned()))?;
         let versions = tasks.versions.get(subtask).map(Arc::clone).unwrap_or_default();
         let operator = self.operator(planned, subtask, &versions, tasks)?;
-        Ok(Link { step: planned.name.clone(), operator, counters: self.counters(node, subtask), versions })
+        let (step, counters) = (planned.name.clone(), self.counters(node, subtask));
+        Ok(Link { step, operator, counters, versions, sides })
     }
 
     fn operator(
@@ -389,7 +417,7 @@ impl Builder<'_> {
                 let spec = self.step(*index)?;
                 self.aggregate(spec, node, keys, inputs, subtask, &metrics, versions)
             }
-            NodeKind::Source { .. } | NodeKind::Sink { .. } => {
+            NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => {
                 Err(StartError::Internal(format!("`{}` is not an operator", node.name)))
             }
         }

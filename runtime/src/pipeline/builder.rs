@@ -82,7 +82,10 @@ impl Pipeline {
     /// Adds a step.
     pub fn step(mut self, name: impl Into<String>, step: Step) -> Self {
         let name: Spanned<String> = name.into().into();
-        self.part(Role::Step, &name, &step.from);
+        self.part(Role::Step, &name, &step.reads());
+        for output in step.outputs() {
+            self.part(Role::Output, output, std::slice::from_ref(&name));
+        }
         self.spec.steps.extend(step.into_spec(name, &mut self.problems));
         self
     }

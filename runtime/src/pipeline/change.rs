@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
+use super::cut::Collected;
 use super::plan::SlotId;
 use crate::operator::Replacement;
 use crate::record::BarrierId;
@@ -16,6 +17,8 @@ use crate::wasm::Digest;
 #[derive(Debug, Default)]
 pub struct Change {
     slots: HashMap<SlotId, SlotChange>,
+    /// where tasks put what they remember at the cut, before anything changes
+    snapshot: Option<Collected>,
 }
 
 #[derive(Debug)]
@@ -26,6 +29,17 @@ struct SlotChange {
 }
 
 impl Change {
+    /// Asks every task for its state.
+    #[must_use]
+    pub fn with_snapshot() -> Self {
+        Self { slots: HashMap::new(), snapshot: Some(Collected::default()) }
+    }
+
+    /// Where to put state, if it is wanted.
+    pub fn snapshot(&self) -> Option<&Collected> {
+        self.snapshot.as_ref()
+    }
+
     /// Adds the guests of one component, by subtask.
     pub fn add(&mut self, slot: SlotId, digest: Digest, replacements: Vec<Replacement>) {
         let replacements = Mutex::new(replacements.into_iter().map(Some).collect());

@@ -51,6 +51,13 @@ pub(super) fn needed<'a>(spec: &'a PipelineSpec, signatures: &Signatures) -> BTr
     for step in readers_first(spec) {
         let beyond = needed.get(step.name.value.as_str()).cloned().unwrap_or_else(Needed::nothing);
         add(&mut needed, &step.from, needed_by(step, signatures, beyond));
+        // late rows leave with the columns that came in
+        for output in &step.side_outputs {
+            if let Some(more) = needed.get(output.value.as_str()).filter(|_| passes_late(step)).cloned() {
+                add(&mut needed, &step.from, more);
+            }
+        }
+        add(&mut needed, &step.with, Needed::All);
     }
     unite(spec, &mut needed);
     needed
@@ -118,6 +125,11 @@ fn passes(step: &StepSpec) -> bool {
         || matches!(step.keep.as_ref().map(|keep| &keep.value), Some(Keep::All))
 }
 
+/// Whether the step's other output has the columns of its input.
+fn passes_late(step: &StepSpec) -> bool {
+    matches!(step.kind.value, StepKind::Aggregate { .. })
+}
+
 /// Numbers of components that a step can have.
 fn slots(step: &StepSpec) -> usize {
     match &step.kind.value {
@@ -130,8 +142,10 @@ fn slots(step: &StepSpec) -> usize {
 fn readers_first(spec: &PipelineSpec) -> Vec<&StepSpec> {
     let index: BTreeMap<&str, usize> =
         spec.steps.iter().zip(0..).map(|(step, i)| (step.name.value.as_str(), i)).collect();
+    let side = |name: &str| spec.steps.iter().position(|step| step.side_outputs.iter().any(|out| out.value == name));
     let inputs = |step: &StepSpec| -> Vec<usize> {
-        step.from.iter().filter_map(|from| index.get(from.value.as_str()).copied()).collect()
+        let of = |name: &str| index.get(name).copied().or_else(|| side(name));
+        step.inputs().filter_map(|(_, from)| of(from.value.as_str())).collect()
     };
     let mut readers = vec![0_usize; spec.steps.len()];
     for input in spec.steps.iter().flat_map(inputs) {
@@ -206,7 +220,7 @@ fn declared(
     by_step: &BTreeMap<&str, Result<Declared, String>>,
 ) -> Result<Declared, String> {
     let mut all = Declared::default();
-    for step in spec.steps.iter().filter(|step| step.from.iter().any(|from| from.value == name)) {
+    for step in spec.steps.iter().filter(|step| step.inputs().any(|(_, from)| from.value == name)) {
         let Some(step_declares) = by_step.get(step.name.value.as_str()) else { continue };
         let Declared { fields, untyped } = step_declares.clone()?;
         fields.iter().try_for_each(|field| merge(&mut all.fields, field, step))?;

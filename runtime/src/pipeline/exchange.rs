@@ -67,6 +67,8 @@ impl Edge {
 
 #[derive(Debug)]
 struct Input {
+    /// the number of the operator's input that its rows belong to
+    port: usize,
     channel: mpsc::Receiver<Element>,
     /// taken from the channel while small batches were joined, to be handled next
     stashed: Option<Element>,
@@ -92,28 +94,32 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Merges `channels`.
-    pub fn new(channels: Vec<mpsc::Receiver<Element>>) -> Self {
+    /// Merges `channels`, each of which belongs to the operator's input of this number.
+    pub fn new(channels: Vec<(usize, mpsc::Receiver<Element>)>) -> Self {
         let merge = Merge::new(channels.len());
-        let inputs = channels.into_iter().map(|channel| Input { channel, stashed: None }).collect();
+        let inputs = channels.into_iter().map(|(port, channel)| Input { port, channel, stashed: None }).collect();
         Self { inputs, merge, turn: 0, signals: Vec::new() }
     }
 
-    /// The next element of the merged stream.
-    pub async fn next(&mut self) -> Result<Element, ExchangeError> {
+    /// The next element of the merged stream; for a batch also the number of the input it belongs to.
+    pub async fn next(&mut self) -> Result<(usize, Element), ExchangeError> {
         loop {
             if !self.signals.is_empty() {
-                return Ok(match self.signals.remove(0) {
+                let element = match self.signals.remove(0) {
                     Signal::Watermark(watermark) => Element::Watermark(watermark),
                     Signal::Barrier(barrier) => Element::Barrier(barrier),
                     Signal::Idle => Element::Idle,
                     Signal::Active => Element::Active,
                     Signal::End => Element::End,
-                });
+                };
+                return Ok((0, element));
             }
             let (input, element) = poll_fn(|context| self.poll(context)).await?;
             let signal = match element {
-                Element::Batch(batch) => return self.joined(input, batch).map(Element::Batch),
+                Element::Batch(batch) => {
+                    let port = self.inputs.get(input).map_or(0, |input| input.port);
+                    return self.joined(input, batch).map(|batch| (port, Element::Batch(batch)));
+                }
                 Element::Watermark(watermark) => Signal::Watermark(watermark),
                 Element::Barrier(barrier) => Signal::Barrier(barrier),
                 Element::Idle => Signal::Idle,

@@ -5,6 +5,7 @@ pub mod builder;
 pub mod change;
 pub mod check;
 mod columns;
+pub mod cut;
 mod dead_letter;
 pub mod duration;
 pub mod exchange;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::columns;
 use super::problems::{alternatives, code};
-use super::spec::{PipelineSpec, SinkSpec};
+use super::spec::{PipelineSpec, SinkSpec, StepSpec};
 use crate::error::{Diagnostic, PipelineError, Span, Spanned};
 use crate::format::Format;
 use crate::record::Schema;
@@ -53,6 +53,8 @@ pub struct Node {
     pub kind: NodeKind,
     /// nodes it reads
     pub inputs: Vec<NodeIndex>,
+    /// for each of `inputs` the number of the input it belongs to: 0 unless the node has two (see [`StepSpec::with`])
+    pub ports: Vec<usize>,
     /// columns it puts out; for a sink those it takes in
     pub schema: Schema,
     /// number of tasks
@@ -91,6 +93,13 @@ pub enum NodeKind {
         /// for each entry of `aggregate` the input columns that it reads
         inputs: Vec<Vec<usize>>,
     },
+    /// another output of a step, read under its own name; no task runs it
+    Side {
+        /// the step
+        of: NodeIndex,
+        /// which of its outputs
+        output: usize,
+    },
     /// a sink
     Sink {
         /// position in the specification
@@ -121,9 +130,20 @@ pub struct Chain {
 }
 
 impl Plan {
-    /// Position of the chain that ends with `node`.
-    pub fn chain_ending_with(&self, node: NodeIndex) -> Option<usize> {
-        self.chains.iter().position(|chain| chain.nodes.last() == Some(&node))
+    /// Position of the chain that puts out the rows of `node`.
+    pub fn chain_feeding(&self, node: NodeIndex) -> Option<usize> {
+        match self.nodes.get(node)?.kind {
+            NodeKind::Side { of, .. } => self.chains.iter().position(|chain| chain.nodes.contains(&of)),
+            _ => self.chains.iter().position(|chain| chain.nodes.last() == Some(&node)),
+        }
+    }
+
+    /// The other outputs of a step: number and node.
+    pub fn sides_of(&self, node: NodeIndex) -> impl Iterator<Item = (usize, NodeIndex)> {
+        self.nodes.iter().enumerate().filter_map(move |(index, side)| match side.kind {
+            NodeKind::Side { of, output } if of == node => Some((output, index)),
+            _ => None,
+        })
     }
 }
 
@@ -223,18 +243,28 @@ impl<'a> Planner<'a> {
             let before = waiting.len();
             waiting.retain(|&index| {
                 let step = &spec.steps[index];
-                let Some(inputs) = step.from.iter().map(|from| self.find(&from.value)).collect::<Option<Vec<_>>>()
-                else {
-                    return true;
-                };
+                let inputs = step.inputs().map(|(_, from)| self.find(&from.value)).collect::<Option<Vec<_>>>();
+                let Some(inputs) = inputs else { return true };
                 if let Some(node) = self.step(index, step, inputs) {
                     self.nodes.push(node);
+                    self.add_sides(step);
                 }
                 false
             });
             if waiting.len() == before {
                 return; // an input was refused, and that has been said
             }
+        }
+    }
+
+    /// The other outputs of the step that was added last.
+    fn add_sides(&mut self, step: &StepSpec) {
+        let of = self.nodes.len() - 1;
+        for (output, name) in step.side_outputs.iter().enumerate() {
+            let Some(schema) = self.side_schema(of, step, output) else { continue };
+            let Some(parallelism) = self.nodes.get(of).map(|node| node.parallelism) else { continue };
+            let (name, kind) = (name.value.clone(), NodeKind::Side { of, output });
+            self.nodes.push(Node { name, kind, inputs: vec![of], ports: vec![0], schema, parallelism });
         }
     }
 
@@ -288,7 +318,8 @@ impl<'a> Planner<'a> {
         }
         // One task unless asked otherwise: a file or stdout has one writer.
         let parallelism = sink.parallelism.as_ref().map_or(1, |given| given.value);
-        Some(Node { name: sink.name.value.clone(), kind: NodeKind::Sink { index }, inputs, schema, parallelism })
+        let (name, kind, ports) = (sink.name.value.clone(), NodeKind::Sink { index }, vec![0; inputs.len()]);
+        Some(Node { name, kind, inputs, ports, schema, parallelism })
     }
 }
 

@@ -38,7 +38,9 @@ pub(super) struct SourceTask {
 
 /// Runs until the source ends or is told to stop.
 pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
+    let clock = task.clock.clone();
     loop {
+        let timer = task.chain.next_processing_time();
         let event = tokio::select! {
             biased;
             command = task.commands.recv() => match command {
@@ -49,6 +51,10 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
                 // control is gone: nobody waits for results any more, but what was read is finished
                 Some(Command::Stop) | None => break,
             },
+            () = wait(timer, &clock) => {
+                task.chain.processing_time().await?;
+                continue;
+            }
             event = task.source.next() => event,
         };
         let failed = |source| TaskError::Source { name: task.name.clone(), subtask: task.chain.subtask, source };
@@ -68,6 +74,14 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
     task.counters.watermark(Watermark::MAX.0);
     task.chain.watermark(Watermark::MAX).await?;
     task.chain.end().await
+}
+
+/// Until an operator has something to do because of the time; for ever if none has.
+async fn wait(time_ms: Option<i64>, clock: &Clock) {
+    match time_ms {
+        Some(time_ms) => clock.wait_until(time_ms).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl SourceTask {
@@ -91,7 +105,7 @@ impl SourceTask {
     async fn piece(&mut self, partition: u32, batch: Batch) -> Result<(), TaskError> {
         let latest = batch.times().iter().copied().max().unwrap_or(NO_EVENT_TIME);
         self.watermarks.observe(partition, latest, self.clock.now_ms());
-        self.chain.batch(batch).await
+        self.chain.batch(0, batch).await
     }
 
     /// Says what the watermarks of all partitions together allow.

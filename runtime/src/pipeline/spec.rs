@@ -67,6 +67,10 @@ pub struct StepSpec {
     pub name: Spanned<String>,
     /// `from`: names of sources or steps; several are united
     pub from: Vec<Spanned<String>>,
+    /// the other input of a step that has two: what is joined to `from`, or connected with it
+    pub with: Vec<Spanned<String>>,
+    /// names of the outputs beside the step's own, by number: late rows, side outputs. Read like any step.
+    pub side_outputs: Vec<Spanned<String>>,
     /// what the step does
     pub kind: Spanned<StepKind>,
     /// `parallelism`
@@ -169,6 +173,13 @@ pub struct SinkSpec {
     pub format: Option<Spanned<Format>>,
     /// `parallelism`
     pub parallelism: Option<Spanned<usize>>,
+}
+
+impl StepSpec {
+    /// Names of all that the step reads, each with the number of the input it belongs to.
+    pub fn inputs(&self) -> impl Iterator<Item = (usize, &Spanned<String>)> {
+        self.from.iter().map(|from| (0, from)).chain(self.with.iter().map(|with| (1, with)))
+    }
 }
 
 impl AggregateSpec {

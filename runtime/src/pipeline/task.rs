@@ -6,9 +6,10 @@
 use std::sync::{Arc, Mutex};
 
 use super::change::{Change, TaskReport};
+use super::cut::{Collected, Cut, RestoreError, TaskState};
 use super::dead_letter::{DeadLetter, DeadLetters, Payload};
 use super::exchange::{Edge, ExchangeError, Inputs};
-use crate::clock::Stopwatch;
+use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounters;
 use crate::operator::{Operator, OperatorError, Output};
 use crate::record::{Barrier, Batch, Element, Watermark};
@@ -77,6 +78,8 @@ pub(super) struct Link {
     pub(super) counters: Arc<NodeCounters>,
     /// digests of its components by slot, as they are now
     pub(super) versions: Versions,
+    /// who reads its other outputs, by number of the output
+    pub(super) sides: Vec<Vec<Edge>>,
 }
 
 /// Digests of a step's components in one task, by slot.
@@ -97,18 +100,55 @@ pub(super) struct Chain {
     pub(super) tail: Tail,
     pub(super) dead: DeadLetters,
     pub(super) report: TaskReport,
+    pub(super) clock: Clock,
+    /// how far event time has come
+    watermark: Watermark,
     /// reused from element to element
-    pub(super) output: Output,
+    output: Output,
 }
 
 impl Chain {
-    /// Runs rows through the chain from its start.
-    pub(super) async fn batch(&mut self, batch: Batch) -> Result<(), TaskError> {
-        self.through(0, vec![batch]).await
+    /// A chain that has seen nothing.
+    pub(super) fn new(
+        subtask: usize,
+        links: Vec<Link>,
+        tail: Tail,
+        dead: DeadLetters,
+        report: TaskReport,
+        clock: Clock,
+    ) -> Self {
+        Self { subtask, links, tail, dead, report, clock, watermark: Watermark::MIN, output: Output::default() }
+    }
+
+    /// Takes over this task's share of what the tasks of a chain of these steps held.
+    pub(super) fn restore(&mut self, cut: &Cut, parallelism: usize) -> Result<(), RestoreError> {
+        for link in &mut self.links {
+            let Some(share) = cut.share(&link.step, self.subtask, parallelism)? else { continue };
+            self.watermark = self.watermark.max(share.watermark);
+            link.operator
+                .restore(&share.state, share.watermark)
+                .map_err(|source| RestoreError { step: link.step.clone(), reason: source.to_string() })?;
+        }
+        Ok(())
+    }
+
+    /// Puts what the operators remember where the one who asked will look.
+    fn snapshot(&mut self, into: &Collected) -> Result<(), TaskError> {
+        for link in &mut self.links {
+            let result = link.operator.snapshot();
+            let state = result.map_err(|source| failed(&link.step, self.subtask, source))?;
+            into.add(&link.step, self.subtask, TaskState { watermark: self.watermark, state });
+        }
+        Ok(())
+    }
+
+    /// Runs rows through the chain from its start, into input `port` of the first operator.
+    pub(super) async fn batch(&mut self, port: usize, batch: Batch) -> Result<(), TaskError> {
+        self.through(0, port, vec![batch]).await
     }
 
     /// Runs batches through the operators from `first` on.
-    async fn through(&mut self, first: usize, mut batches: Vec<Batch>) -> Result<(), TaskError> {
+    async fn through(&mut self, first: usize, mut port: usize, mut batches: Vec<Batch>) -> Result<(), TaskError> {
         for index in first..self.links.len() {
             if batches.is_empty() {
                 return Ok(());
@@ -116,9 +156,10 @@ impl Chain {
             for batch in batches.drain(..) {
                 let Some(link) = self.links.get_mut(index) else { continue };
                 link.counters.batch_in(batch.rows());
-                let result = link.operator.on_batch(batch, &mut self.output);
+                let result = link.operator.on_input(port, batch, &mut self.output);
                 check(link, self.subtask, result)?;
             }
+            port = 0;
             batches = self.collect(index).await?;
         }
         self.emit(batches).await
@@ -129,6 +170,15 @@ impl Chain {
         let (batches, letters) = self.taken(index);
         for letter in letters {
             self.dead.send(letter).await.map_err(TaskError::DeadLetter)?;
+        }
+        if !self.output.sides.is_empty() {
+            let sides = std::mem::take(&mut self.output.sides);
+            let edges = self.links.get_mut(index).map(|link| link.sides.as_mut_slice()).unwrap_or_default();
+            for (output, batch) in sides {
+                for edge in edges.get_mut(output).into_iter().flatten() {
+                    edge.send(&batch).await?;
+                }
+            }
         }
         Ok(batches)
     }
@@ -182,6 +232,11 @@ impl Chain {
 
     /// Event time has advanced: each operator acts on it, and what it puts out passes the rest of the chain first.
     pub(super) async fn watermark(&mut self, watermark: Watermark) -> Result<(), TaskError> {
+        // after a restore sources begin behind what operators have seen
+        if watermark <= self.watermark {
+            return Ok(());
+        }
+        self.watermark = watermark;
         for index in 0..self.links.len() {
             let Some(link) = self.links.get_mut(index) else { continue };
             let result = link.operator.on_watermark(watermark, &mut self.output);
@@ -189,7 +244,7 @@ impl Chain {
             link.counters.watermark(watermark.0);
             let batches = self.collect(index).await?;
             if !batches.is_empty() {
-                self.through(index + 1, batches).await?;
+                self.through(index + 1, 0, batches).await?;
             }
         }
         if let Tail::Sink { counters, .. } = &self.tail {
@@ -198,10 +253,36 @@ impl Chain {
         self.forward(Element::Watermark(watermark)).await
     }
 
+    /// The earliest time of the clock at which an operator has something to do.
+    pub(super) fn next_processing_time(&self) -> Option<i64> {
+        self.links.iter().filter_map(|link| link.operator.next_processing_time()).min()
+    }
+
+    /// The clock has advanced to where an operator has something to do.
+    pub(super) async fn processing_time(&mut self) -> Result<(), TaskError> {
+        let now_ms = self.clock.now_ms();
+        for index in 0..self.links.len() {
+            let Some(link) = self.links.get_mut(index) else { continue };
+            if link.operator.next_processing_time().is_none_or(|time_ms| time_ms > now_ms) {
+                continue;
+            }
+            let result = link.operator.on_processing_time(now_ms, &mut self.output);
+            check(link, self.subtask, result)?;
+            let batches = self.collect(index).await?;
+            if !batches.is_empty() {
+                self.through(index + 1, 0, batches).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// All inputs have reached the barrier: the change takes effect here and now.
     pub(super) async fn barrier(&mut self, barrier: Barrier) -> Result<(), TaskError> {
         let watch = Stopwatch::start();
         if let Some(change) = barrier.change.downcast_ref::<Change>() {
+            if let Some(snapshot) = change.snapshot() {
+                self.snapshot(snapshot)?;
+            }
             for link in &mut self.links {
                 for (slot, digest, replacement) in change.take(&link.step, self.subtask) {
                     let result = link.operator.replace(slot, replacement);
@@ -220,6 +301,10 @@ impl Chain {
     }
 
     pub(super) async fn forward(&mut self, element: Element) -> Result<(), TaskError> {
+        let sides: Vec<&Edge> = self.links.iter().flat_map(|link| &link.sides).flatten().collect();
+        for edge in sides {
+            edge.broadcast(&element).await.map_err(ExchangeError::from)?;
+        }
         if let Tail::Edges(edges) = &self.tail {
             for edge in edges {
                 edge.broadcast(&element).await.map_err(ExchangeError::from)?;
@@ -250,28 +335,44 @@ impl Chain {
 }
 
 fn check(link: &Link, subtask: usize, result: Result<(), OperatorError>) -> Result<(), TaskError> {
-    result.map_err(|source| TaskError::Operator { step: link.step.clone(), subtask, source })
+    result.map_err(|source| failed(&link.step, subtask, source))
+}
+
+fn failed(step: &str, subtask: usize, source: OperatorError) -> TaskError {
+    TaskError::Operator { step: step.to_owned(), subtask, source }
 }
 
 /// A task that reads other tasks: runs until all of them have ended.
 pub(super) async fn run(mut inputs: Inputs, mut chain: Chain) -> Result<(), TaskError> {
+    let clock = chain.clock.clone();
     loop {
-        match inputs.next().await? {
-            Element::Batch(batch) => {
-                chain.batch(batch).await?;
+        let next = match chain.next_processing_time() {
+            None => inputs.next().await?,
+            Some(time_ms) => tokio::select! {
+                biased;
+                () = clock.wait_until(time_ms) => {
+                    chain.processing_time().await?;
+                    continue;
+                }
+                next = inputs.next() => next?,
+            },
+        };
+        match next {
+            (port, Element::Batch(batch)) => {
+                chain.batch(port, batch).await?;
                 if inputs.quiet() {
                     chain.flush().await?;
                 }
             }
-            Element::Watermark(watermark) => {
+            (_, Element::Watermark(watermark)) => {
                 chain.watermark(watermark).await?;
                 if inputs.quiet() {
                     chain.flush().await?;
                 }
             }
-            Element::Barrier(barrier) => chain.barrier(barrier).await?,
-            element @ (Element::Idle | Element::Active) => chain.forward(element).await?,
-            Element::End => return chain.end().await,
+            (_, Element::Barrier(barrier)) => chain.barrier(barrier).await?,
+            (_, element @ (Element::Idle | Element::Active)) => chain.forward(element).await?,
+            (_, Element::End) => return chain.end().await,
         }
     }
 }

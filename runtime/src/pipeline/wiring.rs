@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::problems::{Problems, alternatives, code, listed, quote};
-use super::spec::PipelineSpec;
+use super::spec::{PipelineSpec, StepSpec};
 use crate::error::{Span, Spanned};
 
 /// Names that the message about a circle lists.
@@ -15,6 +15,8 @@ const CYCLE_NAMES_MAX: usize = 24;
 pub(super) enum Role {
     Source,
     Step,
+    /// another output of a step; it reads that step
+    Output,
     Sink,
 }
 
@@ -24,6 +26,7 @@ impl Role {
         match self {
             Self::Source => "source",
             Self::Step => "step",
+            Self::Output => "output",
             Self::Sink => "sink",
         }
     }
@@ -50,9 +53,14 @@ impl Wiring {
     /// The wiring of a pipeline that was read as a whole.
     pub(super) fn of(spec: &PipelineSpec) -> Self {
         let sources = spec.sources.iter().map(|s| (Role::Source, &s.name, Vec::new()));
-        let steps = spec.steps.iter().map(|s| (Role::Step, &s.name, s.from.clone()));
+        let all = |step: &StepSpec| step.inputs().map(|(_, name)| name.clone()).collect();
+        let steps = spec.steps.iter().map(|s| (Role::Step, &s.name, all(s)));
+        let outputs = spec
+            .steps
+            .iter()
+            .flat_map(|step| step.side_outputs.iter().map(|output| (Role::Output, output, vec![step.name.clone()])));
         let sinks = spec.sinks.iter().map(|s| (Role::Sink, &s.name, s.from.clone()));
-        let parts = sources.chain(steps).chain(sinks);
+        let parts = sources.chain(steps).chain(outputs).chain(sinks);
         let parts = parts.map(|(role, name, from)| Part { role, name: name.clone(), from: Some(from) }).collect();
         Self { parts, incomplete: false }
     }

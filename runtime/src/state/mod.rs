@@ -18,12 +18,14 @@ mod key_table;
 mod prefetch;
 mod rounds;
 mod row_keys;
+mod snapshot;
 
 pub(crate) use arrays::{ColumnBuilder, is_word, varlen, words};
 pub use chunks::{CHUNK_ROWS, Chunked};
 pub use columns::{Columns, check_rows};
 pub(crate) use key_rows::canonical_float;
 pub use key_table::KeyTable;
+pub use snapshot::{Snapshot, Table};
 
 use arrow_schema::{ArrowError, DataType};
 

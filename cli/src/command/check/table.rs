@@ -37,6 +37,7 @@ fn role(node: &Node) -> &'static str {
     match node.kind {
         NodeKind::Source { .. } => "source",
         NodeKind::Guest { .. } | NodeKind::Aggregate { .. } => "step",
+        NodeKind::Side { .. } => "output",
         NodeKind::Sink { .. } => "sink",
     }
 }
@@ -66,6 +67,7 @@ fn what(spec: &PipelineSpec, node: &Node) -> String {
         NodeKind::Guest { index, .. } | NodeKind::Aggregate { index, .. } => {
             spec.steps.get(*index).map_or_else(String::new, |step| step_name(&step.kind.value))
         }
+        NodeKind::Side { .. } => "rows beside those of the step".to_owned(),
         NodeKind::Sink { index } => spec.sinks.get(*index).map_or_else(String::new, |sink| {
             let format = sink.format.as_ref().map_or(Format::Json, |format| format.value);
             match &sink.kind.value {

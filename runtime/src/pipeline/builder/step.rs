@@ -14,7 +14,9 @@ use crate::window::WindowSpec;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Step {
-    pub(super) from: Vec<Spanned<String>>,
+    from: Vec<Spanned<String>>,
+    with: Vec<Spanned<String>>,
+    late: Option<Spanned<String>>,
     operation: Operation,
     key_by: Vec<Spanned<String>>,
     window: Option<WindowSpec>,
@@ -39,6 +41,8 @@ impl Step {
     fn of(operation: Operation) -> Self {
         Self {
             from: Vec::new(),
+            with: Vec::new(),
+            late: None,
             operation,
             key_by: Vec::new(),
             window: None,
@@ -70,6 +74,22 @@ impl Step {
     /// Results a key and window: needs [`Self::key_by`], a window such as [`Self::tumbling`] and at least one result.
     pub fn aggregate() -> Self {
         Self::of(Operation::Aggregate)
+    }
+
+    /// Rows that come too late for their window leave under this name, to be read like a step.
+    pub fn late(mut self, output: impl Into<String>) -> Self {
+        self.late = Some(output.into().into());
+        self
+    }
+
+    /// All that it reads.
+    pub(super) fn reads(&self) -> Vec<Spanned<String>> {
+        self.from.iter().chain(&self.with).cloned().collect()
+    }
+
+    /// Names of its outputs beside its own.
+    pub(super) fn outputs(&self) -> impl Iterator<Item = &Spanned<String>> {
+        self.late.iter()
     }
 
     /// Adds a source or step to read from; several are united.
@@ -266,6 +286,8 @@ impl Step {
         StepSpec {
             name,
             from: self.from,
+            with: self.with,
+            side_outputs: self.late.into_iter().collect(),
             kind: kind.into(),
             parallelism: self.parallelism,
             keep: self.keep,

@@ -2,8 +2,8 @@
 
 use super::{Chain, Exchange, Node, NodeIndex, NodeKind};
 
-/// How rows reach `node` from `from`.
-fn exchange(nodes: &[Node], from: NodeIndex, node: &Node) -> Exchange {
+/// How rows reach input `port` of `node` from `from`.
+fn exchange(nodes: &[Node], from: NodeIndex, _port: usize, node: &Node) -> Exchange {
     let same = nodes.get(from).is_some_and(|from| from.parallelism == node.parallelism);
     match &node.kind {
         NodeKind::Aggregate { keys, .. } if node.parallelism > 1 => Exchange::Key(keys.clone()),
@@ -15,14 +15,19 @@ fn exchange(nodes: &[Node], from: NodeIndex, node: &Node) -> Exchange {
 /// A node joins the chain of its input if nothing else reads that input and rows need not change tasks.
 pub(super) fn chains(nodes: &[Node]) -> Vec<Chain> {
     let mut readers = vec![0_usize; nodes.len()];
-    for &input in nodes.iter().flat_map(|node| &node.inputs) {
+    let reads = |node: &&Node| !matches!(node.kind, NodeKind::Side { .. });
+    for &input in nodes.iter().filter(reads).flat_map(|node| &node.inputs) {
         if let Some(count) = readers.get_mut(input) {
             *count += 1;
         }
     }
     let mut chains: Vec<Chain> = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
-        let inputs: Vec<_> = node.inputs.iter().map(|&from| (from, exchange(nodes, from, node))).collect();
+        if matches!(node.kind, NodeKind::Side { .. }) {
+            continue;
+        }
+        let inputs = node.inputs.iter().zip(&node.ports);
+        let inputs: Vec<_> = inputs.map(|(&from, &port)| (from, exchange(nodes, from, port, node))).collect();
         if let [(from, Exchange::Forward)] = inputs.as_slice()
             && readers.get(*from) == Some(&1)
             && let Some(chain) = chains.iter_mut().find(|chain| chain.nodes.last() == Some(from))

@@ -11,7 +11,9 @@ use crate::wasm::OperatorKind;
 
 impl Planner<'_> {
     pub(super) fn step(&mut self, index: usize, step: &StepSpec, inputs: Vec<NodeIndex>) -> Option<Node> {
-        let input = self.united(&step.name, &step.from, &inputs)?;
+        let ports: Vec<usize> = step.inputs().map(|(port, _)| port).collect();
+        let (from, _with) = inputs.split_at_checked(step.from.len())?;
+        let input = self.united(&step.name, &step.from, from)?;
         let (kind, schema) = match &step.kind.value {
             StepKind::Map(_) => self.guest(index, step, &input, OperatorKind::Mapper)?,
             StepKind::Filter(_) => self.guest(index, step, &input, OperatorKind::Filter)?,
@@ -19,7 +21,19 @@ impl Planner<'_> {
             StepKind::Aggregate { .. } => self.aggregate(index, step, &inputs, &input)?,
         };
         let parallelism = self.parallelism(step.parallelism.as_ref());
-        Some(Node { name: step.name.value.clone(), kind, inputs, schema, parallelism })
+        Some(Node { name: step.name.value.clone(), kind, inputs, ports, schema, parallelism })
+    }
+
+    /// Columns of another output of `step`, which is node `of`.
+    pub(super) fn side_schema(&self, of: NodeIndex, step: &StepSpec, _output: usize) -> Option<Schema> {
+        match step.kind.value {
+            // late rows leave as they came
+            StepKind::Aggregate { .. } => {
+                let input = self.nodes.get(of)?.inputs.first()?;
+                Some(self.nodes.get(*input)?.schema.clone())
+            }
+            StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) => None,
+        }
     }
 
     /// Columns of `input` that a component reads, each of the right kind.
@@ -212,6 +226,7 @@ impl Planner<'_> {
                 NodeKind::Source { index, .. } => found.push(index),
                 // results of a window carry a time of their own
                 NodeKind::Aggregate { .. } => {}
+                NodeKind::Side { of, .. } => open.extend(self.nodes.get(of).iter().flat_map(|node| &node.inputs)),
                 _ => open.extend(&node.inputs),
             }
         }

@@ -122,6 +122,7 @@ pub(super) const STEP: Keys = Keys {
         key("key_by", "[\"value\"]"),
         key("window", "{ tumbling = \"5s\" }"),
         key("allowed_lateness", "\"1s\""),
+        key("late", "\"late_rows\""),
         key("aggregate", "{ count = \"count()\" }"),
         key("config", "{ language = \"en\" }"),
         key("parallelism", "2"),
@@ -129,7 +130,7 @@ pub(super) const STEP: Keys = Keys {
         key("on_error", "\"skip\""),
         key("limits", "{ memory = \"64MiB\", deadline = \"1s\" }"),
     ],
-    later: &["process", "trigger", "firing", "late"],
+    later: &["process", "trigger", "firing"],
 };
 
 pub(super) const COMPONENT: Keys = Keys {

@@ -106,6 +106,8 @@ fn syntax_errors(text: &str, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
 struct Walk {
     spec: PipelineSpec,
     wiring: Wiring,
+    /// of the step that was read last
+    outputs: Vec<Part>,
     problems: Problems,
 }
 
@@ -121,7 +123,7 @@ fn walk(root: Node, path: PathBuf, text: Arc<str>, base: PathBuf) -> Result<Pipe
         sinks: Vec::new(),
         dead_letter: None,
     };
-    let mut walk = Walk { spec, wiring: Wiring::default(), problems: Problems::default() };
+    let mut walk = Walk { spec, wiring: Wiring::default(), outputs: Vec::new(), problems: Problems::default() };
     let item = Item { what: "the pipeline".to_owned(), key: Span::default(), node: root };
     if let Some(table) = Table::open(item, &keys::PIPELINE, &mut walk.problems) {
         walk.pipeline(table);
@@ -160,6 +162,7 @@ impl Walk {
             item.what = format!("{} {}", role.name(), super::problems::quote(&name.value));
             let from = self.part(role, name.clone(), item);
             self.wiring.parts.push(Part { role, name, from });
+            self.wiring.parts.append(&mut self.outputs);
         }
     }
 
@@ -171,11 +174,13 @@ impl Walk {
                 Some(Vec::new())
             }
             Role::Step => {
-                let (from, step) = step::read(name, item, &mut self.problems);
-                self.spec.steps.extend(step);
-                from
+                let read = step::read(name.clone(), item, &mut self.problems);
+                let output = |output| Part { role: Role::Output, name: output, from: Some(vec![name.clone()]) };
+                self.outputs.extend(read.outputs.into_iter().map(output));
+                self.spec.steps.extend(read.step);
+                read.from
             }
-            Role::Sink => {
+            Role::Sink | Role::Output => {
                 let (from, sink) = sink::read(name, item, &mut self.problems);
                 self.spec.sinks.extend(sink);
                 from

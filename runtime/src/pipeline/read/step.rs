@@ -16,14 +16,28 @@ use crate::wasm::Settings;
 /// `config` of the step itself and where it stands.
 type StepConfig = Option<(Settings, Span)>;
 
-/// What a step reads, and the step unless anything in it is wrong.
-pub(super) fn read(
-    name: Spanned<String>,
-    item: Item,
-    problems: &mut Problems,
-) -> (Option<Vec<Spanned<String>>>, Option<StepSpec>) {
-    let Some(mut table) = Table::open(item, &keys::STEP, problems) else { return (None, None) };
+/// What is known of a step, though parts of it may be wrong.
+#[derive(Default)]
+pub(super) struct ReadStep {
+    /// all that it reads
+    pub(super) from: Option<Vec<Spanned<String>>>,
+    /// names of its outputs beside its own
+    pub(super) outputs: Vec<Spanned<String>>,
+    /// unless anything in it is wrong
+    pub(super) step: Option<StepSpec>,
+}
+
+/// Reads one step.
+pub(super) fn read(name: Spanned<String>, item: Item, problems: &mut Problems) -> ReadStep {
+    let Some(mut table) = Table::open(item, &keys::STEP, problems) else { return ReadStep::default() };
     let from = table.required("from", problems).and_then(|item| item.texts(problems));
+    let late = if keys::OPERATIONS.iter().any(|key| *key != "aggregate" && table.has(key)) {
+        Some(None) // refused beside the operation
+    } else {
+        optional(table.take("late"), |item| item.text(problems))
+    };
+    let with: Option<Vec<Spanned<String>>> = Some(Vec::new());
+    let side_outputs: Option<Vec<Spanned<String>>> = late.map(|late| late.into_iter().collect());
     let kind = read_kind(&mut table, problems);
     let parallelism = optional(table.take("parallelism"), |item| item.integer(problems));
     let keep = optional(table.take("keep"), |item| read_keep(item, problems));
@@ -33,6 +47,8 @@ pub(super) fn read(
         Some(StepSpec {
             name,
             from: from.clone()?,
+            with: with.clone()?,
+            side_outputs: side_outputs.clone()?,
             kind: kind?,
             parallelism: parallelism?,
             keep: keep?,
@@ -41,7 +57,8 @@ pub(super) fn read(
         })
     };
     let step = step();
-    (from, step)
+    let from = from.zip(with).map(|(from, with)| from.into_iter().chain(with).collect());
+    ReadStep { from, outputs: side_outputs.unwrap_or_default(), step }
 }
 
 fn read_kind(table: &mut Table, problems: &mut Problems) -> Option<Spanned<StepKind>> {
@@ -74,7 +91,7 @@ fn read_kind(table: &mut Table, problems: &mut Problems) -> Option<Spanned<StepK
 }
 
 /// The keys that only `aggregate` has a use for.
-const KEYED: [&str; 3] = ["key_by", "window", "allowed_lateness"];
+const KEYED: [&str; 4] = ["key_by", "window", "allowed_lateness", "late"];
 
 /// These keys beside an operation that has no use for them.
 fn refuse_keyed(table: &mut Table, operation: &str, problems: &mut Problems) {

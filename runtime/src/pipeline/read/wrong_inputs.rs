@@ -322,7 +322,8 @@ fn wrong_windows_are_refused_with_place_and_help() {
         window("«\"5s\"", WRONG_TYPE, &["expected a table, found text", "tumbling"]),
         window("{ tumbling = \"1s\" }\n«trigger = { count = 4 }", NOT_AVAILABLE, &["`trigger`"]),
         window("{ tumbling = \"1s\" }\n«firing = \"discarding\"", NOT_AVAILABLE, &["`firing`"]),
-        window("{ tumbling = \"1s\" }\n«late = \"late_rows\"", NOT_AVAILABLE, &["`late`"]),
+        window("{ tumbling = \"1s\" }\nlate = «\"late_rows\"", UNUSED, &["nobody reads output `late_rows`"]),
+        aggregate("map = \"a.wasm\"\n«late = \"late_rows\"", CONFLICT, &["belongs to `aggregate`"]),
     ]);
 }
 
