@@ -23,7 +23,7 @@ use crate::format::Format;
 use crate::limits;
 use crate::metrics::NodeCounters;
 use crate::operator::{
-    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OperatorError, WindowAggregateSpec,
+    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OperatorError, Select, WindowAggregateSpec,
 };
 use crate::partition::Partitioner;
 use crate::record::{Element, Field, Schema};
@@ -155,7 +155,7 @@ fn node_tasks(node: &Node) -> NodeTasks {
     let slots = match &node.kind {
         NodeKind::Guest { .. } => 1,
         NodeKind::Aggregate { inputs, .. } => inputs.len(),
-        NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => 0,
+        NodeKind::Source { .. } | NodeKind::Select { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => 0,
     };
     // the nodes of a chain all have its parallelism: others are not joined
     let parallelism = node.parallelism;
@@ -266,7 +266,9 @@ impl Builder<'_> {
             let planned = self.node(node)?;
             match &planned.kind {
                 NodeKind::Source { .. } => source = Some(node),
-                NodeKind::Guest { .. } | NodeKind::Aggregate { .. } => links.push(self.link(node, subtask)?),
+                NodeKind::Guest { .. } | NodeKind::Select { .. } | NodeKind::Aggregate { .. } => {
+                    links.push(self.link(node, subtask)?)
+                }
                 NodeKind::Side { .. } => {}
                 NodeKind::Sink { index } => tail = Some(self.sink(node, *index, subtask, plan.parallelism).await?),
             }
@@ -413,6 +415,7 @@ impl Builder<'_> {
                 let (inputs, keep) = (inputs.clone(), keep.clone());
                 Ok(Box::new(GuestStep::new(guest, *operator, inputs, keep, node.schema.clone(), spec.on_error)))
             }
+            NodeKind::Select { columns, .. } => Ok(Box::new(Select::new(columns.clone(), node.schema.clone()))),
             NodeKind::Aggregate { index, keys, inputs } => {
                 let spec = self.step(*index)?;
                 self.aggregate(spec, node, keys, inputs, subtask, &metrics, versions)

@@ -267,6 +267,15 @@ fn check_step(step: &StepSpec, problems: &mut Problems) {
         StepKind::Map(component) | StepKind::Filter(component) | StepKind::FlatMap(component) => {
             not_empty(&format!("the component of {of}"), &component.path.value, component.path.span, problems);
         }
+        StepKind::Select(columns) => {
+            if columns.is_empty() {
+                let message = format!("`select` of {of} is empty");
+                let help = "write `select = [\"value\"]`";
+                problems.add(code::BAD_VALUE, step.kind.span, message, "expected at least one column", help);
+            }
+            let outputs = columns.iter().map(|column| (column.output.value.as_str(), column.output.span));
+            unique_columns(&format!("the output of {of}"), outputs, problems);
+        }
         StepKind::Aggregate { key_by, window, allowed_lateness, aggregates } => {
             if !allowed_lateness.is_zero() {
                 positive(&format!("`allowed_lateness` of {of}"), *allowed_lateness, step.kind.span, problems);
@@ -294,6 +303,7 @@ fn check_keep(of: &str, step: &StepSpec, problems: &mut Problems) {
             return;
         }
         StepKind::Filter(_) => "a filter keeps all columns",
+        StepKind::Select(_) => "`select` names all columns that are kept",
         StepKind::Aggregate { .. } => "an aggregate puts out its key columns, the window and its results",
     };
     let message = format!("`keep` has no meaning in {of}");
@@ -307,10 +317,6 @@ fn check_aggregate(
     aggregates: &[AggregateSpec],
     problems: &mut Problems,
 ) {
-    if key_by.is_empty() {
-        let message = format!("`key_by` of {of} is empty");
-        problems.add(code::BAD_VALUE, span, message, "expected at least one column", "write `key_by = [\"value\"]`");
-    }
     if aggregates.is_empty() {
         let message = format!("`aggregate` of {of} is empty");
         let help = "write `aggregate = { count = \"count()\" }`";

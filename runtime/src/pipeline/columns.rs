@@ -78,6 +78,9 @@ fn needed_by(step: &StepSpec, signatures: &Signatures, beyond: Needed) -> Needed
         });
         needed.add(Needed::Columns(key_by.iter().chain(read).map(|column| column.value.clone()).collect()));
     }
+    if let StepKind::Select(columns) = &step.kind.value {
+        needed.add(Needed::Columns(columns.iter().map(|selected| selected.column.value.clone()).collect()));
+    }
     if passes(step) {
         needed.add(beyond);
     } else if let Some(Keep::Columns(columns)) = step.keep.as_ref().map(|keep| &keep.value) {
@@ -135,6 +138,7 @@ fn slots(step: &StepSpec) -> usize {
     match &step.kind.value {
         StepKind::Aggregate { aggregates, .. } => aggregates.len(),
         StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) => 1,
+        StepKind::Select(_) => 0,
     }
 }
 
@@ -248,6 +252,9 @@ fn declared_by(
             AggregateSpec::BuiltIn { column: Some(column), .. } => Some((column.value.clone(), user())),
             _ => None,
         }));
+    }
+    if let StepKind::Select(columns) = &step.kind.value {
+        all.untyped.extend(columns.iter().map(|selected| (selected.column.value.clone(), user())));
     }
     if let Some(Keep::Columns(columns)) = step.keep.as_ref().map(|keep| &keep.value) {
         all.untyped.extend(columns.iter().map(|column| (column.value.clone(), user())));

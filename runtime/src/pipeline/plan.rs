@@ -84,6 +84,13 @@ pub enum NodeKind {
         /// input columns that are carried over, before those the guest produces
         keep: Vec<usize>,
     },
+    /// columns picked and renamed
+    Select {
+        /// position in the specification
+        index: usize,
+        /// input columns, in order
+        columns: Vec<usize>,
+    },
     /// keyed window
     Aggregate {
         /// position in the specification

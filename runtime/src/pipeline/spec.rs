@@ -116,9 +116,11 @@ pub enum StepKind {
     Filter(ComponentSpec),
     /// `flat_map = "x.wasm"`
     FlatMap(ComponentSpec),
+    /// `select`: columns by their new names, in order
+    Select(Vec<SelectedColumn>),
     /// `key_by`, `window`, `aggregate`
     Aggregate {
-        /// key columns, at least one
+        /// key columns; none: all rows are of one key
         key_by: Vec<Spanned<String>>,
         /// when results are made
         window: Spanned<WindowSpec>,
@@ -127,6 +129,15 @@ pub enum StepKind {
         /// what is computed, in output order
         aggregates: Vec<AggregateSpec>,
     },
+}
+
+/// One column of `select`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelectedColumn {
+    /// its new name
+    pub output: Spanned<String>,
+    /// the column of the input
+    pub column: Spanned<String>,
 }
 
 /// A component reference: `"x.wasm"` or `{ component = "x.wasm", config = { .. } }`
@@ -196,7 +207,7 @@ impl StepKind {
     pub fn aggregate_name(&self, index: usize) -> Option<&str> {
         match self {
             Self::Aggregate { aggregates, .. } => aggregates.get(index).map(|entry| entry.output().value.as_str()),
-            Self::Map(_) | Self::Filter(_) | Self::FlatMap(_) => None,
+            Self::Map(_) | Self::Filter(_) | Self::FlatMap(_) | Self::Select(_) => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use millstream::format::Format;
 use millstream::pipeline::plan::{Exchange, Node, NodeKind, Plan};
 use millstream::pipeline::resolve::{Resolution, Resolved};
-use millstream::pipeline::spec::{AggregateSpec, PipelineSpec, StepKind};
+use millstream::pipeline::spec::{AggregateSpec, PipelineSpec, SelectedColumn, StepKind};
 use millstream::record::Schema;
 use millstream::sink::SinkKind;
 use millstream::source::{GeneratorKind, SourceKind};
@@ -36,7 +36,7 @@ pub(super) fn plan(resolution: &Resolution, paint: Paint) -> String {
 fn role(node: &Node) -> &'static str {
     match node.kind {
         NodeKind::Source { .. } => "source",
-        NodeKind::Guest { .. } | NodeKind::Aggregate { .. } => "step",
+        NodeKind::Guest { .. } | NodeKind::Select { .. } | NodeKind::Aggregate { .. } => "step",
         NodeKind::Side { .. } => "output",
         NodeKind::Sink { .. } => "sink",
     }
@@ -64,7 +64,7 @@ fn what(spec: &PipelineSpec, node: &Node) -> String {
             let format = source.format.as_ref().map(|format| format!(" · {}", format_name(format.value)));
             format!("{}{}", source_name(&source.kind.value), format.unwrap_or_default())
         }),
-        NodeKind::Guest { index, .. } | NodeKind::Aggregate { index, .. } => {
+        NodeKind::Guest { index, .. } | NodeKind::Select { index, .. } | NodeKind::Aggregate { index, .. } => {
             spec.steps.get(*index).map_or_else(String::new, |step| step_name(&step.kind.value))
         }
         NodeKind::Side { .. } => "rows beside those of the step".to_owned(),
@@ -83,10 +83,18 @@ fn step_name(kind: &StepKind) -> String {
         StepKind::Map(component) => format!("map {}", component.path.value),
         StepKind::Filter(component) => format!("filter {}", component.path.value),
         StepKind::FlatMap(component) => format!("flat_map {}", component.path.value),
+        StepKind::Select(columns) => {
+            let columns = columns.iter().map(|SelectedColumn { output, column }| match output.value == column.value {
+                true => output.value.clone(),
+                false => format!("{} = {}", output.value, column.value),
+            });
+            format!("select {}", columns.collect::<Vec<_>>().join(", "))
+        }
         StepKind::Aggregate { key_by, window, aggregates, .. } => {
             let keys: Vec<&str> = key_by.iter().map(|key| key.value.as_str()).collect();
             let entries: Vec<String> = aggregates.iter().map(aggregate_name).collect();
-            format!("{} by {} · {}", window_name(&window.value), keys.join(", "), entries.join(", "))
+            let by = if keys.is_empty() { String::new() } else { format!(" by {}", keys.join(", ")) };
+            format!("{}{by} · {}", window_name(&window.value), entries.join(", "))
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::{Span, Spanned};
 use crate::operator::{AggregateFunction, OnError};
 use crate::pipeline::problems::{Problems, code, quote};
-use crate::pipeline::spec::{AggregateSpec, ComponentSpec, Keep, LimitsSpec, StepKind, StepSpec};
+use crate::pipeline::spec::{AggregateSpec, ComponentSpec, Keep, LimitsSpec, SelectedColumn, StepKind, StepSpec};
 use crate::wasm::{Setting, Settings};
 use crate::window::WindowSpec;
 
@@ -34,6 +34,7 @@ enum Operation {
     Map(String),
     Filter(String),
     FlatMap(String),
+    Select(Vec<SelectedColumn>),
     Aggregate,
 }
 
@@ -71,7 +72,14 @@ impl Step {
         Self::of(Operation::FlatMap(component.into()))
     }
 
-    /// Results a key and window: needs [`Self::key_by`], a window such as [`Self::tumbling`] and at least one result.
+    /// Columns that go on, in this order.
+    pub fn select<C: Into<String>>(columns: impl IntoIterator<Item = C>) -> Self {
+        let columns = columns.into_iter().map(|column| Spanned::from(column.into()));
+        let selected = columns.map(|column| SelectedColumn { output: column.clone(), column });
+        Self::of(Operation::Select(selected.collect()))
+    }
+
+    /// Results a key and window: needs a window such as [`Self::tumbling`] and at least one result.
     pub fn aggregate() -> Self {
         Self::of(Operation::Aggregate)
     }
@@ -90,6 +98,16 @@ impl Step {
     /// Names of its outputs beside its own.
     pub(super) fn outputs(&self) -> impl Iterator<Item = &Spanned<String>> {
         self.late.iter()
+    }
+
+    /// Gives a selected column another name.
+    pub fn renamed(mut self, column: &str, output: impl Into<String>) -> Self {
+        if let Operation::Select(selected) = &mut self.operation
+            && let Some(selected) = selected.iter_mut().find(|selected| selected.column.value == column)
+        {
+            selected.output = output.into().into();
+        }
+        self
     }
 
     /// Adds a source or step to read from; several are united.
@@ -245,6 +263,7 @@ impl Step {
             Operation::Map(path) => StepKind::Map(component(path, config)),
             Operation::Filter(path) => StepKind::Filter(component(path, config)),
             Operation::FlatMap(path) => StepKind::FlatMap(component(path, config)),
+            Operation::Select(columns) => StepKind::Select(columns),
         };
         if !self.key_by.is_empty() || self.window.is_some() || !self.aggregates.is_empty() {
             let message = format!("{of} has keys, a window or results beside its component");

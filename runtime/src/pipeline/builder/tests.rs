@@ -75,7 +75,8 @@ fn built_steps_are_checked_like_those_of_files() {
     assert_eq!(with(Step::map("a").deadline(Duration::ZERO)), [code::BAD_DURATION]);
     assert_eq!(with(Step::aggregate().key_by(["k"]).count("n")), [code::MISSING_KEY]);
     let second = Duration::from_secs(1);
-    assert_eq!(with(Step::aggregate().tumbling(second).count("n")), [code::BAD_VALUE]);
+    assert_eq!(with(Step::select(["a", "a"])), [code::DUPLICATE_COLUMN]);
+    assert_eq!(with(Step::select(["a", "b"]).renamed("b", "c")), [""; 0]);
     assert_eq!(with(Step::aggregate().key_by(["k"]).tumbling(second).count("k")), [code::DUPLICATE_COLUMN]);
     assert_eq!(with(Step::aggregate().key_by(["k"]).tumbling(second).count("n").config("a", 1)), [code::CONFLICT]);
     assert_eq!(with(Step::aggregate().key_by(["k"]).tumbling(second).component("n", "a").config("a", 1)), [""; 0]);

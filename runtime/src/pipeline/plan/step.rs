@@ -4,7 +4,7 @@ use super::{Node, NodeIndex, NodeKind, Planner, SlotId};
 use crate::error::{Span, Spanned};
 use crate::operator::result_field;
 use crate::pipeline::problems::{code, listed};
-use crate::pipeline::spec::{AggregateSpec, Keep, StepKind, StepSpec};
+use crate::pipeline::spec::{AggregateSpec, Keep, SelectedColumn, StepKind, StepSpec};
 use crate::record::{Field, Kind, Schema};
 use crate::source;
 use crate::wasm::OperatorKind;
@@ -18,6 +18,7 @@ impl Planner<'_> {
             StepKind::Map(_) => self.guest(index, step, &input, OperatorKind::Mapper)?,
             StepKind::Filter(_) => self.guest(index, step, &input, OperatorKind::Filter)?,
             StepKind::FlatMap(_) => self.guest(index, step, &input, OperatorKind::FlatMapper)?,
+            StepKind::Select(columns) => self.select(index, step, columns, &input)?,
             StepKind::Aggregate { .. } => self.aggregate(index, step, &inputs, &input)?,
         };
         let parallelism = self.parallelism(step.parallelism.as_ref());
@@ -32,7 +33,7 @@ impl Planner<'_> {
                 let input = self.nodes.get(of)?.inputs.first()?;
                 Some(self.nodes.get(*input)?.schema.clone())
             }
-            StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) => None,
+            StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) => None,
         }
     }
 
@@ -87,6 +88,25 @@ impl Planner<'_> {
         let mut fields: Vec<Field> = keep.iter().filter_map(|&column| input.fields().get(column).cloned()).collect();
         fields.extend(signature.outputs.fields().iter().cloned());
         Some((NodeKind::Guest { index, operator, inputs, keep }, Schema::new(fields)))
+    }
+
+    fn select(
+        &mut self,
+        index: usize,
+        step: &StepSpec,
+        selected: &[SelectedColumn],
+        input: &Schema,
+    ) -> Option<(NodeKind, Schema)> {
+        let place = format!("the input of step `{}`", step.name.value);
+        // all of them before any is given up: every mistake is told at once
+        let found: Vec<_> = selected.iter().map(|selected| self.column(&place, &selected.column, input)).collect();
+        let columns = found.into_iter().collect::<Option<Vec<_>>>()?;
+        let fields = selected.iter().zip(&columns).filter_map(|(selected, column)| {
+            let field = input.fields().get(*column)?.clone();
+            Some(Field { name: selected.output.value.clone(), ..field })
+        });
+        let schema = Schema::new(fields.collect::<Vec<_>>());
+        Some((NodeKind::Select { index, columns }, schema))
     }
 
     fn kept(&mut self, step: &StepSpec, input: &Schema, outputs: &Schema) -> Option<Vec<usize>> {

@@ -110,7 +110,7 @@ pub(super) const WATERMARK: Keys = Keys {
 };
 
 /// The keys of a step that say what is done.
-pub(super) const OPERATIONS: [&str; 4] = ["map", "filter", "flat_map", "aggregate"];
+pub(super) const OPERATIONS: [&str; 5] = ["map", "filter", "flat_map", "aggregate", "select"];
 
 pub(super) const STEP: Keys = Keys {
     section: "Step",
@@ -119,6 +119,7 @@ pub(super) const STEP: Keys = Keys {
         key("map", "\"upper.wasm\""),
         key("filter", "\"wanted.wasm\""),
         key("flat_map", "\"words.wasm\""),
+        key("select", "[\"value\"]"),
         key("key_by", "[\"value\"]"),
         key("window", "{ tumbling = \"5s\" }"),
         key("allowed_lateness", "\"1s\""),

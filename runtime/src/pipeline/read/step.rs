@@ -10,7 +10,7 @@ use super::source::{optional, read_on_error};
 use super::window::read_window;
 use crate::error::{Span, Spanned};
 use crate::pipeline::problems::{Problems, code, quote};
-use crate::pipeline::spec::{AggregateSpec, ComponentSpec, Keep, LimitsSpec, StepKind, StepSpec};
+use crate::pipeline::spec::{AggregateSpec, ComponentSpec, Keep, LimitsSpec, SelectedColumn, StepKind, StepSpec};
 use crate::wasm::Settings;
 
 /// `config` of the step itself and where it stands.
@@ -81,6 +81,13 @@ fn read_kind(table: &mut Table, problems: &mut Problems) -> Option<Spanned<StepK
         return read_aggregate(table, item, config, problems).map(|kind| Spanned::new(kind, place));
     }
     refuse_keyed(table, key, problems);
+    if key == "select" {
+        if let Some((_, place)) = config? {
+            let message = format!("`config` has no meaning in {} with `select`", table.what);
+            problems.add(code::CONFLICT, place, message, "there is no component to read it", "remove `config`");
+        }
+        return read_select(item, problems).map(|columns| Spanned::new(StepKind::Select(columns), place));
+    }
     let component = read_component(item, config?, problems)?;
     let kind = match key {
         "map" => StepKind::Map(component),
@@ -111,7 +118,7 @@ fn read_aggregate(
     config: Option<StepConfig>,
     problems: &mut Problems,
 ) -> Option<StepKind> {
-    let key_by = table.required("key_by", problems).and_then(|item| item.texts(problems));
+    let key_by = optional(table.take("key_by"), |item| item.texts(problems));
     let window = table.required("window", problems).and_then(|item| read_window(item, problems));
     let allowed_lateness = optional(table.take("allowed_lateness"), |item| item.duration(problems));
     let aggregates = aggregate::read(item, problems);
@@ -120,7 +127,20 @@ fn read_aggregate(
         give_config(&table.what, &mut aggregates, &settings, place, problems)?;
     }
     let allowed_lateness = allowed_lateness?.unwrap_or_default();
-    Some(StepKind::Aggregate { key_by: key_by?, window: window?, allowed_lateness, aggregates })
+    Some(StepKind::Aggregate { key_by: key_by?.unwrap_or_default(), window: window?, allowed_lateness, aggregates })
+}
+
+/// `["a", "b"]` or `{ new = "old" }`
+fn read_select(item: Item, problems: &mut Problems) -> Option<Vec<SelectedColumn>> {
+    if !matches!(&item.node.value, Value::Table(_)) {
+        let columns = item.texts(problems)?.into_iter();
+        return Some(columns.map(|column| SelectedColumn { output: column.clone(), column }).collect());
+    }
+    let entries = item.entries("name columns: `select = { price = \"price\", seller = \"id\" }`", problems)?;
+    let count = entries.len();
+    let read = |(output, item): (Spanned<String>, Item)| Some(SelectedColumn { output, column: item.text(problems)? });
+    let columns: Vec<_> = entries.into_iter().filter_map(read).collect();
+    (columns.len() == count).then_some(columns)
 }
 
 /// `config` of an aggregating step is that of all its components.

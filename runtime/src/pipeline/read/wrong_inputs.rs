@@ -248,16 +248,12 @@ fn wrong_aggregates_are_refused_with_place_and_help() {
             MISSING_KEY,
             &["`window`", "tumbling"],
         ),
-        case(
-            "name = \"p\"\n[source.s]\nstdin = {}\nformat = \"json\"\n[step.«t]\nfrom = \"s\"\nwindow = { tumbling = \"1s\" }\naggregate = { n = \"count()\" }\n[sink.o]\nfrom = \"t\"\nprint = {}",
-            MISSING_KEY,
-            &["`key_by`"],
-        ),
-        aggregate(
-            "key_by = []\nwindow = { tumbling = \"1s\" }\naggregate = «{ n = \"count()\" }",
-            BAD_VALUE,
-            &["`key_by`"],
-        ),
+        aggregate("select = «[]", BAD_VALUE, &["`select`", "at least one column"]),
+        aggregate("select = [\"a\", «\"a\"]", DUPLICATE_COLUMN, &["`a`"]),
+        aggregate("select = { a = «4 }", WRONG_TYPE, &["expected text"]),
+        aggregate("select = [\"a\"]\n«config = { a = 1 }", CONFLICT, &["`config`", "`select`"]),
+        aggregate("select = [\"a\"]\n«key_by = [\"a\"]", CONFLICT, &["belongs to `aggregate`"]),
+        aggregate("select = [\"a\"]\nkeep = «\"all\"", CONFLICT, &["`keep`", "names all columns"]),
         aggregate(
             "key_by = [\"k\", «\"k\"]\nwindow = { tumbling = \"1s\" }\naggregate = { n = \"count()\" }",
             DUPLICATE_COLUMN,
