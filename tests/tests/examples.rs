@@ -23,7 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn files() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(built::repository().join("examples")).unwrap();
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path().join("pipeline.toml")).collect();
+    let folders = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = files.filter(|file| file.extension().is_some_and(|name| name == "toml")).collect();
     files.sort();
     files
 }
@@ -49,11 +51,41 @@ fn run(mut spec: PipelineSpec) -> Vec<Map<String, Value>> {
 fn every_example_fits_the_components_that_it_names() {
     let sandbox = run::sandbox().unwrap();
     let files = files();
-    assert!(files.len() >= 3, "{files:?}");
+    assert!(files.len() >= 12, "{files:?}");
     for file in files {
         let spec = pipeline::read(&file).unwrap_or_else(|error| panic!("{error}"));
         resolve(spec, &sandbox).unwrap_or_else(|error| panic!("{error}"));
     }
+}
+
+/// Each query puts something out, and as much at any parallelism.
+#[test]
+fn nexmark_queries_give_the_same_number_of_rows_at_any_parallelism() {
+    let queries = files().into_iter().filter(|file| file.parent().is_some_and(|folder| folder.ends_with("nexmark")));
+    for file in queries {
+        let rows = |parallelism: usize| {
+            let mut spec = pipeline::read(&file).unwrap_or_else(|error| panic!("{error}"));
+            spec.parallelism = Some(parallelism.into());
+            for source in &mut spec.sources {
+                let SourceKind::Generator(generator) = &mut source.kind.value else { continue };
+                generator.rows = generator.rows.map(|rows| rows / 20);
+            }
+            let (sink, results) = ChannelSink::new(10_000);
+            spec.sinks[0].kind.value = SinkKind::Channel(sink);
+            run::run(spec, &RunOptions::default()).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            drained(results)
+        };
+        let (one, three) = (rows(1), rows(3));
+        assert!(one > 0 && one == three, "{}: {one} and {three} rows", file.display());
+    }
+}
+
+fn drained(mut results: tokio::sync::mpsc::Receiver<millstream::record::Batch>) -> usize {
+    let mut rows = 0;
+    while let Some(batch) = results.blocking_recv() {
+        rows += batch.rows();
+    }
+    rows
 }
 
 #[test]

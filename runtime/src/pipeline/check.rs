@@ -180,7 +180,10 @@ fn check_source_kind(of: &str, source: &SourceSpec, problems: &mut Problems) {
     let span = source.kind.span;
     match &source.kind.value {
         SourceKind::Generator(generator) => {
-            let (GeneratorKind::Sequence { keys } | GeneratorKind::Customers { keys }) = generator.kind;
+            let keys = match generator.kind {
+                GeneratorKind::Sequence { keys } | GeneratorKind::Customers { keys } => keys,
+                GeneratorKind::Nexmark(_) => 1,
+            };
             for (key, zero) in [("keys", keys == 0), ("rate", generator.rate == Some(0))] {
                 if zero {
                     problems.add(code::BAD_VALUE, span, format!("`{key}` of {of} is 0"), "expected 1 or more", "");

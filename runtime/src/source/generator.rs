@@ -16,6 +16,7 @@ use super::{BoxFuture, GeneratorKind, GeneratorSpec, QUIET_AFTER, Source, Source
 use crate::limits::BATCH_ROWS;
 use crate::record::{Batch, EventTime, Schema};
 
+mod nexmark;
 mod rows;
 
 #[cfg(test)]
@@ -79,7 +80,8 @@ impl Generator {
     /// A subtask's generator; fails where a wanted column is not one of [`schema_of`].
     pub(super) fn new(spec: &GeneratorSpec, context: &SourceContext) -> Result<Self, SourceError> {
         let rate = spec.rate.map(|rate| rate.max(1));
-        let interval_ns = spec.interval_ns.or_else(|| rate.map(|rate| 1_000_000_000 / rate)).unwrap_or(INTERVAL_NS);
+        let interval_ns =
+            spec.interval_ns.or_else(|| rate.map(|rate| rows::interval_ns(spec.kind, rate))).unwrap_or(INTERVAL_NS);
         let series = rows::Series { seed: spec.seed, start_ms: spec.start_ms, interval_ns };
         let maker = rows::Maker::new(spec.kind, series, &context.wanted).map_err(|column| {
             let known = schema_of(spec.kind).to_string();

@@ -34,7 +34,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 pub use error::SourceError;
-pub use spec::{Framing, GeneratorKind, GeneratorSpec, KafkaSourceSpec, KafkaStart, SourceKind, WatermarkSpec};
+pub use spec::{
+    Framing, GeneratorKind, GeneratorSpec, KafkaSourceSpec, KafkaStart, NexmarkStream, SourceKind, WatermarkSpec,
+};
 pub use watermark::{PartitionWatermarks, Progress};
 
 use crate::clock::Clock;

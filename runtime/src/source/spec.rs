@@ -88,6 +88,19 @@ pub enum GeneratorKind {
         /// number of different customers
         keys: u64,
     },
+    /// `nexmark_person`, `nexmark_auction`, `nexmark_bid`: the streams of the Nexmark benchmark
+    Nexmark(NexmarkStream),
+}
+
+/// A stream of the Nexmark benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NexmarkStream {
+    /// sellers and bidders
+    Person,
+    /// what they sell
+    Auction,
+    /// what they bid for it
+    Bid,
 }
 
 /// `watermark = { max_out_of_orderness = "2s", idle_after = "10s" }`

@@ -6,7 +6,7 @@ use millstream::pipeline::resolve::{Resolution, Resolved};
 use millstream::pipeline::spec::{AggregateSpec, PipelineSpec, SelectedColumn, StepKind};
 use millstream::record::Schema;
 use millstream::sink::SinkKind;
-use millstream::source::{GeneratorKind, SourceKind};
+use millstream::source::{GeneratorKind, NexmarkStream, SourceKind};
 use millstream::wasm::OperatorKind;
 use millstream::window::WindowSpec;
 
@@ -124,13 +124,17 @@ fn window_name(window: &WindowSpec) -> String {
 pub(super) fn source_name(kind: &SourceKind) -> String {
     match kind {
         SourceKind::Generator(generator) => {
+            let keys = |keys| format!(", {} keys", figures::count(keys));
             let (name, keys) = match generator.kind {
-                GeneratorKind::Sequence { keys } => ("sequence", keys),
-                GeneratorKind::Customers { keys } => ("customers", keys),
+                GeneratorKind::Sequence { keys: different } => ("sequence", keys(different)),
+                GeneratorKind::Customers { keys: different } => ("customers", keys(different)),
+                GeneratorKind::Nexmark(NexmarkStream::Person) => ("nexmark_person", String::new()),
+                GeneratorKind::Nexmark(NexmarkStream::Auction) => ("nexmark_auction", String::new()),
+                GeneratorKind::Nexmark(NexmarkStream::Bid) => ("nexmark_bid", String::new()),
             };
             let rows =
                 generator.rows.map_or_else(|| "endless".to_owned(), |rows| format!("{} rows", figures::count(rows)));
-            format!("generator {name}, {} keys, {rows}", figures::count(keys))
+            format!("generator {name}{keys}, {rows}")
         }
         SourceKind::File { path, .. } => format!("file {path}"),
         SourceKind::Stdin => "stdin".to_owned(),

@@ -9,7 +9,9 @@ use crate::pipeline::check::FORMATS;
 use crate::pipeline::problems::{Problems, alternatives, code, quote};
 use crate::pipeline::spec::SourceSpec;
 use crate::record::{Field, Kind, Schema};
-use crate::source::{Framing, GeneratorKind, GeneratorSpec, KafkaSourceSpec, KafkaStart, SourceKind, WatermarkSpec};
+use crate::source::{
+    Framing, GeneratorKind, GeneratorSpec, KafkaSourceSpec, KafkaStart, NexmarkStream, SourceKind, WatermarkSpec,
+};
 
 const ON_ERROR: [(&str, OnError); 3] =
     [("dead_letter", OnError::DeadLetter), ("skip", OnError::Skip), ("fail", OnError::Fail)];
@@ -156,9 +158,12 @@ fn read_kafka(item: Item, problems: &mut Problems) -> Option<KafkaSourceSpec> {
 fn read_generator(item: Item, problems: &mut Problems) -> Option<GeneratorSpec> {
     const KEYS_DEFAULT: u64 = 100;
     let mut table = Table::open(item, &keys::GENERATOR, problems)?;
-    let kinds: [(_, fn(u64) -> _); 2] = [
+    let kinds: [(_, fn(u64) -> _); 5] = [
         ("sequence", |keys| GeneratorKind::Sequence { keys }),
         ("customers", |keys| GeneratorKind::Customers { keys }),
+        ("nexmark_person", |_| GeneratorKind::Nexmark(NexmarkStream::Person)),
+        ("nexmark_auction", |_| GeneratorKind::Nexmark(NexmarkStream::Auction)),
+        ("nexmark_bid", |_| GeneratorKind::Nexmark(NexmarkStream::Bid)),
     ];
     let kind = table.required("kind", problems).and_then(|item| item.choice(&kinds, problems));
     let keys = optional(table.take("keys"), |item| item.integer(problems));

@@ -12,8 +12,9 @@ use arrow_array::{
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::ArrowError;
 
+use super::nexmark;
 use crate::record::{EventTime, Field, Kind, Schema};
-use crate::source::GeneratorKind;
+use crate::source::{GeneratorKind, NexmarkStream};
 
 /// What all rows have in common.
 #[derive(Clone, Copy, Debug)]
@@ -50,11 +51,12 @@ enum Column {
     Event,
     Page,
     Spent,
+    Nexmark(NexmarkStream, nexmark::Column),
 }
 
 /// The columns of a kind, in order.
-fn columns_of(kind: GeneratorKind) -> &'static [(&'static str, Kind, Column)] {
-    match kind {
+fn columns_of(kind: GeneratorKind) -> Vec<(&'static str, Kind, Column)> {
+    let columns: &[_] = match kind {
         GeneratorKind::Sequence { .. } => &[
             ("key", Kind::Int64, Column::Key),
             ("amount", Kind::Int64, Column::Amount),
@@ -68,11 +70,24 @@ fn columns_of(kind: GeneratorKind) -> &'static [(&'static str, Kind, Column)] {
             ("amount", Kind::Float64, Column::Spent),
             ("at", Kind::TimestampMs, Column::At),
         ],
+        GeneratorKind::Nexmark(stream) => {
+            let column = |(name, kind, column): &(_, _, _)| (*name, *kind, Column::Nexmark(stream, *column));
+            return nexmark::columns_of(stream).iter().map(column).collect();
+        }
+    };
+    columns.to_vec()
+}
+
+/// Between the event times of two rows (of two events of all Nexmark streams) at so many rows a second.
+pub(super) fn interval_ns(kind: GeneratorKind, rate: u64) -> u64 {
+    match kind {
+        GeneratorKind::Nexmark(stream) => 1_000_000_000 * stream.share() / nexmark::ROUND / rate,
+        GeneratorKind::Sequence { .. } | GeneratorKind::Customers { .. } => 1_000_000_000 / rate,
     }
 }
 
 pub(super) fn schema_of(kind: GeneratorKind) -> Schema {
-    let fields = columns_of(kind).iter().map(|(name, kind, _)| Field::new(*name, *kind));
+    let fields = columns_of(kind).into_iter().map(|(name, kind, _)| Field::new(name, kind));
     Schema::new(fields.collect::<Vec<_>>())
 }
 
@@ -84,6 +99,7 @@ pub(super) struct Maker {
     digits: usize,
     wanted: Schema,
     columns: Vec<Column>,
+    nexmark: Option<NexmarkStream>,
 }
 
 impl Maker {
@@ -95,15 +111,22 @@ impl Maker {
             found.map(|(_, _, column)| *column).ok_or_else(|| field.to_string())
         };
         let columns = wanted.fields().iter().map(find).collect::<Result<Vec<_>, _>>()?;
-        let (GeneratorKind::Sequence { keys } | GeneratorKind::Customers { keys }) = kind;
+        let (keys, nexmark) = match kind {
+            GeneratorKind::Sequence { keys } | GeneratorKind::Customers { keys } => (keys, None),
+            GeneratorKind::Nexmark(stream) => (1, Some(stream)),
+        };
         let keys = keys.clamp(1, i64::MAX as u64);
         let digits = (keys - 1).checked_ilog10().map_or(1, |log| log as usize + 1).max(4);
-        Ok(Self { series, keys, digits, wanted: wanted.clone(), columns })
+        Ok(Self { series, keys, digits, wanted: wanted.clone(), columns, nexmark })
     }
 
     /// The rows and their event times.
     pub(super) fn make(&self, rows: Rows) -> Result<(RecordBatch, ScalarBuffer<EventTime>), ArrowError> {
-        let times = ScalarBuffer::from(self.series.times(rows));
+        let times = match self.nexmark {
+            None => self.series.times(rows),
+            Some(stream) => rows.indices().map(|row| nexmark::time(self.series, stream.event(row))).collect(),
+        };
+        let times = ScalarBuffer::from(times);
         let columns = self
             .columns
             .iter()
@@ -120,6 +143,19 @@ impl Maker {
             Column::Key => int64(rows, |index| within(series.draw(index), self.keys) as i64),
             Column::Amount => int64(rows, |index| within(series.draw(index).rotate_left(32), 1_000) as i64),
             Column::Sequence => int64(rows, |index| index as i64),
+            Column::Nexmark(_, nexmark::Column::DateTime) => {
+                Arc::new(TimestampMillisecondArray::new(times.clone(), None))
+            }
+            Column::Nexmark(stream, column @ nexmark::Column::Expires) => {
+                let times = rows.indices().map(|row| nexmark::number(column, stream, series, row));
+                Arc::new(TimestampMillisecondArray::from_iter_values(times))
+            }
+            Column::Nexmark(stream, column) if is_number(stream, column) => {
+                int64(rows, |row| nexmark::number(column, stream, series, row))
+            }
+            Column::Nexmark(stream, column) => {
+                text(rows, 24, |row, out| nexmark::text(column, stream, series, row, out))?
+            }
             Column::At => Arc::new(TimestampMillisecondArray::new(times.clone(), None)),
             Column::Customer => self.customers(rows)?,
             Column::Event => text(rows, 12, |index, out| out.push_str(series.visit(index).name()))?,
@@ -143,6 +179,10 @@ impl Maker {
     }
 }
 
+fn is_number(stream: NexmarkStream, column: nexmark::Column) -> bool {
+    nexmark::columns_of(stream).iter().any(|(_, kind, known)| *known == column && *kind == Kind::Int64)
+}
+
 /// What a customer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Visit {
@@ -164,7 +204,7 @@ impl Visit {
 impl Series {
     /// 64 random bits that belong to row `index`.
     #[inline]
-    fn draw(self, index: u64) -> u64 {
+    pub(super) fn draw(self, index: u64) -> u64 {
         split_mix(self.seed.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15)))
     }
 
@@ -234,7 +274,7 @@ const fn split_mix(mut bits: u64) -> u64 {
 
 /// Random bits as a number in `0..bound`.
 #[inline]
-fn within(bits: u64, bound: u64) -> u64 {
+pub(super) fn within(bits: u64, bound: u64) -> u64 {
     ((u128::from(bits) * u128::from(bound)) >> 64) as u64
 }
 
