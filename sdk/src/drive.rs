@@ -46,14 +46,8 @@ fn for_rows<S, E: Display>(
     }
 }
 
-/// Rows of a block.
-const BLOCK: usize = 64;
-
 /// The loop itself, alone in a function and with all it changes by value, so that the compiler of the host has a register
 /// for everything in it; and with the number of rows where the columns are, so that the guest's needs no checks.
-///
-/// It goes block by block: the compiler knows how many rows a block has, so it leaves out what handles the odd rows and
-/// makes fewer turns, at each of which the host checks the deadline.
 #[inline(never)]
 fn until_failure<S, E>(
     first: usize,
@@ -62,17 +56,7 @@ fn until_failure<S, E>(
     each: &mut impl FnMut(&mut S, usize) -> Result<(), RowFault<E>>,
 ) -> (S, Option<(usize, RowFault<E>)>) {
     let rows = rows(&state);
-    let mut next = first;
-    // checked, and compared as it is: from that the compiler sees that no row of the block is beyond `rows`
-    while let Some(end) = next.checked_add(BLOCK).filter(|end| *end <= rows) {
-        for row in next..end {
-            if let Err(fault) = each(&mut state, row) {
-                return (state, Some((row, fault)));
-            }
-        }
-        next = end;
-    }
-    for row in next..rows {
+    for row in first..rows {
         if let Err(fault) = each(&mut state, row) {
             return (state, Some((row, fault)));
         }

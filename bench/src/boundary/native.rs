@@ -51,10 +51,12 @@ pub(super) fn uppercase(batch: &RecordBatch) -> Result<RecordBatch, Failed> {
 pub(super) fn bids(batch: &RecordBatch) -> Result<RecordBatch, Failed> {
     let [auctions, prices] = [0, 1].map(|column| batch.column(column).as_primitive::<Int64Type>().values());
     let euros: Vec<f64> = prices.iter().map(|price| *price as f64 * 0.01).collect();
-    let flagged: BooleanArray =
-        prices.iter().zip(auctions).map(|(price, auction)| Some(*price >= 900 && auction & 3 == 0)).collect();
+    let flagged = BooleanBuffer::collect_bool(prices.len(), |row| {
+        prices.get(row).is_some_and(|price| *price >= 900) && auctions.get(row).is_some_and(|auction| auction & 3 == 0)
+    });
+    let flagged = Arc::new(BooleanArray::new(flagged, None));
     let euros = Float64Array::new(ScalarBuffer::from(euros), None);
-    let columns: Vec<ArrayRef> = vec![Arc::new(euros), Arc::new(flagged), Arc::clone(batch.column(2))];
+    let columns: Vec<ArrayRef> = vec![Arc::new(euros), flagged, Arc::clone(batch.column(2))];
     RecordBatch::try_new(Arc::clone(PRICED.arrow()), columns).map_err(failed)
 }
 
