@@ -5,7 +5,10 @@ use arrow_array::StringArray;
 use super::*;
 use crate::wasm::RowFailure;
 
-/// Counts and sums an int64 column and joins a text column in row order. Refuses 13.
+/// A sum that another is not added to.
+pub(super) const UNMERGEABLE: i64 = -667;
+
+/// Counts and sums an int64 column and joins a text column in row order. Refuses 13, and to merge [`UNMERGEABLE`].
 pub(super) struct Joined {
     state: Schema,
     output: Schema,
@@ -73,9 +76,12 @@ impl Fold for Joined {
         &mut self,
         left: &RecordBatch,
         right: &RecordBatch,
-        _failed: &mut Vec<RowFailure>,
+        failed: &mut Vec<RowFailure>,
     ) -> Result<RecordBatch, OperatorError> {
         let mut states = rows(left.columns());
+        if let Some(row) = states.iter().position(|state| state[1] == Cell::Int(UNMERGEABLE)) {
+            failed.push(RowFailure { row: row as u32, reason: "will not merge".to_owned() });
+        }
         for (state, other) in states.iter_mut().zip(rows(right.columns())) {
             for (cell, other) in state.iter_mut().zip(other) {
                 *cell = match (&*cell, other) {
@@ -86,6 +92,8 @@ impl Fold for Joined {
                 };
             }
         }
+        let gone = failed.iter().map(|failure| failure.row as usize);
+        gone.for_each(|row| _ = states.remove(row));
         Ok(batch(&self.state, &states))
     }
 
