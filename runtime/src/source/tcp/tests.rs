@@ -170,7 +170,8 @@ async fn a_sender_that_is_silent_in_the_middle_of_a_record_is_closed_and_one_bet
     inside.write_all(b"b\nhalf").await.unwrap();
     let patient = async move {
         let mut byte = [0];
-        assert!(matches!(inside.read(&mut byte).await, Ok(0) | Err(_)));
+        let closed = tokio::time::timeout(Duration::from_secs(2), inside.read(&mut byte)).await.unwrap();
+        assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
         between.write_all(b"c\n").await.unwrap();
     };
