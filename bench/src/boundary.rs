@@ -3,6 +3,7 @@
 
 mod native;
 mod rows;
+mod through_sdk;
 
 #[cfg(test)]
 mod tests;
@@ -24,8 +25,10 @@ const SIZES: [usize; 3] = [64, 1_024, 8_192];
 pub(crate) fn groups(_: &Arguments, wanted: &Wanted<'_>, measure: &mut Measure<'_>) -> Result<(), Failed> {
     // compiled anew where nothing is cached: never what is measured
     let sandbox = Sandbox::new(SandboxOptions::default()).map_err(|error| error.to_string())?;
-    let kinds: [(&str, Make); 5] = [
+    let kinds: [(&str, Make); 7] = [
         ("map", map),
+        ("map of text", map_text),
+        ("map of three columns", map_bids),
         ("filter", filter),
         ("mask of a filter", mask),
         ("flat_map", flat_map),
@@ -61,9 +64,29 @@ fn guest(sandbox: &Sandbox, name: &str, kind: OperatorKind) -> Result<Guest, Fai
 fn map(sandbox: &Sandbox, name: String, rows: usize) -> Result<Group<'static>, Failed> {
     let mut guest = guest(sandbox, "bench-map", OperatorKind::Mapper)?;
     let (pool, same) = (Pool::amounts(rows), Pool::amounts(rows));
+    let batches = pool.as_each(through_sdk::columns)?;
     let native = Side::new("native", move || pool.each(native::map));
+    let through_sdk = Side::new("native, the SDK's loop", move || rows::each(&batches, through_sdk::map));
+    let wasm = Side::new("wasm", move || same.each(|batch| guest.transform(batch).map_err(|error| error.to_string())));
+    Ok(thread_cpu(name, "row", vec![native, through_sdk, wasm]))
+}
+
+fn map_text(sandbox: &Sandbox, name: String, rows: usize) -> Result<Group<'static>, Failed> {
+    let mut guest = guest(sandbox, "uppercase", OperatorKind::Mapper)?;
+    let (pool, same) = (Pool::lines(rows), Pool::lines(rows));
+    let native = Side::new("native", move || pool.each(native::uppercase));
     let wasm = Side::new("wasm", move || same.each(|batch| guest.transform(batch).map_err(|error| error.to_string())));
     Ok(thread_cpu(name, "row", vec![native, wasm]))
+}
+
+fn map_bids(sandbox: &Sandbox, name: String, rows: usize) -> Result<Group<'static>, Failed> {
+    let mut guest = guest(sandbox, "bench-bids", OperatorKind::Mapper)?;
+    let (pool, same) = (Pool::bids(rows), Pool::bids(rows));
+    let batches = pool.as_each(through_sdk::columns)?;
+    let native = Side::new("native", move || pool.each(native::bids));
+    let through_sdk = Side::new("native, the SDK's loop", move || rows::each(&batches, through_sdk::bids));
+    let wasm = Side::new("wasm", move || same.each(|batch| guest.transform(batch).map_err(|error| error.to_string())));
+    Ok(thread_cpu(name, "row", vec![native, through_sdk, wasm]))
 }
 
 /// The mask, then the kept rows: what a filter step does.

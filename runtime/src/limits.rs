@@ -17,6 +17,13 @@ pub const CHANNEL_BATCHES: usize = 8;
 /// Largest record that a framed input accepts. A longer line or length prefix is a bad record, not an allocation.
 pub const RECORD_BYTES_MAX: usize = 16 << 20;
 
+/// Bytes of unfinished records that all connections of a TCP source may hold. Beyond it one that holds more than its even
+/// share is closed.
+pub const TCP_HELD_BYTES_MAX: usize = 64 << 20;
+
+/// How long a sender may be silent in the middle of a record before its connection is closed.
+pub const TCP_SILENCE_MAX: Duration = Duration::from_secs(60);
+
 /// Key groups of a pipeline: the unit in which keyed state is spread over tasks, and so the largest parallelism.
 pub const KEY_GROUPS: u32 = 128;
 

@@ -3,7 +3,8 @@
 //! A reader is opened once for a column and asked row by row; a writer is made once and told row by row. Both are plain
 //! slices and vectors and everything is inlined, so that a loop over numbers compiles to a loop over slices.
 
-use crate::contract::{Column, Kind, Values, Varlen, offset};
+use crate::contract::{Column, Kind, Values};
+use crate::varlen::{TextReader, VarlenReader, VarlenWriter};
 
 /// A type that a field of a [`Row`](crate::Row) may have.
 #[diagnostic::on_unimplemented(
@@ -76,12 +77,12 @@ fn wrong_kind(expected: Kind, got: &Column) -> String {
 }
 
 #[cold]
-fn too_short(expected: usize, got: usize) -> String {
+pub(crate) fn too_short(expected: usize, got: usize) -> String {
     format!("expected {expected} rows, got {got}")
 }
 
 #[cold]
-fn no_row() -> String {
+pub(crate) fn no_row() -> String {
     "the row is outside of its column".to_owned()
 }
 
@@ -158,103 +159,6 @@ fixed_width!(i64, Int64, i64, |value| value, |raw| raw);
 fixed_width!(f64, Float64, f64, |value| value, |raw| raw);
 fixed_width!(Timestamp, TimestampMs, i64, |value: Timestamp| value.0, Timestamp);
 
-/// Collects a column of text or bytes.
-pub struct VarlenWriter {
-    offsets: Vec<u32>,
-    bytes: Vec<u8>,
-}
-
-impl VarlenWriter {
-    #[inline]
-    fn new(rows: usize, bytes: usize) -> Self {
-        VarlenWriter { offsets: vec![0; rows + 1], bytes: Vec::with_capacity(bytes) }
-    }
-
-    #[inline]
-    pub(crate) fn set(&mut self, row: usize, value: &[u8]) {
-        self.bytes.extend_from_slice(value);
-        if let Some(slot) = self.offsets.get_mut(row + 1) {
-            *slot = offset(self.bytes.len());
-        }
-    }
-
-    #[inline]
-    pub(crate) fn push(&mut self, value: &[u8]) {
-        self.bytes.extend_from_slice(value);
-        self.offsets.push(offset(self.bytes.len()));
-    }
-
-    #[inline]
-    fn finish(self) -> Varlen {
-        Varlen { offsets: self.offsets, bytes: self.bytes }
-    }
-}
-
-/// A column of text or bytes as slices; `offsets` has one entry more than there are rows.
-#[derive(Clone, Copy)]
-pub struct VarlenReader<'b> {
-    offsets: &'b [u32],
-    bytes: &'b [u8],
-}
-
-impl<'b> VarlenReader<'b> {
-    fn open(values: &'b Varlen, rows: usize) -> Result<Self, String> {
-        let offsets = values.offsets.get(..=rows).ok_or_else(|| too_short(rows, values.rows()))?;
-        Ok(VarlenReader { offsets, bytes: &values.bytes })
-    }
-
-    #[inline]
-    pub(crate) fn rows(&self) -> usize {
-        self.offsets.len().saturating_sub(1)
-    }
-
-    #[inline]
-    fn range(&self, row: usize) -> Option<std::ops::Range<usize>> {
-        let start = *self.offsets.get(row)?;
-        let end = *self.offsets.get(row + 1)?;
-        Some(start as usize..end as usize)
-    }
-
-    #[inline]
-    pub(crate) fn get(&self, row: usize) -> Result<&'b [u8], String> {
-        self.range(row).and_then(|range| self.bytes.get(range)).ok_or_else(no_row)
-    }
-}
-
-/// A column of text. UTF-8 is checked once for all rows, which costs a tenth of checking row by row.
-#[derive(Clone, Copy)]
-pub struct TextReader<'b> {
-    values: VarlenReader<'b>,
-    /// all rows as one; `None` if some row is not UTF-8: then each is checked by itself
-    whole: Option<&'b str>,
-}
-
-impl<'b> TextReader<'b> {
-    fn open(values: &'b Varlen, rows: usize) -> Result<Self, String> {
-        let values = VarlenReader::open(values, rows)?;
-        Ok(TextReader { values, whole: simdutf8::basic::from_utf8(values.bytes).ok() })
-    }
-
-    #[inline]
-    fn rows(&self) -> usize {
-        self.values.rows()
-    }
-
-    #[inline]
-    fn get(&self, row: usize) -> Result<&'b str, String> {
-        // `get` of a str is checked too: a row must begin and end with a character
-        match self.whole.zip(self.values.range(row)).and_then(|(whole, range)| whole.get(range)) {
-            Some(text) => Ok(text),
-            None => self.get_checked(row),
-        }
-    }
-
-    #[cold]
-    fn get_checked(&self, row: usize) -> Result<&'b str, String> {
-        std::str::from_utf8(self.values.get(row)?).map_err(|error| format!("text is not UTF-8: {error}"))
-    }
-}
-
 /// As an error is expected of each kind.
 #[inline]
 fn unchanged<T: ?Sized>(value: &T) -> Result<&T, String> {
@@ -275,7 +179,7 @@ macro_rules! varying_length {
 
             #[inline]
             fn room(writer: &Self::Writer) -> usize {
-                writer.offsets.len().saturating_sub(1)
+                writer.rows()
             }
 
             #[inline]
@@ -408,36 +312,5 @@ impl<'b, T: ReadCell<'b>> ReadCell<'b> for Option<T> {
             Some(bytes) if bytes.get(row) == Some(&0) => Ok(None),
             _ => T::read(values, row).map(Some),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(bytes: &[u8], offsets: &[u32]) -> Vec<Result<String, String>> {
-        let varlen = Varlen { offsets: offsets.to_vec(), bytes: bytes.to_vec() };
-        let column = Column::from(Values::Text(varlen));
-        let rows = offsets.len() - 1;
-        let reader = <&str>::open(&column, rows).unwrap();
-        (0..rows).map(|row| <&str>::read(&reader, row).map(str::to_owned)).collect()
-    }
-
-    #[test]
-    fn a_row_that_is_not_text_fails_alone() {
-        let rows = read(b"ab\xffcd", &[0, 2, 3, 5]);
-        assert_eq!((rows[0].as_deref(), rows[2].as_deref()), (Ok("ab"), Ok("cd")));
-        assert!(rows[1].as_ref().unwrap_err().contains("not UTF-8"));
-    }
-
-    #[test]
-    fn rows_that_share_a_character_are_not_text() {
-        let rows = read("aß".as_bytes(), &[0, 2, 3]);
-        assert!(rows.iter().all(Result::is_err), "{rows:?}");
-    }
-
-    #[test]
-    fn offsets_beyond_the_bytes_are_a_failure() {
-        assert_eq!(read(b"ab", &[0, 2, 9])[1], Err(no_row()));
     }
 }

@@ -53,6 +53,7 @@ mod packed;
 mod row;
 mod settings;
 pub mod testing;
+mod varlen;
 
 #[doc(hidden)]
 pub mod drive;

@@ -3,9 +3,10 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cell::{Cell, ReadCell, VarlenReader};
+use crate::cell::{Cell, ReadCell};
 use crate::contract::{Batch, Column, Field, Kind};
 use crate::row::{ReadRow, Row};
+use crate::varlen::VarlenReader;
 
 /// A value of any serde type, kept as MessagePack (with field names) in one binary column.
 ///

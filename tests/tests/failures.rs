@@ -142,6 +142,11 @@ fn int(row: &Row, column: &str) -> i64 {
     row[column].as_i64().unwrap_or_else(|| panic!("{column} of {row:?}"))
 }
 
+/// The row that a letter is about.
+fn letter_row(letter: &Row) -> Row {
+    serde_json::from_str(letter["row"].as_str().expect("a row")).expect("JSON")
+}
+
 fn ids(rows: &[Row]) -> Vec<i64> {
     let mut ids: Vec<i64> = rows.iter().map(|row| int(row, "id")).collect();
     ids.sort_unstable();
@@ -156,7 +161,7 @@ fn good_ids(bad: &[(usize, &str)]) -> Vec<i64> {
 fn check_letters(dead: &[Row], bad: &[(usize, &str)], id: &str) {
     let mut letters: BTreeMap<i64, &Row> = BTreeMap::new();
     for letter in dead {
-        let row: Row = serde_json::from_str(letter["row"].as_str().expect("a row")).expect("JSON");
+        let row = letter_row(letter);
         assert!(letters.insert(int(&row, id), letter).is_none(), "two letters for {row:?}");
     }
     let found: Vec<i64> = letters.keys().copied().collect();
@@ -234,6 +239,10 @@ fn bad_rows_of_an_aggregate_leave_no_trace_in_its_sums() {
         status.expect("a run");
         assert_eq!(found_sums(&rows), sums(&bad));
         check_letters(&dead, &bad, "value");
+        for letter in &dead {
+            let row = letter_row(letter);
+            assert_eq!(int(&row, "group"), int(&row, "value") % GROUPS as i64, "the key is that of the row");
+        }
     }
 }
 
@@ -269,4 +278,59 @@ fn a_sum_out_of_range_is_subject_to_the_policy_like_a_row() {
     assert_eq!(skipped.status.expect("a run").node("hostile").expect("the step").counts.skipped_rows, 1);
     let error = run_with(OnError::Fail).status.expect_err("a failure");
     assert!(error.contains("step `hostile`") && error.contains("outside int64"), "{error}");
+}
+
+/// Groups, times and values of a few rows for `hostile-sum`, and a run of `step` over them.
+fn run_few(rows: &[(i64, i64, i64)], step: Step) -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let line = |(group, at, value): &(i64, i64, i64)| {
+        format!("{{\"at\":{at},\"group\":{group},\"word\":\"\",\"value\":{value}}}\n")
+    };
+    let lines: String = rows.iter().map(line).collect();
+    std::fs::write(folder.path().join("rows.jsonl"), lines).expect("a file");
+    run_step(folder.path(), Guest::Sum, step, 1)
+}
+
+fn groups_and_sums(rows: &[Row]) -> Vec<(i64, i64)> {
+    let mut found: Vec<_> = rows.iter().map(|row| (int(row, "group"), int(row, "sum"))).collect();
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn a_key_whose_result_cannot_be_made_is_subject_to_the_policy_and_the_others_have_theirs() {
+    // enough keys that the one at fault is looked for
+    let mut rows: Vec<(i64, i64, i64)> = (0..100).map(|group| (group, 1, group)).collect();
+    rows[40].2 = -666;
+    let good: Vec<_> = (0..100).filter(|group| *group != 40).map(|group| (group, group)).collect();
+    let letters = run_few(&rows, hostile_sum(OnError::DeadLetter));
+    assert_eq!(groups_and_sums(&letters.rows), good);
+    assert_eq!(letters.dead.len(), 1, "{:?}", letters.dead);
+    let row = letter_row(&letters.dead[0]);
+    assert_eq!(int(&row, "group"), 40);
+    assert!(row.contains_key("window_start") && row.contains_key("window_end"), "{row:?}");
+    let reason = letters.dead[0]["reason"].as_str().expect("a reason");
+    assert!(reason.contains("will not finish"), "{reason}");
+    let skipped = run_few(&rows, hostile_sum(OnError::Skip));
+    assert_eq!((groups_and_sums(&skipped.rows), skipped.dead.len()), (good, 0));
+    assert_eq!(skipped.status.expect("a run").node("hostile").expect("the step").counts.skipped_rows, 1);
+    let error = run_few(&rows, hostile_sum(OnError::Fail)).status.expect_err("a failure");
+    assert!(error.contains("on_error = \"fail\"") && error.contains("will not finish"), "{error}");
+}
+
+#[test]
+fn windows_of_a_key_that_cannot_be_merged_are_dead_and_no_others() {
+    let step = |on_error| {
+        let sum = Step::aggregate().key_by(["group"]).sliding(Duration::from_secs(2), Duration::from_secs(1));
+        sum.component("sum", "hostile-sum.wasm").on_error(on_error)
+    };
+    let rows = [(1, 500, -667), (2, 500, 1), (1, 1_500, 5), (2, 1_500, 2)];
+    let letters = run_few(&rows, step(OnError::DeadLetter));
+    // the first and the last window of a key have one slice with rows: nothing to merge
+    assert_eq!(groups_and_sums(&letters.rows), [(1, -667), (1, 5), (2, 1), (2, 2), (2, 3)]);
+    assert_eq!(letters.dead.len(), 1, "{:?}", letters.dead);
+    assert_eq!(int(&letter_row(&letters.dead[0]), "group"), 1);
+    assert!(letters.dead[0]["reason"].as_str().expect("a reason").contains("will not merge"));
+    let error = run_few(&rows, step(OnError::Fail)).status.expect_err("a failure");
+    assert!(error.contains("will not merge"), "{error}");
 }

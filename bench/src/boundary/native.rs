@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use arrow_array::{BooleanArray, Float64Array, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray};
 use arrow_buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffer};
 use millstream::record::{Field, Kind, Schema};
 use millstream::wasm::Expansion;
@@ -13,6 +13,14 @@ use super::rows::int64;
 use crate::measure::Failed;
 
 static EUROS: LazyLock<Schema> = LazyLock::new(|| Schema::new([Field::new("euros", Kind::Float64)]));
+static LINE: LazyLock<Schema> = LazyLock::new(|| Schema::new([Field::new("value", Kind::Text)]));
+static PRICED: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::new([
+        Field::new("euros", Kind::Float64),
+        Field::new("flagged", Kind::Boolean),
+        Field::new("channel", Kind::Text),
+    ])
+});
 static WORDS: LazyLock<Schema> = LazyLock::new(|| Schema::new([Field::new("word", Kind::Text)]));
 
 fn failed(error: impl std::fmt::Display) -> Failed {
@@ -25,6 +33,31 @@ pub(super) fn map(batch: &RecordBatch) -> Result<RecordBatch, Failed> {
     let euros: Vec<f64> = amounts.iter().map(|amount| *amount as f64 * 0.01).collect();
     let euros = Float64Array::new(ScalarBuffer::from(euros), None);
     RecordBatch::try_new(Arc::clone(EUROS.arrow()), vec![Arc::new(euros)]).map_err(failed)
+}
+
+/// `uppercase`
+pub(super) fn uppercase(batch: &RecordBatch) -> Result<RecordBatch, Failed> {
+    let lines = batch.column(0).as_string::<i32>();
+    let lines: StringArray = if lines.value_data().is_ascii() {
+        let upper = lines.value_data().to_ascii_uppercase();
+        StringArray::try_new(lines.offsets().clone(), Buffer::from_vec(upper), None).map_err(failed)?
+    } else {
+        lines.iter().map(|line| line.map(str::to_uppercase)).collect()
+    };
+    RecordBatch::try_new(Arc::clone(LINE.arrow()), vec![Arc::new(lines)]).map_err(failed)
+}
+
+/// `bench-bids`. The channel is put out as it came, so its buffers are shared.
+pub(super) fn bids(batch: &RecordBatch) -> Result<RecordBatch, Failed> {
+    let [auctions, prices] = [0, 1].map(|column| batch.column(column).as_primitive::<Int64Type>().values());
+    let euros: Vec<f64> = prices.iter().map(|price| *price as f64 * 0.01).collect();
+    let flagged = BooleanBuffer::collect_bool(prices.len(), |row| {
+        prices.get(row).is_some_and(|price| *price >= 900) && auctions.get(row).is_some_and(|auction| auction & 3 == 0)
+    });
+    let flagged = Arc::new(BooleanArray::new(flagged, None));
+    let euros = Float64Array::new(ScalarBuffer::from(euros), None);
+    let columns: Vec<ArrayRef> = vec![Arc::new(euros), flagged, Arc::clone(batch.column(2))];
+    RecordBatch::try_new(Arc::clone(PRICED.arrow()), columns).map_err(failed)
 }
 
 /// `bench-filter`

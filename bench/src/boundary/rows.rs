@@ -30,9 +30,19 @@ impl Pool {
         Self::of(rows, lines)
     }
 
+    /// Batches of bids: int64 `auction` and `price`, text `channel`.
+    pub(super) fn bids(rows: usize) -> Self {
+        Self::of(rows, bids)
+    }
+
     fn of(rows: usize, make: fn(usize, usize) -> Result<RecordBatch, Failed>) -> Self {
         let firsts = (0..POOL_ROWS).step_by(rows);
         Self { batches: firsts.filter_map(|first| make(first, rows).ok()).collect() }
+    }
+
+    /// The batches as something else, so that making it is not measured.
+    pub(super) fn as_each<T>(&self, make: impl FnMut(&RecordBatch) -> Result<T, Failed>) -> Result<Vec<T>, Failed> {
+        self.batches.iter().map(make).collect()
     }
 
     /// Does the work for each batch; answers how many rows they have.
@@ -92,6 +102,18 @@ pub(super) fn lines(first: usize, rows: usize) -> Result<RecordBatch, Failed> {
     };
     let lines: Vec<String> = (first..first + rows).map(line).collect();
     batch(&[Field::new("value", Kind::Text)], vec![Arc::new(StringArray::from(lines))])
+}
+
+/// Rows `first ..` of bids: prices uniform in 0..1000, channels of 3 to 9 bytes.
+pub(super) fn bids(first: usize, rows: usize) -> Result<RecordBatch, Failed> {
+    const CHANNELS: [&str; 4] = ["web", "phone", "terminal", "newspaper"];
+    let rows = first..first + rows;
+    let auctions: Vec<i64> = rows.clone().map(|row| (draw(row) >> 40) as i64).collect();
+    let prices: Vec<i64> = rows.clone().map(|row| (draw(row) % 1_000) as i64).collect();
+    let channels: Vec<&str> = rows.map(|row| CHANNELS[(draw(row) >> 20) as usize % CHANNELS.len()]).collect();
+    let fields =
+        [Field::new("auction", Kind::Int64), Field::new("price", Kind::Int64), Field::new("channel", Kind::Text)];
+    batch(&fields, vec![int64(auctions), int64(prices), Arc::new(StringArray::from(channels))])
 }
 
 /// One call of an aggregate: rows of 10,000 keys, keys numbered as they come, their accumulators gathered.

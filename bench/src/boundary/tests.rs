@@ -1,7 +1,9 @@
 //! Tests of the boundary.
 
-use super::rows::{Fold, amounts, lines};
+use super::rows::{Fold, amounts, bids, lines};
 use super::*;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Float64Type;
 
 const ROWS: usize = 3_000;
 
@@ -18,6 +20,31 @@ fn native_and_wasm_maps_give_the_same_columns() {
     let batch = amounts(7, ROWS).expect("rows");
     let made = a_guest("bench-map", OperatorKind::Mapper).transform(&batch).expect("an answer");
     assert_eq!(made, native::map(&batch).expect("an answer"));
+}
+
+#[test]
+fn native_and_wasm_maps_of_text_give_the_same_columns() {
+    let batch = lines(7, ROWS).expect("rows");
+    let made = a_guest("uppercase", OperatorKind::Mapper).transform(&batch).expect("an answer");
+    assert_eq!(made, native::uppercase(&batch).expect("an answer"));
+    assert_ne!(made, batch);
+}
+
+#[test]
+fn native_and_wasm_maps_of_bids_give_the_same_columns() {
+    let batch = bids(7, ROWS).expect("rows");
+    let made = a_guest("bench-bids", OperatorKind::Mapper).transform(&batch).expect("an answer");
+    assert_eq!(made, native::bids(&batch).expect("an answer"));
+    assert!((1..ROWS).contains(&made.column(1).as_boolean().true_count()));
+}
+
+#[test]
+fn the_loop_of_the_sdk_gives_the_same_numbers() {
+    let batch = bids(7, ROWS).expect("rows");
+    let made = through_sdk::bids(&through_sdk::columns(&batch).expect("columns")).expect("an answer");
+    let expected = native::bids(&batch).expect("an answer");
+    let euros = expected.column(0).as_primitive::<Float64Type>().values().to_vec();
+    assert_eq!(made.columns[0].values, millstream_sdk::Values::Float64(euros));
 }
 
 #[test]

@@ -20,6 +20,12 @@ pub struct Total {
     pub sum: i64,
 }
 
+/// A sum of which there is no result.
+pub const UNFINISHABLE: i64 = -666;
+
+/// A sum that another is not added to.
+pub const UNMERGEABLE: i64 = -667;
+
 /// The operator.
 #[derive(Default)]
 pub struct HostileSum;
@@ -53,10 +59,12 @@ impl Aggregate for HostileSum {
     }
 
     fn merge(&self, left: &mut Total, right: Total) {
+        assert!(left.sum != UNMERGEABLE && right.sum != UNMERGEABLE, "will not merge");
         left.sum += right.sum;
     }
 
     fn finish(&self, total: &Total) -> Total {
+        assert!(total.sum != UNFINISHABLE, "will not finish");
         total.clone()
     }
 }

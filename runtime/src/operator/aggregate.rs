@@ -2,8 +2,9 @@
 
 use arrow_array::RecordBatch;
 
-use super::{AggregateFunction, OperatorError, Output};
-use crate::record::{EventTime, Field, Kind, Schema};
+use super::{AggregateFunction, OperatorError};
+use crate::record::{Field, Kind, Schema};
+use crate::wasm::RowFailure;
 
 /// One aggregate of a step, ready to run.
 pub enum AggregateCall {
@@ -22,6 +23,9 @@ pub enum AggregateCall {
 
 /// A user-defined aggregate. Its accumulators are typed columns that the host owns; it keeps nothing between calls that
 /// changes a result.
+///
+/// Rows that a call cannot handle are named in its `failed`, in order and once each; what becomes of them is the policy of
+/// the step. An error is not about rows.
 pub trait Fold: Send {
     /// Positions of the columns of the operator's input that it reads, in the order in which it wants them.
     fn input(&self) -> &[usize];
@@ -36,7 +40,7 @@ pub trait Fold: Send {
     fn create(&mut self) -> Result<RecordBatch, OperatorError>;
 
     /// Folds row i of `input` into row `groups[i]` of `accumulators` and answers all accumulators in the same order.
-    /// Rows that it cannot fold go to `out`, and leave no trace in what it answers.
+    /// Rows that `failed` leave no trace in what it answers.
     ///
     /// The host touches other aggregates with such a row all the same, and the row's key has a result.
     fn accumulate(
@@ -44,16 +48,24 @@ pub trait Fold: Send {
         groups: &[u32],
         accumulators: &RecordBatch,
         input: &RecordBatch,
-        times: &[EventTime],
-        out: &mut Output,
+        failed: &mut Vec<RowFailure>,
     ) -> Result<RecordBatch, OperatorError>;
 
     /// Row i of the answer is row i of `left` and of `right` in one; `left` is the earlier by event time where the two do
-    /// not overlap.
-    fn merge(&mut self, left: &RecordBatch, right: &RecordBatch) -> Result<RecordBatch, OperatorError>;
+    /// not overlap. Rows that `failed` are left out of the answer.
+    fn merge(
+        &mut self,
+        left: &RecordBatch,
+        right: &RecordBatch,
+        failed: &mut Vec<RowFailure>,
+    ) -> Result<RecordBatch, OperatorError>;
 
-    /// The result of each accumulator, row by row.
-    fn finish(&mut self, accumulators: &RecordBatch) -> Result<RecordBatch, OperatorError>;
+    /// The result of each accumulator, row by row. Rows that `failed` are left out of the answer.
+    fn finish(
+        &mut self,
+        accumulators: &RecordBatch,
+        failed: &mut Vec<RowFailure>,
+    ) -> Result<RecordBatch, OperatorError>;
 }
 
 /// What an aggregate adds to the output, as far as planning needs to know.

@@ -1,13 +1,16 @@
 //! Runs a [`Fold`]: rows → slots → dense groups of one call; accumulators gathered, folded, scattered back.
 
+use std::collections::BTreeSet;
+
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow_select::take::take;
 
 use super::window_aggregate_slice::Rows;
-use super::{Fold, OperatorError, Output};
+use super::{DeadRow, Fold, OperatorError, Output};
 use crate::limits::BATCH_ROWS;
 use crate::record::{Batch, Schema};
 use crate::state::{Chunked, Columns, StateError, check_rows};
+use crate::wasm::RowFailure;
 
 /// A user-defined aggregate of a step.
 pub(super) struct FoldCall {
@@ -85,7 +88,8 @@ impl FoldCall {
         self.empty.clone()
     }
 
-    /// Folds rows, one call. All chunks of their slots exist, and `groups` are those of the rows.
+    /// Folds rows, one call. All chunks of their slots exist, and `groups` are those of the rows. Rows at fault are dead as
+    /// the step received them.
     pub(super) fn accumulate(
         &mut self,
         into: &mut Columns,
@@ -96,16 +100,17 @@ impl FoldCall {
     ) -> Result<(), OperatorError> {
         let accumulators = into.gather(&groups.slots).map_err(|error| internal(&error))?;
         let input = self.rows_of(batch, rows).map_err(|error| internal(&error))?;
-        let picked: Vec<i64>;
-        let times = match rows.picked() {
-            None => batch.times().as_ref(),
-            Some(rows) => {
-                let time = |row: &u32| batch.times().get(*row as usize).copied().unwrap_or_default();
-                picked = rows.iter().map(time).collect();
-                picked.as_slice()
-            }
-        };
-        let folded = self.fold.accumulate(&groups.groups, &accumulators, &input, times, out)?;
+        let mut failed = Vec::new();
+        let folded = self.fold.accumulate(&groups.groups, &accumulators, &input, &mut failed)?;
+        for RowFailure { row, reason } in failed {
+            let row = match rows.picked() {
+                None => row,
+                Some(picked) => picked.get(row as usize).copied().unwrap_or(u32::MAX),
+            };
+            // a row that does not exist is of no batch
+            let Some(time) = batch.times().get(row as usize).copied() else { continue };
+            out.dead.push(DeadRow { row: batch.columns().slice(row as usize, 1), time, reason });
+        }
         into.scatter(&groups.slots, &folded).map_err(|error| breach("accumulate", &error))
     }
 
@@ -124,13 +129,15 @@ impl FoldCall {
     }
 
     /// Slots of `from` go to those of `into`, `pairs` of which are (to, from), each `to` once: into what is there if it
-    /// is `occupied`, which is the earlier then. All chunks exist.
+    /// is `occupied`, which is the earlier then. All chunks exist. Slots (to) that could not be merged are `failed`; there
+    /// stays what is there.
     pub(super) fn merge(
         &mut self,
         into: &mut Columns,
         from: &Columns,
         pairs: &[(u32, u32)],
         occupied: impl Fn(u32) -> bool,
+        failed: &mut Vec<(u32, String)>,
     ) -> Result<(), OperatorError> {
         for pairs in pairs.chunks(BATCH_ROWS) {
             let (both, new): (Vec<_>, Vec<_>) = pairs.iter().copied().partition(|(to, _)| occupied(*to));
@@ -140,21 +147,29 @@ impl FoldCall {
                 into.scatter(&to, &rows).map_err(|error| internal(&error))?;
             }
             if !both.is_empty() {
-                let (to, of): (Vec<_>, Vec<_>) = both.into_iter().unzip();
+                let (mut to, of): (Vec<_>, Vec<_>) = both.into_iter().unzip();
                 let left = into.gather(&to).map_err(|error| internal(&error))?;
                 let right = from.gather(&of).map_err(|error| internal(&error))?;
-                let merged = self.fold.merge(&left, &right)?;
+                let mut rows = Vec::new();
+                let merged = self.fold.merge(&left, &right, &mut rows)?;
+                failed.extend(take_out(&mut to, rows));
                 into.scatter(&to, &merged).map_err(|error| breach("merge", &error))?;
             }
         }
         Ok(())
     }
 
-    /// The result columns of `slots`.
-    pub(super) fn finish(&mut self, of: &Columns, slots: &[u32]) -> Result<Vec<ArrayRef>, OperatorError> {
+    /// The result columns of `slots`, without those that are `failed` then.
+    pub(super) fn finish(
+        &mut self,
+        of: &Columns,
+        slots: &[u32],
+        failed: &mut Vec<RowFailure>,
+    ) -> Result<Vec<ArrayRef>, OperatorError> {
         let accumulators = of.gather(slots).map_err(|error| internal(&error))?;
-        let results = self.fold.finish(&accumulators)?;
-        check_rows(self.fold.output(), slots.len(), &results).map_err(|error| breach("finish", &error))?;
+        let results = self.fold.finish(&accumulators, failed)?;
+        check_rows(self.fold.output(), slots.len().saturating_sub(failed.len()), &results)
+            .map_err(|error| breach("finish", &error))?;
         Ok(results.columns().to_vec())
     }
 
@@ -162,6 +177,17 @@ impl FoldCall {
     pub(super) fn initial(&self) -> &Columns {
         &self.empty
     }
+}
+
+/// Takes the slots of rows at fault out, and answers which those are, and why.
+pub(super) fn take_out(slots: &mut Vec<u32>, failed: Vec<RowFailure>) -> Vec<(u32, String)> {
+    let reason = |RowFailure { row, reason }| Some((slots.get(row as usize).copied()?, reason));
+    let taken: Vec<(u32, String)> = failed.into_iter().filter_map(reason).collect();
+    if !taken.is_empty() {
+        let gone: BTreeSet<u32> = taken.iter().map(|(slot, _)| *slot).collect();
+        slots.retain(|slot| !gone.contains(slot));
+    }
+    taken
 }
 
 fn breach(call: &str, error: &StateError) -> OperatorError {

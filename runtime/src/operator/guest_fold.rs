@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow_array::{RecordBatch, UInt32Array};
+use arrow_array::{RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::ArrowError;
+use arrow_select::concat::concat_batches;
 use arrow_select::interleave::interleave_record_batch;
 use arrow_select::take::take_record_batch;
 
@@ -12,7 +13,7 @@ use super::isolate::{Failed, Isolation};
 use super::{Fold, OnError, Operator, OperatorError, Output, Replacement, WindowAggregate};
 use super::{KeyWindowAggregate, WindowAggregateSpec};
 use crate::record::{Batch, Schema, Watermark};
-use crate::wasm::{CallError, Guest};
+use crate::wasm::{CallError, Guest, RowFailure};
 
 /// A guest that folds.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl GuestFold {
     }
 }
 
-/// A call without rows to leave out failed: nothing can be saved.
+/// A call without rows failed: nothing can be saved.
 fn fatal(error: &CallError) -> OperatorError {
     OperatorError::Contract { reason: error.to_string() }
 }
@@ -61,8 +62,7 @@ impl Fold for GuestFold {
         groups: &[u32],
         accumulators: &RecordBatch,
         input: &RecordBatch,
-        times: &[i64],
-        out: &mut Output,
+        failed: &mut Vec<RowFailure>,
     ) -> Result<RecordBatch, OperatorError> {
         // The whole batch passes nearly always: one call, nothing copied.
         let error = match self.guest.accumulate(groups, accumulators, input) {
@@ -70,54 +70,106 @@ impl Fold for GuestFold {
             Err(error) => error,
         };
         tracing::debug!(%error, rows = groups.len(), "an accumulate call failed; looking for the rows at fault");
-        self.accumulate_in_pieces(groups, accumulators, input, times, out)
+        let mut folded = accumulators.clone();
+        self.in_pieces(input, failed, &mut |guest, rows, piece| {
+            let groups: Vec<u32> = rows.iter().filter_map(|row| groups.get(*row as usize)).copied().collect();
+            let (dense, touched) = numbered(&groups);
+            let some = take_record_batch(&folded, &touched).map_err(|error| internal(&error))?;
+            let changed = guest.accumulate(&dense, &some, piece)?;
+            folded = put_back(&folded, &touched, &changed).map_err(|error| internal(&error))?;
+            Ok(())
+        })?;
+        Ok(folded)
     }
 
-    fn merge(&mut self, left: &RecordBatch, right: &RecordBatch) -> Result<RecordBatch, OperatorError> {
-        self.guest.merge(left, right).map_err(|error| fatal(&error))
+    fn merge(
+        &mut self,
+        left: &RecordBatch,
+        right: &RecordBatch,
+        failed: &mut Vec<RowFailure>,
+    ) -> Result<RecordBatch, OperatorError> {
+        let error = match self.guest.merge(left, right) {
+            Ok(merged) => return Ok(merged),
+            Err(error) => error,
+        };
+        tracing::debug!(%error, rows = left.num_rows(), "a merge call failed; looking for the accumulators at fault");
+        let mut merged = Vec::new();
+        self.in_pieces(left, failed, &mut |guest, rows, piece| {
+            let right =
+                take_record_batch(right, &UInt32Array::from(rows.to_vec())).map_err(|error| internal(&error))?;
+            merged.push(guest.merge(piece, &right)?);
+            Ok(())
+        })?;
+        concat_batches(self.state.arrow(), &merged).map_err(|error| internal(&error))
     }
 
-    fn finish(&mut self, accumulators: &RecordBatch) -> Result<RecordBatch, OperatorError> {
-        let finished = self.guest.finish(accumulators).map_err(|error| fatal(&error))?;
+    fn finish(
+        &mut self,
+        accumulators: &RecordBatch,
+        failed: &mut Vec<RowFailure>,
+    ) -> Result<RecordBatch, OperatorError> {
+        let finished = match self.guest.finish(accumulators) {
+            Ok(finished) => vec![finished],
+            Err(error) => {
+                let rows = accumulators.num_rows();
+                tracing::debug!(%error, rows, "a finish call failed; looking for the accumulators at fault");
+                let mut finished = Vec::new();
+                self.in_pieces(accumulators, failed, &mut |guest, _, piece| {
+                    finished.push(guest.finish(piece)?);
+                    Ok(())
+                })?;
+                finished
+            }
+        };
         // the pipeline's names in place of the guest's
-        RecordBatch::try_new(Arc::clone(self.output.arrow()), finished.columns().to_vec())
-            .map_err(|error| OperatorError::Internal { reason: error.to_string() })
+        let renamed = |made: RecordBatch| {
+            let options = RecordBatchOptions::new().with_row_count(Some(made.num_rows()));
+            RecordBatch::try_new_with_options(Arc::clone(self.output.arrow()), made.columns().to_vec(), &options)
+        };
+        let finished: Vec<_> = finished.into_iter().map(renamed).collect::<Result<_, _>>().map_err(|e| internal(&e))?;
+        match finished.as_slice() {
+            [all] => Ok(all.clone()),
+            pieces => concat_batches(self.output.arrow(), pieces).map_err(|error| internal(&error)),
+        }
     }
 }
 
+/// Makes a call with a piece of the rows; which they are, then their columns.
+type CallPiece<'a> = dyn FnMut(&mut Guest, &[u32], &RecordBatch) -> Result<(), Failed> + 'a;
+
 impl GuestFold {
-    fn accumulate_in_pieces(
+    /// Calls with all of `rows`, in order, but those that `failed`, in as few and as large pieces as will pass.
+    fn in_pieces(
         &mut self,
-        groups: &[u32],
-        accumulators: &RecordBatch,
-        input: &RecordBatch,
-        times: &[i64],
-        out: &mut Output,
-    ) -> Result<RecordBatch, OperatorError> {
-        let internal = |reason: &str| OperatorError::Internal { reason: reason.to_owned() };
-        // Groups travel with their rows as one more column, so that pieces keep them together.
-        let tagged = with_groups(input, groups).ok_or_else(|| internal("groups and rows differ"))?;
-        let batch =
-            Batch::new(tagged, ScalarBuffer::from(times.to_vec())).ok_or_else(|| internal("times and rows differ"))?;
-        let mut folded = accumulators.clone();
-        let guest = &mut self.guest;
+        rows: &RecordBatch,
+        failed: &mut Vec<RowFailure>,
+        call: &mut CallPiece<'_>,
+    ) -> Result<(), OperatorError> {
+        let Self { guest, on_error, .. } = self;
+        // The policy is applied where it is known what a row is: of a step's input, or of a window. Only if it is to stop
+        // no other rows have to be looked for.
+        let on_error = if *on_error == OnError::Fail { OnError::Fail } else { OnError::DeadLetter };
+        let missing = || OperatorError::Internal { reason: "the numbers of rows are missing".to_owned() };
+        let numbers: Vec<u32> = (0..).take(rows.num_rows()).collect();
+        let times = ScalarBuffer::from(vec![0; rows.num_rows()]);
+        let batch = with_numbers(rows, numbers).and_then(|rows| Batch::new(rows, times)).ok_or_else(missing)?;
+        let mut found = Output::default();
         let mut pass = |piece: &Batch| -> Result<(), Failed> {
-            let (groups, columns) = without_groups(piece.columns()).ok_or_else(|| internal("groups are missing"))?;
-            let (dense, touched) = numbered(&groups);
-            let some = take_record_batch(&folded, &touched).map_err(|error| internal(&error.to_string()))?;
-            let changed = guest.accumulate(&dense, &some, &columns)?;
-            folded = put_back(&folded, &touched, &changed).map_err(|error| internal(&error.to_string()))?;
-            Ok(())
+            let (numbers, columns) = without_numbers(piece.columns()).ok_or_else(missing)?;
+            call(guest, &numbers, &columns)
         };
-        let dead_before = out.dead.len();
-        Isolation { on_error: self.on_error, out: &mut *out }.run(&batch, &mut pass)?;
-        for dead in out.dead.iter_mut().skip(dead_before) {
-            if let Some((_, row)) = without_groups(&dead.row) {
-                dead.row = row;
-            }
+        Isolation { on_error, out: &mut found }.run(&batch, &mut pass)?;
+        for dead in found.dead {
+            let (numbers, _) = without_numbers(&dead.row).ok_or_else(missing)?;
+            failed.extend(numbers.first().map(|row| RowFailure { row: *row, reason: dead.reason }));
         }
-        Ok(folded)
+        failed.sort_by_key(|failure| failure.row);
+        Ok(())
     }
+}
+
+fn internal(error: &ArrowError) -> OperatorError {
+    OperatorError::Internal { reason: error.to_string() }
 }
 
 /// Groups by their number among those that occur, and which those are. A piece takes only its own accumulators along: those
@@ -142,21 +194,22 @@ fn put_back(all: &RecordBatch, touched: &UInt32Array, changed: &RecordBatch) -> 
     interleave_record_batch(&[all, changed], &from)
 }
 
-const GROUP: &str = "\u{0}group";
+const NUMBER: &str = "\u{0}number";
 
-fn with_groups(input: &RecordBatch, groups: &[u32]) -> Option<RecordBatch> {
-    let mut fields: Vec<_> = input.schema().fields().iter().cloned().collect();
-    fields.push(Arc::new(arrow_schema::Field::new(GROUP, arrow_schema::DataType::UInt32, false)));
-    let mut columns = input.columns().to_vec();
-    columns.push(Arc::new(UInt32Array::from(groups.to_vec())));
+/// Rows with their numbers as one more column, so that pieces of them know which they are.
+fn with_numbers(rows: &RecordBatch, numbers: Vec<u32>) -> Option<RecordBatch> {
+    let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(arrow_schema::Field::new(NUMBER, arrow_schema::DataType::UInt32, false)));
+    let mut columns = rows.columns().to_vec();
+    columns.push(Arc::new(UInt32Array::from(numbers)));
     RecordBatch::try_new(Arc::new(arrow_schema::Schema::new(fields)), columns).ok()
 }
 
-fn without_groups(tagged: &RecordBatch) -> Option<(Vec<u32>, RecordBatch)> {
-    let last = tagged.num_columns().checked_sub(1)?;
-    let groups = tagged.column(last).as_any().downcast_ref::<UInt32Array>()?.values().to_vec();
+fn without_numbers(numbered: &RecordBatch) -> Option<(Vec<u32>, RecordBatch)> {
+    let last = numbered.num_columns().checked_sub(1)?;
+    let numbers = numbered.column(last).as_any().downcast_ref::<UInt32Array>()?.values().to_vec();
     let columns: Vec<usize> = (0..last).collect();
-    Some((groups, tagged.project(&columns).ok()?))
+    Some((numbers, numbered.project(&columns).ok()?))
 }
 
 /// The window operator with the policy that its guests are replaced under.
@@ -184,8 +237,8 @@ impl AggregateStep {
 }
 
 impl AggregateStep {
-    /// Applies the step's policy to rows that the window itself gave up (without event time, a sum out of range); those
-    /// of guests have been dealt with.
+    /// Applies the step's policy to rows that were given up: without event time or refused by a guest, and keys and windows
+    /// without a result (a sum out of range, a guest that failed).
     fn judge(&self, before: usize, out: &mut Output) -> Result<(), OperatorError> {
         match self.on_error {
             OnError::DeadLetter => Ok(()),

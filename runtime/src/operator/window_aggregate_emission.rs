@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, TimestampMillisecondArray};
 
-use super::aggregate_fold::internal;
+use super::aggregate_fold::{internal, take_out};
 use super::key_window_aggregate::OpenWindow;
 use super::window_aggregate_slice::{Aggregate, SliceState, State};
 use super::{DeadRow, OperatorError, Output};
 use crate::limits::BATCH_ROWS;
 use crate::record::{Batch, EventTime, Schema};
 use crate::state::{KeyTable, StateError};
+use crate::wasm::RowFailure;
 use crate::window::Slice;
 
 /// Results on their way out.
@@ -70,22 +71,20 @@ impl Emission<'_> {
     /// Puts out the results of `slots` as one batch, and clears the list.
     fn put_out(&mut self, slots: &mut Vec<u32>) -> Result<(), OperatorError> {
         self.put_out_dead(slots)?;
-        if slots.is_empty() {
-            return Ok(());
-        }
-        let mut columns = self.head_columns(slots)?;
-        for (aggregate, state) in self.aggregates.iter_mut().zip(&self.state.states) {
-            match (aggregate, state) {
-                (Aggregate::BuiltIn(built_in), State::BuiltIn(accumulators)) => {
-                    let column = built_in.finish(accumulators, &self.state.rows, slots);
-                    columns.push(column.map_err(|error| internal(&error))?);
-                }
-                (Aggregate::Fold(fold), State::Fold(accumulators)) => {
-                    columns.extend(fold.finish(accumulators, slots)?);
-                }
-                _ => return Err(OperatorError::Internal { reason: "state of another aggregate".into() }),
+        let results = loop {
+            if slots.is_empty() {
+                return Ok(());
             }
-        }
+            let mut failed = Vec::new();
+            let results = self.results(slots, &mut failed)?;
+            if failed.is_empty() {
+                break results;
+            }
+            // the others are asked for again, which changes no accumulator
+            self.dead(take_out(slots, failed))?;
+        };
+        let mut columns = self.head_columns(slots)?;
+        columns.extend(results);
         let columns = record_batch(self.output, columns)?;
         let times = slots.iter().map(|slot| self.bounds.result_time(*slot)).collect();
         self.out.batches.extend(Batch::new(columns, times));
@@ -93,9 +92,39 @@ impl Emission<'_> {
         Ok(())
     }
 
+    /// The results of `slots`, unless some of them `failed`.
+    fn results(&mut self, slots: &[u32], failed: &mut Vec<RowFailure>) -> Result<Vec<ArrayRef>, OperatorError> {
+        let mut columns = Vec::new();
+        for (aggregate, state) in self.aggregates.iter_mut().zip(&self.state.states) {
+            match (aggregate, state) {
+                (Aggregate::BuiltIn(built_in), State::BuiltIn(accumulators)) => {
+                    let column = built_in.finish(accumulators, &self.state.rows, slots);
+                    columns.push(column.map_err(|error| internal(&error))?);
+                }
+                (Aggregate::Fold(fold), State::Fold(accumulators)) => {
+                    columns.extend(fold.finish(accumulators, slots, failed)?);
+                    if !failed.is_empty() {
+                        break;
+                    }
+                }
+                _ => return Err(OperatorError::Internal { reason: "state of another aggregate".into() }),
+            }
+        }
+        Ok(columns)
+    }
+
     /// Takes slots without a result off the list.
     fn put_out_dead(&mut self, slots: &mut Vec<u32>) -> Result<(), OperatorError> {
         let mut dead: Vec<(u32, String)> = Vec::new();
+        if !self.state.failed.is_empty() {
+            slots.retain(|slot| match self.state.failed.get(slot) {
+                Some(reason) => {
+                    dead.push((*slot, reason.clone()));
+                    false
+                }
+                None => true,
+            });
+        }
         for (aggregate, state) in self.aggregates.iter().zip(&self.state.states) {
             if let (Aggregate::BuiltIn(built_in), State::BuiltIn(accumulators)) = (aggregate, state)
                 && built_in.may_fail()
@@ -109,7 +138,12 @@ impl Emission<'_> {
                 });
             }
         }
-        for (slot, reason) in dead {
+        self.dead(dead)
+    }
+
+    /// Slots without a result, and why: dead rows of keys and window bounds.
+    fn dead(&mut self, slots: Vec<(u32, String)>) -> Result<(), OperatorError> {
+        for (slot, reason) in slots {
             let row = record_batch(self.head, self.head_columns(&[slot])?)?;
             self.out.dead.push(DeadRow { row, time: self.bounds.result_time(slot), reason });
         }

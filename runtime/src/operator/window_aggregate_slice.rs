@@ -1,5 +1,7 @@
 //! The state of one slice: accumulators by slot.
 
+use std::collections::BTreeMap;
+
 use super::OperatorError;
 use super::aggregate_built_in::{Accumulators, BuiltIn};
 use super::aggregate_fold::FoldCall;
@@ -40,6 +42,8 @@ pub(super) struct SliceState {
     /// slots with rows
     pub(super) touched: usize,
     pub(super) states: Vec<State>,
+    /// slots whose accumulators could not be merged, and why: they have no result, but a dead row
+    pub(super) failed: BTreeMap<u32, String>,
 }
 
 impl<'a> Rows<'a> {
@@ -122,7 +126,8 @@ impl SliceState {
             Aggregate::BuiltIn(built_in) => State::BuiltIn(built_in.accumulators()),
             Aggregate::Fold(fold) => State::Fold(fold.accumulators()),
         };
-        Self { slice, rows: Chunked::new(0), touched: 0, states: aggregates.iter().map(state).collect() }
+        let states = aggregates.iter().map(state).collect();
+        Self { slice, rows: Chunked::new(0), touched: 0, states, failed: BTreeMap::new() }
     }
 
     /// Counts rows, and makes the chunks of their slots.
@@ -163,6 +168,11 @@ impl SliceState {
                 self.allocate(Chunked::<i64>::chunk_of(*to));
             }
         }
+        let mut failed = Vec::new();
+        if !from.failed.is_empty() {
+            let reason = |(to, of): &(u32, u32)| Some((*to, from.failed.get(of)?.clone()));
+            failed.extend(pairs.iter().filter_map(reason));
+        }
         for ((aggregate, into), from) in aggregates.iter_mut().zip(&mut self.states).zip(&from.states) {
             match (aggregate, into, from) {
                 (Aggregate::BuiltIn(built_in), State::BuiltIn(into), State::BuiltIn(from)) => {
@@ -170,10 +180,13 @@ impl SliceState {
                 }
                 (Aggregate::Fold(fold), State::Fold(into), State::Fold(from)) => {
                     let occupied = |slot| self.rows.get(slot).is_some_and(|rows| *rows > 0);
-                    fold.merge(into, from, pairs, occupied)?;
+                    fold.merge(into, from, pairs, occupied, &mut failed)?;
                 }
                 _ => return Err(OperatorError::Internal { reason: "state of another aggregate".into() }),
             }
+        }
+        for (slot, reason) in failed {
+            self.failed.entry(slot).or_insert(reason);
         }
         for (to, of) in pairs {
             if let (Some(rows), Some(more)) = (self.rows.get_mut(*to), from.rows.get(*of)) {
@@ -190,6 +203,9 @@ impl SliceState {
         taken.touched = slots.iter().filter(|slot| self.has(**slot)).count();
         self.touched -= taken.touched;
         taken.rows = self.rows.split_off(slots);
+        if !self.failed.is_empty() {
+            taken.failed = slots.iter().filter_map(|slot| self.failed.remove_entry(slot)).collect();
+        }
         for (taken, state) in taken.states.iter_mut().zip(&mut self.states) {
             *taken = match state {
                 State::BuiltIn(accumulators) => State::BuiltIn(accumulators.split_off(slots)),
@@ -215,6 +231,10 @@ impl SliceState {
     pub(super) fn renumber(&mut self, moves: &[(u32, u32)]) {
         let moves: Vec<_> = moves.iter().copied().filter(|(old, _)| self.has(*old)).collect();
         self.rows.renumber(&moves);
+        let mut failed = std::mem::take(&mut self.failed);
+        if !failed.is_empty() {
+            self.failed = moves.iter().filter_map(|(old, new)| Some((*new, failed.remove(old)?))).collect();
+        }
         for state in &mut self.states {
             match state {
                 State::BuiltIn(accumulators) => accumulators.renumber(&moves),

@@ -42,6 +42,21 @@ impl Framing {
         self.frames.len() >= BATCH_ROWS || self.frames.bytes.len() >= BATCH_BYTES
     }
 
+    /// As [`Framer::held_bytes`].
+    pub(super) fn held_bytes(&self) -> usize {
+        self.framer.held_bytes()
+    }
+
+    /// As [`Framer::is_inside_record`].
+    pub(super) fn is_inside_record(&self) -> bool {
+        self.framer.is_inside_record()
+    }
+
+    /// As [`Framer::abandon`].
+    pub(super) fn abandon(&mut self, reason: &str) {
+        self.framer.abandon(reason, &self.frames);
+    }
+
     /// The records so far, `next` in their place; none if there are none.
     pub(super) fn take(&mut self, next: impl FnOnce() -> Frames) -> Option<Framed> {
         let bad = self.framer.take_bad();

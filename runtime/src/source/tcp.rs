@@ -3,8 +3,13 @@
 //! Numbers are never used twice, so a new connection is not taken for the continuation of an old one. A connection
 //! whose records nobody takes is not read: the sender feels it through TCP. Sending is not acknowledged; what was in
 //! flight when the process ends is lost.
+//!
+//! What connections hold of records that are not complete is bounded in all, and so is how long a sender may be silent in
+//! the middle of one: who exceeds a bound is logged and closed, and the record is a bad one.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -15,6 +20,7 @@ use super::feed::{Arrival, Dropped, Fed, Feed, Feeder, StopOnDrop};
 use super::pump::{Framed, Framing};
 use super::{SourceContext, SourceError};
 use crate::format::{Format, Framer, Frames};
+use crate::limits;
 
 #[cfg(test)]
 mod tests;
@@ -28,11 +34,31 @@ const READ_BYTES: usize = 64 << 10;
 /// After an accept that failed (out of descriptors, as a rule) the next is tried so much later.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What unfinished records may cost.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// of all connections
+    held_bytes: usize,
+    /// of each in the middle of a record
+    silence: Duration,
+}
+
 /// Listens, if this is subtask 0.
 pub(super) async fn open(
     listen: &str,
     framing: super::Framing,
     connections: Option<u64>,
+    context: SourceContext,
+) -> Result<Feed, SourceError> {
+    let bounds = Bounds { held_bytes: limits::TCP_HELD_BYTES_MAX, silence: limits::TCP_SILENCE_MAX };
+    open_bounded(listen, framing, connections, bounds, context).await
+}
+
+async fn open_bounded(
+    listen: &str,
+    framing: super::Framing,
+    connections: Option<u64>,
+    bounds: Bounds,
     context: SourceContext,
 ) -> Result<Feed, SourceError> {
     if context.subtask != 0 {
@@ -50,6 +76,8 @@ pub(super) async fn open(
         framing,
         feeder,
         left: connections,
+        bounds,
+        held: Arc::default(),
     };
     let task = tokio::spawn(door.serve(listener));
     Ok(feed.listening(address, StopOnDrop(task)))
@@ -63,6 +91,9 @@ struct Door {
     feeder: Feeder,
     /// connections still to come before the source ends; `None` never ends
     left: Option<u64>,
+    bounds: Bounds,
+    /// bytes of unfinished records of all connections
+    held: Arc<AtomicUsize>,
 }
 
 impl Door {
@@ -97,9 +128,14 @@ impl Door {
     fn connection(&self, stream: TcpStream, partition: u32) -> impl Future<Output = ()> + Send + 'static {
         let framing = Framing::new(partition, Framer::new(self.format, self.framing), Frames::default());
         let (feeder, name) = (self.feeder.clone(), self.name.clone());
+        let held = Held { bounds: self.bounds, all: Arc::clone(&self.held), own: 0 };
         async move {
-            if let Err(Interrupted::Lost(error)) = read(stream, framing, &feeder).await {
-                tracing::warn!(source = name, partition, %error, "connection lost");
+            match read(stream, framing, held, &feeder).await {
+                Err(Interrupted::Lost(error)) => tracing::warn!(source = name, partition, %error, "connection lost"),
+                Err(Interrupted::Closed(reason)) => {
+                    tracing::warn!(source = name, partition, reason, "connection closed")
+                }
+                Err(Interrupted::Dropped) | Ok(()) => {}
             }
             let _ = feeder.send_async(Fed::PartitionEnded { partition }).await;
         }
@@ -109,7 +145,38 @@ impl Door {
 /// Why a connection was not read to its end.
 enum Interrupted {
     Lost(io::Error),
+    /// it exceeded a bound
+    Closed(String),
     Dropped,
+}
+
+/// What a connection holds of an unfinished record, as part of what all hold.
+struct Held {
+    bounds: Bounds,
+    all: Arc<AtomicUsize>,
+    own: usize,
+}
+
+impl Held {
+    /// Notes what the connection holds now. The error is why it is closed: all together hold too much, and it more than its
+    /// even share, so that those who send small records are left alone.
+    fn set(&mut self, own: usize) -> Result<(), String> {
+        let before = self.all.fetch_add(own, Ordering::Relaxed);
+        self.all.fetch_sub(self.own, Ordering::Relaxed);
+        let all = before.saturating_add(own).saturating_sub(self.own);
+        self.own = own;
+        let Bounds { held_bytes, .. } = self.bounds;
+        if all <= held_bytes || own <= held_bytes / CONNECTIONS_MAX {
+            return Ok(());
+        }
+        Err(format!("unfinished records of all connections hold {all} bytes, at most {held_bytes}; this one's {own}"))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.own, Ordering::Relaxed);
+    }
 }
 
 impl From<Dropped> for Interrupted {
@@ -119,10 +186,16 @@ impl From<Dropped> for Interrupted {
 }
 
 /// Reads a connection to its end. What came before it broke counts.
-async fn read(mut stream: TcpStream, mut framing: Framing, feeder: &Feeder) -> Result<(), Interrupted> {
+async fn read(mut stream: TcpStream, mut framing: Framing, mut held: Held, feeder: &Feeder) -> Result<(), Interrupted> {
     let mut buffer = vec![0; READ_BYTES];
     let ended = loop {
-        match stream.read(&mut buffer).await {
+        match some(&mut stream, &mut buffer, framing.is_inside_record().then_some(held.bounds.silence)).await {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && framing.is_inside_record() => {
+                let silence = held.bounds.silence;
+                let reason = format!("expected the rest of a record, got nothing for {silence:?}");
+                framing.abandon(&reason);
+                break Err(Interrupted::Closed(reason));
+            }
             Ok(0) => break Ok(()),
             Err(error) => break Err(Interrupted::Lost(error)),
             Ok(count) => push(&mut framing, buffer.get(..count).unwrap_or_default(), feeder).await?,
@@ -137,10 +210,23 @@ async fn read(mut stream: TcpStream, mut framing: Framing, feeder: &Feeder) -> R
             }
         }
         send(framing.take(|| feeder.spare()), framing.partition(), feeder).await?;
+        if let Err(reason) = held.set(framing.held_bytes()) {
+            framing.abandon(&reason);
+            break Err(Interrupted::Closed(reason));
+        }
     };
     let partition = framing.partition();
     send(framing.finish(), partition, feeder).await?;
     ended
+}
+
+/// The next bytes, which may come as late as they like unless there is a `limit`.
+async fn some(stream: &mut TcpStream, buffer: &mut [u8], limit: Option<Duration>) -> io::Result<usize> {
+    let read = stream.read(buffer);
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, read).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+        None => read.await,
+    }
 }
 
 /// Takes bytes in, sending batches that are full.

@@ -203,7 +203,7 @@ impl Guest {
         let (mut left_scratch, mut right_scratch) = (std::mem::take(&mut self.left), std::mem::take(&mut self.right));
         let answered = lower(&mut left_scratch, "left", &state, left).and_then(|left| {
             let right = lower(&mut right_scratch, "right", &state, right)?;
-            self.call(0, |live| live.merge((left.batch(), right.batch())))
+            self.call_with(0, rows, |live| live.merge((left.batch(), right.batch())))
         });
         (self.left, self.right) = (left_scratch, right_scratch);
         let checked = lift::batch(&state, rows, answered?);
@@ -220,7 +220,7 @@ impl Guest {
         }
         let mut scratch = std::mem::take(&mut self.left);
         let answered = lower(&mut scratch, "accumulators", &state, accumulators)
-            .and_then(|lowered| self.call(0, |live| live.finish((lowered.batch(),))));
+            .and_then(|lowered| self.call_with(0, rows, |live| live.finish((lowered.batch(),))));
         self.left = scratch;
         let checked = lift::batch(&outputs, rows, answered?);
         self.accept(checked, RecordBatch::num_rows)
@@ -231,11 +231,21 @@ impl Guest {
         state.ok_or_else(|| internal(format!("a {} has no accumulators", self.kind)))
     }
 
-    /// Calls the guest, again where it asks for it. `rows` is what the call is metered with and bounds row failures.
+    /// As [`Guest::call_with`] for rows of the stream, which are metered.
     fn call<T>(&mut self, rows: usize, invoke: impl Fn(&mut Live) -> Answer<T>) -> Result<T, CallError> {
+        self.call_with(rows, rows, invoke)
+    }
+
+    /// Calls the guest, again where it asks for it. `metered` is what the call is metered with, `rows` bounds row failures.
+    fn call_with<T>(
+        &mut self,
+        metered: usize,
+        rows: usize,
+        invoke: impl Fn(&mut Live) -> Answer<T>,
+    ) -> Result<T, CallError> {
         let mut retries = 0;
         loop {
-            match self.call_once(rows, &invoke)? {
+            match self.call_once(metered, &invoke)? {
                 Ok(answer) => return Ok(answer),
                 Err(FailureOut::Retry(reason)) if retries == limits::GUEST_RETRIES => {
                     let reason = clean(&reason, limits::GUEST_REASON_BYTES);

@@ -13,6 +13,9 @@ use super::spec::{Format, Framing};
 use crate::limits::{BATCH_BYTES, BATCH_ROWS, RECORD_BYTES_MAX};
 use cut::{Cut, Step};
 
+/// Memory that is kept for the next unfinished record.
+const HELD_BYTES_KEPT: usize = 64 << 10;
+
 /// Cuts a byte stream into records.
 pub struct Framer {
     cut: Cut,
@@ -102,6 +105,24 @@ impl Framer {
         self.start
     }
 
+    /// Memory that an unfinished record holds, or a finished one has left.
+    pub fn held_bytes(&self) -> usize {
+        self.held.capacity()
+    }
+
+    /// Whether a record has begun that has not ended.
+    pub fn is_inside_record(&self) -> bool {
+        self.taken > 0
+    }
+
+    /// The rest of the record that has begun will not come: it is a bad one.
+    pub fn abandon(&mut self, reason: &str, frames: &Frames) {
+        if self.taken > 0 {
+            self.give_up(reason.to_owned(), frames);
+            self.cut.restart();
+        }
+    }
+
     /// Adds to the unfinished record; of one that is too large only the start is held.
     fn hold(&mut self, piece: &[u8]) {
         self.length = self.length.saturating_add(piece.len());
@@ -149,6 +170,7 @@ impl Framer {
         self.taken = 0;
         self.length = 0;
         self.held.clear();
+        self.held.shrink_to(HELD_BYTES_KEPT);
     }
 }
 

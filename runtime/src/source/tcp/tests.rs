@@ -152,3 +152,56 @@ async fn a_dropped_source_closes_its_port_and_connections() {
     assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
     assert!(TcpStream::connect(address).await.is_err());
 }
+
+async fn listen_bounded(bounds: Bounds, connections: u64) -> (Feed, std::net::SocketAddr) {
+    let context = context(Path::new(""));
+    let source = open_bounded("127.0.0.1:0", Framing::Lines, Some(connections), bounds, context).await.unwrap();
+    let address = source.bound().unwrap();
+    (source, address)
+}
+
+#[tokio::test]
+async fn a_sender_that_is_silent_in_the_middle_of_a_record_is_closed_and_one_between_records_is_not() {
+    let bounds = Bounds { held_bytes: 1 << 20, silence: Duration::from_millis(50) };
+    let (mut source, address) = listen_bounded(bounds, 2).await;
+    let mut between = TcpStream::connect(address).await.unwrap();
+    between.write_all(b"a\n").await.unwrap();
+    let mut inside = TcpStream::connect(address).await.unwrap();
+    inside.write_all(b"b\nhalf").await.unwrap();
+    let patient = async move {
+        let mut byte = [0];
+        let closed = tokio::time::timeout(Duration::from_secs(2), inside.read(&mut byte)).await.unwrap();
+        assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        between.write_all(b"c\n").await.unwrap();
+    };
+    let (told, ()) = tokio::join!(read_to_end(&mut source), patient);
+    let mut values = told.values();
+    values.sort_unstable();
+    assert_eq!(values, ["a", "b", "c"]);
+    assert_eq!(told.bad.len(), 1, "{:?}", told.bad);
+}
+
+#[tokio::test]
+async fn unfinished_records_of_all_connections_are_bounded() {
+    // one grows to less than twice its size
+    let bounds = Bounds { held_bytes: 1_400 << 10, silence: Duration::from_secs(60) };
+    let (mut source, address) = listen_bounded(bounds, 3).await;
+    let send = async move {
+        let mut small = TcpStream::connect(address).await.unwrap();
+        small.write_all(b"sma").await.unwrap();
+        let mut streams = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+        for stream in &mut streams {
+            // the second of them is closed on the way
+            let _ = stream.write_all(&vec![b'x'; 700 << 10]).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        small.write_all(b"ll\n").await.unwrap();
+        streams[0].write_all(b"\n").await.unwrap();
+    };
+    let (told, ()) = tokio::join!(read_to_end(&mut source), send);
+    let mut lengths: Vec<usize> = told.values().iter().map(|value| value.len()).collect();
+    lengths.sort_unstable();
+    assert_eq!(lengths, [5, 700 << 10]);
+    assert_eq!(told.bad.len(), 1);
+}

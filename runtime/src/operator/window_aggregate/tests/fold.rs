@@ -3,8 +3,12 @@
 use arrow_array::StringArray;
 
 use super::*;
+use crate::wasm::RowFailure;
 
-/// Counts and sums an int64 column and joins a text column in row order. Refuses 13.
+/// A sum that another is not added to.
+pub(super) const UNMERGEABLE: i64 = -667;
+
+/// Counts and sums an int64 column and joins a text column in row order. Refuses 13, and to merge [`UNMERGEABLE`].
 pub(super) struct Joined {
     state: Schema,
     output: Schema,
@@ -43,11 +47,9 @@ impl Fold for Joined {
         groups: &[u32],
         accumulators: &RecordBatch,
         input: &RecordBatch,
-        times: &[EventTime],
-        out: &mut Output,
+        failed: &mut Vec<RowFailure>,
     ) -> Result<RecordBatch, OperatorError> {
         assert_eq!(groups.len(), input.num_rows());
-        assert_eq!(times.len(), input.num_rows());
         let mut states = rows(accumulators.columns());
         let mut touched = vec![false; states.len()];
         for (row, cells) in rows(input.columns()).iter().enumerate() {
@@ -55,7 +57,7 @@ impl Fold for Joined {
             touched[groups[row] as usize] = true;
             if cells[0] == Cell::Int(13) {
                 let reason = "thirteen".to_owned();
-                out.dead.push(DeadRow { row: input.slice(row, 1), time: times[row], reason });
+                failed.push(RowFailure { row: row as u32, reason });
                 continue;
             }
             if let (Cell::Int(count), Cell::Int(sum), Cell::Int(value)) = (&state[0], &state[1], &cells[0]) {
@@ -70,8 +72,16 @@ impl Fold for Joined {
         Ok(batch(&self.state, &states))
     }
 
-    fn merge(&mut self, left: &RecordBatch, right: &RecordBatch) -> Result<RecordBatch, OperatorError> {
+    fn merge(
+        &mut self,
+        left: &RecordBatch,
+        right: &RecordBatch,
+        failed: &mut Vec<RowFailure>,
+    ) -> Result<RecordBatch, OperatorError> {
         let mut states = rows(left.columns());
+        if let Some(row) = states.iter().position(|state| state[1] == Cell::Int(UNMERGEABLE)) {
+            failed.push(RowFailure { row: row as u32, reason: "will not merge".to_owned() });
+        }
         for (state, other) in states.iter_mut().zip(rows(right.columns())) {
             for (cell, other) in state.iter_mut().zip(other) {
                 *cell = match (&*cell, other) {
@@ -82,10 +92,16 @@ impl Fold for Joined {
                 };
             }
         }
+        let gone = failed.iter().map(|failure| failure.row as usize);
+        gone.for_each(|row| _ = states.remove(row));
         Ok(batch(&self.state, &states))
     }
 
-    fn finish(&mut self, accumulators: &RecordBatch) -> Result<RecordBatch, OperatorError> {
+    fn finish(
+        &mut self,
+        accumulators: &RecordBatch,
+        _failed: &mut Vec<RowFailure>,
+    ) -> Result<RecordBatch, OperatorError> {
         Ok(accumulators.clone())
     }
 }
@@ -118,17 +134,25 @@ impl Fold for Hostile {
         _groups: &[u32],
         accumulators: &RecordBatch,
         _input: &RecordBatch,
-        _times: &[EventTime],
-        _out: &mut Output,
+        _failed: &mut Vec<RowFailure>,
     ) -> Result<RecordBatch, OperatorError> {
         Ok((self.answer)(&self.joined, accumulators.clone()))
     }
 
-    fn merge(&mut self, left: &RecordBatch, _right: &RecordBatch) -> Result<RecordBatch, OperatorError> {
+    fn merge(
+        &mut self,
+        left: &RecordBatch,
+        _right: &RecordBatch,
+        _failed: &mut Vec<RowFailure>,
+    ) -> Result<RecordBatch, OperatorError> {
         Ok((self.answer)(&self.joined, left.clone()))
     }
 
-    fn finish(&mut self, accumulators: &RecordBatch) -> Result<RecordBatch, OperatorError> {
+    fn finish(
+        &mut self,
+        accumulators: &RecordBatch,
+        _failed: &mut Vec<RowFailure>,
+    ) -> Result<RecordBatch, OperatorError> {
         Ok((self.answer)(&self.joined, accumulators.clone()))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::fold::input;
+use super::fold::{Joined, UNMERGEABLE, input};
 use super::model::{Event, Seen, aggregates, batches, events, expected_result, letters_in_order};
 use super::*;
 use crate::operator::KeyWindowAggregate;
@@ -259,4 +259,23 @@ fn keys_that_come_once_do_not_stay() {
         assert_eq!(advance(&mut operator, round * 10 + 4).len(), 1_000);
         assert_eq!((operator.keys_held(), operator.windows_open()), (0, 0));
     }
+}
+
+#[test]
+fn sessions_that_cannot_become_one_have_no_result_but_a_dead_row() {
+    let mut operator = keyed(&input(), session(10), 0, vec![AggregateCall::Fold(Box::new(Joined::new()))]);
+    let mut first = rows_of(1, &[0]);
+    first[0].0[2] = Cell::Int(UNMERGEABLE);
+    put_in(&mut operator, &[first, rows_of(2, &[0])].concat());
+    put_in(&mut operator, &[rows_of(1, &[18]), rows_of(2, &[18])].concat());
+    // joins what came before and after it
+    put_in(&mut operator, &[rows_of(1, &[9]), rows_of(2, &[9])].concat());
+    let mut out = Output::default();
+    operator.on_watermark(Watermark(100), &mut out).unwrap();
+    assert_eq!(results(&out).iter().map(|row| row[3].clone()).collect::<Vec<_>>(), [Cell::Int(3)]);
+    assert_eq!(out.dead.len(), 1);
+    assert_eq!(rows(out.dead[0].row.columns())[0][..3], window(1, 0, 28, 0)[..3]);
+    // the place is given out anew, and is as good as any
+    put_in(&mut operator, &rows_of(3, &[200]));
+    assert_eq!(advance(&mut operator, 300).len(), 1);
 }
