@@ -34,6 +34,8 @@ pub mod wasm;
 
 pub mod control;
 
+pub mod script;
+
 pub mod clock;
 pub mod error;
 #[cfg(feature = "kafka")]

@@ -200,7 +200,7 @@ fn check_source_kind(of: &str, source: &SourceSpec, problems: &mut Problems) {
                 );
             }
         }
-        SourceKind::Stdin => {}
+        SourceKind::Stdin | SourceKind::Channel(_) => {}
         SourceKind::Tcp { listen, connections, .. } => {
             if !is_address(listen) {
                 problems.add(
