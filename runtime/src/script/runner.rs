@@ -91,13 +91,53 @@ impl Runner {
     }
 }
 
-/// What a source has said so far: a run that goes on from state is told again.
-#[derive(Clone, Copy, Debug, Default)]
-struct Said {
-    watermark: Option<i64>,
-    idle: bool,
-    /// has been idle at some time, so that it may be catching up
-    ever_idle: bool,
+/// Something that a source has said about event time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+enum Said {
+    Watermark(i64),
+    Idle,
+    Active,
+}
+
+/// All that sources have said, as far as it still matters: a run that goes on from state is told again.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    said: Vec<(usize, Said)>,
+}
+
+impl Told {
+    /// As long as no source has been idle, the last watermark of each is all there is to know. After that the order counts:
+    /// a source that was idle has no say until it has caught up.
+    fn add(&mut self, source: usize, said: Said) {
+        if let Said::Watermark(_) = said {
+            let of_source = |entry: &(usize, Said)| entry.0 == source && matches!(entry.1, Said::Watermark(_));
+            let before = self.said.iter().rfind(|entry| of_source(entry));
+            if before.is_some_and(|(_, before)| *before >= said) {
+                return; // it never goes back
+            }
+            if self.said.iter().all(|(_, said)| matches!(said, Said::Watermark(_))) {
+                self.said.retain(|entry| !of_source(entry));
+            } else if self.said.last().is_some_and(of_source) {
+                self.said.pop();
+            }
+        }
+        self.said.push((source, said));
+    }
+
+    fn idle(&self, source: usize) -> bool {
+        let of_idleness = |entry: &&(usize, Said)| entry.0 == source && !matches!(entry.1, Said::Watermark(_));
+        matches!(self.said.iter().rev().find(of_idleness), Some((_, Said::Idle)))
+    }
+}
+
+impl From<Said> for ChannelEvent {
+    fn from(said: Said) -> Self {
+        match said {
+            Said::Watermark(time) => Self::Watermark(Watermark(time)),
+            Said::Idle => Self::Idle,
+            Said::Active => Self::Active,
+        }
+    }
 }
 
 /// Counts of the runs before this one, and those that an expectation has seen.
@@ -121,7 +161,7 @@ struct Course<'a> {
     ends: Ends,
     engine: Option<Engine>,
     clock: Clock,
-    sources: Vec<Said>,
+    told: Told,
     late: Counted,
     dead: Counted,
     /// dead letters that a line has looked at
@@ -134,7 +174,7 @@ struct Course<'a> {
 impl<'a> Course<'a> {
     fn new(runner: &'a Runner, ends: Ends) -> Self {
         Self {
-            sources: vec![Said::default(); runner.resolution.plan.spec.sources.len()],
+            told: Told::default(),
             runner,
             ends,
             engine: None,
@@ -257,29 +297,26 @@ impl<'a> Course<'a> {
     async fn watermark(&mut self, sources: &[usize], time: i64) -> Result<(), What> {
         for &source in sources {
             self.active(source).await?;
-            if let Some(said) = self.sources.get_mut(source) {
-                said.watermark = Some(said.watermark.map_or(time, |before| before.max(time)));
-            }
-            self.engine()?.tell(source, ChannelEvent::Watermark(Watermark(time))).await;
+            self.tell(source, Said::Watermark(time)).await?;
         }
         self.settle().await
     }
 
     async fn idle(&mut self, source: usize) -> Result<(), What> {
-        let Some(said) = self.sources.get_mut(source) else { return Ok(()) };
-        said.ever_idle = true;
-        if !std::mem::replace(&mut said.idle, true) {
-            self.engine()?.tell(source, ChannelEvent::Idle).await;
+        if !self.told.idle(source) {
+            self.tell(source, Said::Idle).await?;
         }
         self.settle().await
     }
 
     /// A source that has something to say is not idle any more.
     async fn active(&mut self, source: usize) -> Result<(), What> {
-        let Some(said) = self.sources.get_mut(source) else { return Ok(()) };
-        if std::mem::replace(&mut said.idle, false) {
-            self.engine()?.tell(source, ChannelEvent::Active).await;
-        }
+        if self.told.idle(source) { self.tell(source, Said::Active).await } else { Ok(()) }
+    }
+
+    async fn tell(&mut self, source: usize, said: Said) -> Result<(), What> {
+        self.told.add(source, said);
+        self.engine()?.tell(source, said.into()).await;
         Ok(())
     }
 
@@ -353,28 +390,13 @@ impl<'a> Course<'a> {
         plan(spec, &signatures)
     }
 
-    /// Tells a new run what the sources had said. One that was idle has no say in the watermark until it has caught up with
-    /// the others: it is told idle before they speak, and active, if it is, when all have spoken.
+    /// Tells a new run what the sources had said, in the same order, so that its tasks merge it as those before did.
     async fn say_again(&mut self) -> Result<(), What> {
-        let sources = self.sources.clone();
-        let mut order: Vec<usize> = (0..sources.len()).collect();
-        order.sort_by_key(|&source| sources.get(source).map(|said| (!said.ever_idle, said.watermark)));
-        for &source in &order {
-            let Some(said) = sources.get(source) else { continue };
-            if let Some(time) = said.watermark {
-                self.engine()?.tell(source, ChannelEvent::Watermark(Watermark(time))).await;
-            }
-            if said.ever_idle {
-                self.engine()?.tell(source, ChannelEvent::Idle).await;
-            }
+        for (source, said) in self.told.said.clone() {
+            self.engine()?.tell(source, said.into()).await;
             self.settle().await?;
         }
-        for (source, said) in sources.iter().enumerate() {
-            if said.ever_idle && !said.idle {
-                self.engine()?.tell(source, ChannelEvent::Active).await;
-            }
-        }
-        self.settle().await
+        Ok(())
     }
 }
 
