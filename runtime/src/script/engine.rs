@@ -137,8 +137,10 @@ impl Engine {
     pub(super) async fn settle(&mut self) -> Result<(), String> {
         if !self.over {
             let handle = self.handle.clone();
-            // that there is nothing left to send it to is found below
-            let _ = self.drive(async move { handle.settle().await }).await;
+            if self.drive(async move { handle.settle().await }).await.is_err() {
+                // no source takes it any more: they have failed, or are about to say so
+                self.until_ended().await;
+            }
         }
         self.well().await
     }
