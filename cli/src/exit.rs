@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub(crate) enum Exit {
     /// done; for a run: all rows that were taken in have arrived
     Done = 0,
-    /// started, but could not go on
+    /// started, but could not go on; for tests: something came out that was not expected
     RunFailed = 1,
     /// nothing was started: wrong usage, or a pipeline or component that is refused (clap uses 2 as well)
     Refused = 2,
@@ -27,7 +27,7 @@ impl From<Exit> for ExitCode {
 pub(crate) const HELP: &str = "\
 Exit codes:
   0    done; a run stopped by Ctrl-C or SIGTERM has finished what it took in
-  1    the run failed
+  1    the run failed, or a test script found something else than it expects
   2    wrong usage, or a pipeline or component that is refused; nothing was started
   3    a verification failed
   130  aborted by a second Ctrl-C

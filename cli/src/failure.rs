@@ -17,6 +17,9 @@ pub(crate) enum Failure {
     /// the pipeline is wrong: shown with its places
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
+    /// test scripts are wrong: shown with their places
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Scripts(Vec<PipelineError>),
     /// the pipeline is right but cannot be opened
     #[error(transparent)]
     Start(Box<StartError>),
@@ -74,6 +77,7 @@ impl Failure {
             Self::Start(_) | Self::Run(_) | Self::Swap(_) | Self::Process { .. } => Exit::RunFailed,
             Self::NotVerified(_) => Exit::NotVerified,
             Self::Pipeline(_)
+            | Self::Scripts(_)
             | Self::Load(_)
             | Self::Describe(_)
             | Self::Sandbox(_)
@@ -88,6 +92,7 @@ impl Failure {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Pipeline(_) => "pipeline",
+            Self::Scripts(_) => "script",
             Self::Start(_) => "start",
             Self::Run(_) => "run",
             Self::Swap(_) => "swap",

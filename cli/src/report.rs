@@ -15,6 +15,7 @@ use crate::failure::Failure;
 pub(crate) fn failure(failure: &Failure, json: bool) -> Exit {
     match failure {
         Failure::Pipeline(error) => pipeline(error, json, Stream::Stderr),
+        Failure::Scripts(errors) => errors.iter().for_each(|error| script(error, json)),
         failure if json => {
             console::say(json_line(&ErrorLine { event: "error", code: failure.code(), message: failure.to_string() }));
         }
@@ -25,11 +26,16 @@ pub(crate) fn failure(failure: &Failure, json: bool) -> Exit {
 
 /// All mistakes of a pipeline, in file order.
 pub(crate) fn pipeline(error: &PipelineError, json: bool, stream: Stream) {
-    let text = if json { lines(error) } else { graphical(error, stream) };
+    let text = if json { lines(error) } else { graphical(error, "pipeline", stream) };
     match stream {
         Stream::Stdout => console::result(text),
         Stream::Stderr => console::say(text),
     }
+}
+
+/// All mistakes of a test script, in file order.
+fn script(error: &PipelineError, json: bool) {
+    console::say(if json { lines(error) } else { graphical(error, "script", Stream::Stderr) });
 }
 
 /// One value as a line of JSON.
@@ -74,7 +80,7 @@ fn lines(error: &PipelineError) -> String {
     error.diagnostics.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn graphical(error: &PipelineError, stream: Stream) -> String {
+fn graphical(error: &PipelineError, what: &str, stream: Stream) -> String {
     let theme = if stream.is_coloured() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler = GraphicalReportHandler::new_themed(theme).with_width(100).with_links(false).with_context_lines(1);
     let source = NamedSource::new(error.path.display().to_string(), error.text.to_string());
@@ -88,7 +94,7 @@ fn graphical(error: &PipelineError, stream: Stream) -> String {
     }
     let number = error.diagnostics.len();
     let refused = if number == 1 { "1 mistake".to_owned() } else { format!("{number} mistakes") };
-    text.push_str(&format!("{} {refused}; nothing was started", stream.paint().red("pipeline refused:")));
+    text.push_str(&format!("{} {refused}; nothing was started", stream.paint().red(format!("{what} refused:"))));
     text
 }
 
@@ -163,7 +169,7 @@ mod tests {
 
     #[test]
     fn people_see_place_label_and_help() {
-        let text = graphical(&refused(), Stream::Stderr);
+        let text = graphical(&refused(), "pipeline", Stream::Stderr);
         for part in ["unknown_key", "p.toml:3:1", "parallelsm = 2", "no such key", "help: did you mean", "1 mistake"] {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
@@ -180,6 +186,6 @@ mod tests {
     fn a_place_beyond_the_file_is_shown_without_a_snippet_instead_of_failing() {
         let mut error = refused();
         error.diagnostics[0].span = Span { start: 1_000, end: 2_000 };
-        assert!(graphical(&error, Stream::Stderr).contains("unknown key"));
+        assert!(graphical(&error, "pipeline", Stream::Stderr).contains("unknown key"));
     }
 }

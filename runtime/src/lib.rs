@@ -34,9 +34,14 @@ pub mod wasm;
 
 pub mod control;
 
+pub mod script;
+
 pub mod clock;
 pub mod error;
 #[cfg(feature = "kafka")]
 mod kafka;
 pub mod limits;
 pub mod metrics;
+
+#[cfg(test)]
+pub(crate) mod restoring;

@@ -18,6 +18,11 @@
 //! assert_eq!(doubled, [Number { n: 4 }, Number { n: 6 }]);
 //! ```
 
+mod pieces;
+mod windows;
+
+pub use windows::{Fired, Window, Windows};
+
 use crate::columns::Columns;
 use crate::contract::{Batch, Failure, Field, Signature};
 use crate::drive;
@@ -33,62 +38,129 @@ pub fn describe<O: Operator>(config: Config<'_>) -> Result<Signature, String> {
     configure::<O>(config).map(|_| O::signature())
 }
 
-/// Runs a map over `rows`.
+/// Runs a map over `rows`; also in batches cut at random places, which must come to the same.
 pub fn map<O: MapOperator, I: Row, R: Row>(
     config: Config<'_>,
     rows: impl IntoIterator<Item = I>,
 ) -> Result<Columns<R>, Failure> {
     let instance = configure::<O>(config).map_err(Failure::Batch)?;
     let input = input::<O, I>(rows)?;
-    Columns::from_batch(O::transform(&instance, input)?).map_err(Failure::Batch)
+    let output = O::transform(&instance, input.clone())?;
+    in_pieces(&input, |piece, rows| Ok(pieces::same(&O::transform(&instance, piece)?, &pieces::take(&output, rows))))?;
+    Columns::from_batch(output).map_err(Failure::Batch)
 }
 
-/// Runs a filter over `rows`: whether each is kept.
+/// Runs a filter over `rows`: whether each is kept. Also in batches cut at random places, which must come to the same.
 pub fn filter<O: FilterOperator, I: Row>(
     config: Config<'_>,
     rows: impl IntoIterator<Item = I>,
 ) -> Result<Vec<bool>, Failure> {
     let instance = configure::<O>(config).map_err(Failure::Batch)?;
-    let mask = O::select(&instance, input::<O, I>(rows)?)?;
+    let input = input::<O, I>(rows)?;
+    let mask = O::select(&instance, input.clone())?;
+    in_pieces(&input, |piece, rows| Ok(mask.get(rows) == Some(&O::select(&instance, piece)?[..])))?;
     Ok(mask.into_iter().map(|keep| keep != 0).collect())
 }
 
-/// Runs a flat_map over `rows`: for each output row the input row it came from, and the output rows.
+/// Runs a flat_map over `rows`: for each output row the input row it came from, and the output rows. Also in batches cut
+/// at random places, which must come to the same.
 pub fn flat_map<O: FlatMapOperator, I: Row, R: Row>(
     config: Config<'_>,
     rows: impl IntoIterator<Item = I>,
 ) -> Result<(Vec<u32>, Columns<R>), Failure> {
     let instance = configure::<O>(config).map_err(Failure::Batch)?;
-    let expansion = O::expand(&instance, input::<O, I>(rows)?)?;
+    let input = input::<O, I>(rows)?;
+    let expansion = O::expand(&instance, input.clone())?;
+    in_pieces(&input, |piece, rows| {
+        let part = O::expand(&instance, piece)?;
+        let from = expansion.origin.partition_point(|&origin| (origin as usize) < rows.start);
+        let to = expansion.origin.partition_point(|&origin| (origin as usize) < rows.end);
+        let origin = part.origin.iter().map(|&origin| origin as usize + rows.start);
+        let same_origin = expansion.origin.get(from..to).unwrap_or_default().iter().map(|&o| o as usize).eq(origin);
+        Ok(same_origin && pieces::same(&part.output, &pieces::take(&expansion.output, from..to)))
+    })?;
     let output = Columns::from_batch(expansion.output).map_err(Failure::Batch)?;
     Ok((expansion.origin, output))
 }
 
 /// Folds `rows`, all of one key, and finishes: one row.
 ///
-/// The rows are also folded in two halves that are merged; the two results must be equal.
+/// The rows are also folded in pieces cut at random places, one after the other and in accumulators of their own that are
+/// merged: all must come to the same. [`Windows`] does so with rows that have times.
 pub fn aggregate<A: AggregateOperator, I: Row>(
     config: Config<'_>,
     rows: impl IntoIterator<Item = I>,
 ) -> Result<Columns<A::Output>, Failure> {
     let instance = configure::<A>(config).map_err(Failure::Batch)?;
-    let rows: Vec<I> = rows.into_iter().collect();
-    let half = rows.len() / 2;
-    let count = rows.len();
-    let input = input::<A, I>(rows)?;
-    let empty = drive::create(&instance);
-    let whole = drive::accumulate(&instance, &vec![0; count], &empty, &input)?;
+    Columns::from_batch(folded(&instance, &input::<A, I>(rows)?)?).map_err(Failure::Batch)
+}
 
-    let both = twice(&instance)?;
-    let groups: Vec<u32> = (0..count).map(|row| u32::from(row >= half)).collect();
-    let halves = drive::accumulate(&instance, &groups, &both, &input)?;
-    let merged = drive::merge(&instance, &row_of::<A>(&halves, 0)?, &row_of::<A>(&halves, 1)?)?;
-
-    let finished = drive::finish(&instance, &whole)?;
-    if drive::finish(&instance, &merged)? != finished {
-        return Err(Failure::Batch("two halves merged give another result than all rows folded in one".to_owned()));
+/// The finished accumulator of all rows, however they are folded.
+fn folded<A: AggregateOperator>(instance: &A, input: &Batch) -> Result<Batch, Failure> {
+    let fold = |accumulator: &Batch, rows: &Batch| {
+        drive::accumulate(instance, &vec![0; rows.rows as usize], accumulator, rows)
+    };
+    let differs = |how: &str| Failure::Batch(format!("{how} another result than all rows folded in one"));
+    let empty = drive::create(instance);
+    let finished = drive::finish(instance, &fold(&empty, input)?)?;
+    if input.rows == 0 {
+        return Ok(finished);
     }
-    Columns::from_batch(finished).map_err(Failure::Batch)
+    let recorded = keep_recorded();
+    for round in 0..pieces::ROUNDS {
+        let cut = pieces::cut(input.rows as usize, round);
+        let mut one = empty.clone();
+        for rows in cut.clone() {
+            one = fold(&one, &pieces::take(input, rows))?;
+        }
+        if !pieces::same(&drive::finish(instance, &one)?, &finished) {
+            return Err(differs("rows folded batch by batch give"));
+        }
+        let groups: Vec<u32> = (0..).zip(&cut).flat_map(|(group, rows)| rows.clone().map(move |_| group)).collect();
+        let parts = drive::accumulate(instance, &groups, &pieces::joined(&vec![empty.clone(); cut.len()]), input)?;
+        let mut merged = empty.clone();
+        for part in 0..cut.len() {
+            merged = drive::merge(instance, &merged, &pieces::take(&parts, part..part + 1))?;
+        }
+        if !pieces::same(&drive::finish(instance, &merged)?, &finished) {
+            return Err(differs("parts merged give"));
+        }
+    }
+    give_back(recorded);
+    Ok(finished)
+}
+
+/// Calls `holds` with pieces of `input` and the rows that they are.
+fn in_pieces(
+    input: &Batch,
+    mut holds: impl FnMut(Batch, std::ops::Range<usize>) -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    let recorded = keep_recorded();
+    for round in 0..pieces::ROUNDS {
+        for rows in pieces::cut(input.rows as usize, round) {
+            if !holds(pieces::take(input, rows.clone()), rows.clone())? {
+                let reason =
+                    format!("rows {} to {} in a batch of their own give another result", rows.start, rows.end - 1);
+                return Err(Failure::Batch(reason));
+            }
+        }
+    }
+    give_back(recorded);
+    Ok(())
+}
+
+/// What has been told to the host so far: trying again must not tell it twice.
+fn keep_recorded() -> Recorded {
+    #[cfg(not(target_arch = "wasm32"))]
+    return recorder::with(|recorded| recorded.clone());
+    #[cfg(target_arch = "wasm32")]
+    Recorded::default()
+}
+
+#[cfg_attr(target_arch = "wasm32", allow(unused_variables))]
+fn give_back(kept: Recorded) {
+    #[cfg(not(target_arch = "wasm32"))]
+    recorder::with(|recorded| *recorded = kept);
 }
 
 /// What operators on this thread told the host: see [`recorded`].
@@ -146,20 +218,4 @@ fn input<O: Operator, I: Row>(rows: impl IntoIterator<Item = I>) -> Result<Batch
 
 fn position(given: &[Field], wanted: &Field) -> Option<usize> {
     given.iter().position(|field| field.name == wanted.name)
-}
-
-/// Two empty accumulators.
-fn twice<A: AggregateOperator>(instance: &A) -> Result<Batch, Failure> {
-    let mut writer = A::Accumulator::writer(2, 0);
-    instance.create().set(&mut writer, 0);
-    instance.create().set(&mut writer, 1);
-    Ok(Batch { rows: 2, columns: A::Accumulator::finish(writer) })
-}
-
-fn row_of<A: AggregateOperator>(batch: &Batch, row: usize) -> Result<Batch, Failure> {
-    use crate::row::ReadRow;
-    let reader = A::Accumulator::open(batch).map_err(Failure::Batch)?;
-    let mut writer = A::Accumulator::writer(1, 0);
-    A::Accumulator::read(&reader, row).map_err(Failure::Batch)?.set(&mut writer, 0);
-    Ok(Batch { rows: 1, columns: A::Accumulator::finish(writer) })
 }

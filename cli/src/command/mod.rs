@@ -8,6 +8,7 @@ mod dev;
 mod inspect;
 mod new;
 mod run;
+mod test;
 
 use std::path::Path;
 
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Check(check::Check),
     /// Show what a component reads, produces and imports
     Inspect(inspect::Inspect),
+    /// Drive a pipeline with scripts in virtual time, and compare what comes out
+    Test(test::Test),
     /// Run a pipeline, and rebuild and swap its components whenever their sources change
     Dev(dev::Dev),
     /// Make a project for an operator, with a pipeline to try it
@@ -57,6 +60,7 @@ impl Command {
             Self::Run(run) => run.json,
             Self::Check(check) => check.json,
             Self::Inspect(inspect) => inspect.json,
+            Self::Test(test) => test.json,
             Self::Dev(_) | Self::New(_) | Self::Build(_) | Self::Demo(_) | Self::Completions(_) => false,
         }
     }
@@ -67,6 +71,7 @@ impl Command {
             Self::Run(run) => run.run(),
             Self::Check(check) => check.run(),
             Self::Inspect(inspect) => inspect.run(),
+            Self::Test(test) => test.run(),
             Self::Dev(dev) => dev.run(),
             Self::New(new) => new.run(),
             Self::Build(build) => build.run(),

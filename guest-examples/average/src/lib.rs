@@ -57,7 +57,7 @@ impl Aggregate for Average {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millstream_sdk::testing;
+    use millstream_sdk::testing::{self, Fired, Window, Windows};
 
     fn mean(values: &[f64]) -> Option<f64> {
         let readings = values.iter().map(|&value| Reading { value });
@@ -72,5 +72,14 @@ mod tests {
     #[test]
     fn without_rows_there_is_no_mean() {
         assert_eq!(mean(&[]), None);
+    }
+
+    #[test]
+    fn each_sliding_window_has_the_mean_of_its_rows() {
+        let mut windows: Windows<Average> = Windows::new(Window::Sliding { length_ms: 10, every_ms: 5 }, &[]).unwrap();
+        windows.rows([(1, 1.0), (6, 3.0), (12, 8.0)].map(|(time_ms, value)| (time_ms, Reading { value }))).unwrap();
+        let fired = |start_ms, mean| Fired { start_ms, end_ms: start_ms + 10, result: Mean { mean: Some(mean) } };
+        assert_eq!(windows.watermark(9).unwrap(), [fired(-5, 1.0), fired(0, 2.0)]);
+        assert_eq!(windows.end().unwrap(), [fired(5, 5.5), fired(10, 8.0)]);
     }
 }

@@ -53,7 +53,8 @@ impl Aggregate for CountSum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millstream_sdk::{Failure, testing};
+    use millstream_sdk::Failure;
+    use millstream_sdk::testing::{self, Fired, Window, Windows};
 
     fn totals(values: &[i64]) -> Result<Totals, Failure> {
         let amounts = values.iter().map(|&value| Amount { value });
@@ -64,6 +65,16 @@ mod tests {
     fn rows_are_counted_and_summed() {
         assert_eq!(totals(&[3, -1, 5]).unwrap(), Totals { count: 3, sum: 7 });
         assert_eq!(totals(&[]).unwrap(), Totals { count: 0, sum: 0 });
+    }
+
+    #[test]
+    fn visits_that_touch_are_one_session() {
+        let mut windows: Windows<CountSum> = Windows::new(Window::Session { gap_ms: 10 }, &[]).unwrap();
+        windows.rows([(0, 3), (25, 4), (10, 5)].map(|(time_ms, value)| (time_ms, Amount { value }))).unwrap();
+        let fired = windows.watermark(19).unwrap();
+        assert_eq!(fired, [Fired { start_ms: 0, end_ms: 20, result: Totals { count: 2, sum: 8 } }]);
+        windows.rows([(5, Amount { value: 1 })]).unwrap();
+        assert_eq!((windows.late(), windows.end().unwrap().len()), (1, 1));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Runs pipelines and changes them while they run.
 
 mod judge;
+mod quiet;
 mod run;
 mod status;
 mod swap;

@@ -18,7 +18,7 @@ fn letter(bits: u32) -> u8 {
 }
 
 /// Appends `bytes` as base64.
-pub(super) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
     let (groups, rest) = bytes.as_chunks::<3>();
     for &[a, b, c] in groups {
         let bits = u32::from_be_bytes([0, a, b, c]);
@@ -36,7 +36,7 @@ pub(super) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
 
 /// Appends what `text` encodes. `None`, with `out` in an unknown state, where it is not canonical base64: each value
 /// has exactly one text, so what was read is written back the same.
-pub(super) fn decode(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+pub(crate) fn decode(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let (groups, rest) = text.as_chunks::<4>();
     if !rest.is_empty() {
         return None;

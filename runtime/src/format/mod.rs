@@ -29,5 +29,8 @@ pub use framer::Framer;
 pub use frames::Frames;
 pub use spec::{Format, Framing};
 
+pub(crate) use base64::{decode as decode_base64, encode as encode_base64};
+pub(crate) use timestamp::parse as parse_timestamp;
+
 #[cfg(test)]
 mod tests;

@@ -73,7 +73,7 @@ impl Pieces<'_> {
 /// Milliseconds since the epoch of `2023-09-18T14:23:10Z`, `2023-09-18T14:23:10.25+02:00` or
 /// `2015-07-15 00:00:01.001`. Without an offset the time is UTC. `None` for anything else, leap seconds included:
 /// event time has no place for them.
-pub(super) fn parse(text: &[u8]) -> Option<i64> {
+pub(crate) fn parse(text: &[u8]) -> Option<i64> {
     let mut pieces = Pieces(text);
     let year = pieces.number(4, 0..=9999)?;
     pieces.one_of(b"-")?;

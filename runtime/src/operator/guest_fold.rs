@@ -13,6 +13,7 @@ use super::isolate::{Failed, Isolation};
 use super::{Fold, OnError, Operator, OperatorError, Output, Replacement, WindowAggregate};
 use super::{KeyWindowAggregate, WindowAggregateSpec};
 use crate::record::{Batch, Schema, Watermark};
+use crate::state::Snapshot;
 use crate::wasm::{CallError, Guest, RowFailure};
 
 /// A guest that folds.
@@ -279,6 +280,20 @@ impl Operator for AggregateStep {
             Windowed::Keyed(windows) => windows.on_watermark(watermark, out)?,
         }
         self.judge(before, out)
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
+        match &mut self.windows {
+            Windowed::Alike(windows) => windows.snapshot(),
+            Windowed::Keyed(windows) => windows.snapshot(),
+        }
+    }
+
+    fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
+        match &mut self.windows {
+            Windowed::Alike(windows) => windows.restore(state, watermark),
+            Windowed::Keyed(windows) => windows.restore(state, watermark),
+        }
     }
 
     fn replace(&mut self, slot: usize, replacement: Replacement) -> Result<(), OperatorError> {

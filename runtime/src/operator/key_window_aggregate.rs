@@ -8,6 +8,8 @@
 //! - Results of a watermark come by window end, then start, then key in the order in which keys were first seen.
 //! - State is bounded by the open windows.
 
+mod snapshot;
+
 use std::collections::{BTreeSet, HashMap};
 
 use arrow_array::ArrayRef;
@@ -18,7 +20,7 @@ use super::window_aggregate_parts::{COMPACT_FROM_KEYS, Parts, accumulate};
 use super::window_aggregate_slice::{Rows, SliceState};
 use super::{DeadRow, Fold, Operator, OperatorError, Output, WindowAggregateSpec};
 use crate::record::{Batch, EventTime, NO_EVENT_TIME, Schema, Watermark};
-use crate::state::check_rows;
+use crate::state::{Snapshot, check_rows};
 use crate::window::{KeyWindow, Slice, WindowError};
 
 /// The operator.
@@ -401,5 +403,13 @@ impl Operator for KeyWindowAggregate {
         }
         // now and not sooner, even for keys of late rows: numbers of keys must not hang on how batches are cut
         self.release(&gone)
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
+        self.save()
+    }
+
+    fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
+        self.load(state, watermark)
     }
 }

@@ -9,6 +9,7 @@ mod guest;
 mod guest_fold;
 mod isolate;
 mod key_window_aggregate;
+mod saved_table;
 mod select;
 mod spec;
 mod window_aggregate;
@@ -131,6 +132,14 @@ pub enum OperatorError {
     #[error("component breaks the operator contract: {reason}")]
     Contract {
         /// what it did
+        reason: String,
+    },
+    /// what a step remembered is not of the step as it is written now
+    #[error(
+        "the state does not fit the step: {reason}; restore with the pipeline that wrote it, or start without state"
+    )]
+    State {
+        /// what was expected, and what was found
         reason: String,
     },
     /// a bug of the host: reported, never a panic

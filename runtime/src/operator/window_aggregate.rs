@@ -14,11 +14,15 @@
 //!   batches changes neither.
 //! - A result that cannot be put out (an int64 sum out of range) is a dead row of keys and window bounds.
 
+mod snapshot;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use arrow_array::{ArrayRef, UInt32Array};
 use arrow_select::take::take_record_batch;
+
+pub(super) use snapshot::{times, windows_table};
 
 use super::aggregate_fold::{Groups, internal};
 use super::window_aggregate_emission::{Bounds, Emission};
@@ -26,7 +30,7 @@ use super::window_aggregate_parts::{COMPACT_FROM_KEYS, Parts, accumulate};
 use super::window_aggregate_slice::{Rows, SliceState};
 use super::{DeadRow, Fold, Operator, OperatorError, Output, WindowAggregateSpec};
 use crate::record::{Batch, EventTime, NO_EVENT_TIME, Schema, Watermark};
-use crate::state::{StateError, check_rows};
+use crate::state::{Snapshot, StateError, check_rows};
 use crate::window::{Slice, Slices, Window, Windows};
 
 /// The operator. Its state is bounded by keys × open slices.
@@ -285,6 +289,14 @@ impl Operator for WindowAggregate {
             self.next = self.next_after(window);
         }
         if self.forget_slices() { self.forget_keys() } else { Ok(()) }
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
+        self.save()
+    }
+
+    fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
+        self.load(state, watermark)
     }
 }
 

@@ -1,6 +1,9 @@
 //! The state of one slice: accumulators by slot.
 
 use std::collections::BTreeMap;
+mod state;
+
+pub(super) use state::saved_fields;
 
 use super::OperatorError;
 use super::aggregate_built_in::{Accumulators, BuiltIn};

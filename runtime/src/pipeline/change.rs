@@ -118,6 +118,11 @@ impl Progress {
         }
     }
 
+    /// Whether any task has ended.
+    pub fn any_ended(&self) -> bool {
+        self.tasks.iter().any(|task| task.ended.load(Ordering::Acquire))
+    }
+
     /// Whether all tasks have ended.
     pub fn ended(&self) -> bool {
         self.tasks.iter().all(|task| task.ended.load(Ordering::Acquire))

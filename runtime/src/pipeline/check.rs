@@ -203,7 +203,7 @@ fn check_source_kind(of: &str, source: &SourceSpec, problems: &mut Problems) {
                 );
             }
         }
-        SourceKind::Stdin => {}
+        SourceKind::Stdin | SourceKind::Channel(_) => {}
         SourceKind::Tcp { listen, connections, .. } => {
             if !is_address(listen) {
                 problems.add(

@@ -71,7 +71,7 @@ impl DeadLetters {
 }
 
 /// The columns of a dead letter.
-pub(super) fn schema() -> Schema {
+pub(crate) fn schema() -> Schema {
     Schema::new([
         Field::new("node", Kind::Text),
         Field::new("component", Kind::Text).nullable(),

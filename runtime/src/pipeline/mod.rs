@@ -22,4 +22,5 @@ pub mod task;
 mod wiring;
 
 pub use check::check_structure;
+pub(crate) use dead_letter::schema as dead_letter_schema;
 pub use read::{parse, parse_json, read};

@@ -10,7 +10,7 @@ use crate::format::BadRecord;
 use crate::metrics::NodeCounters;
 use crate::operator::OnError;
 use crate::record::{Barrier, Batch, Element, NO_EVENT_TIME, Watermark};
-use crate::source::{PartitionWatermarks, Source, SourceEvent};
+use crate::source::{ChannelEvent, PartitionWatermarks, Source, SourceEvent};
 use std::sync::Arc;
 
 /// What control asks of a source.
@@ -65,7 +65,11 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
             }
             SourceEvent::PartitionEnded { partition } => task.watermarks.end(partition),
             SourceEvent::Quiet => task.chain.flush().await?,
-            SourceEvent::End => break,
+            SourceEvent::Direct(ChannelEvent::End) | SourceEvent::End => break,
+            SourceEvent::Direct(event) => {
+                task.direct(event).await?;
+                continue;
+            }
         }
         task.progress().await?;
         // A source that always has rows must still let other tasks of this thread run.
@@ -100,6 +104,32 @@ impl SourceTask {
             self.progress().await?;
         }
         Ok(())
+    }
+
+    /// Takes what a source says that knows event time itself: the partitions' watermarks are not asked.
+    async fn direct(&mut self, event: ChannelEvent) -> Result<(), TaskError> {
+        match event {
+            ChannelEvent::Rows(batch) if batch.is_empty() => Ok(()),
+            ChannelEvent::Rows(batch) => {
+                self.counters.batch_in(batch.rows());
+                self.counters.out(batch.rows());
+                let pieces = match &mut self.shuffle {
+                    None => return self.chain.batch(0, batch).await,
+                    Some(shuffle) => shuffle.cut(&batch),
+                };
+                for piece in pieces {
+                    self.chain.batch(0, piece).await?;
+                }
+                Ok(())
+            }
+            ChannelEvent::Watermark(watermark) => {
+                self.counters.watermark(watermark.0);
+                self.chain.watermark(watermark).await
+            }
+            ChannelEvent::Idle => self.chain.forward(Element::Idle).await,
+            ChannelEvent::Active => self.chain.forward(Element::Active).await,
+            ChannelEvent::End => Ok(()),
+        }
     }
 
     async fn piece(&mut self, partition: u32, batch: Batch) -> Result<(), TaskError> {

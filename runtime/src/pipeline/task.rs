@@ -232,9 +232,9 @@ impl Chain {
 
     /// Event time has advanced: each operator acts on it, and what it puts out passes the rest of the chain first.
     pub(super) async fn watermark(&mut self, watermark: Watermark) -> Result<(), TaskError> {
-        // after a restore sources begin behind what operators have seen
+        // after a restore sources begin behind what operators have seen; who reads this task has not seen it yet
         if watermark <= self.watermark {
-            return Ok(());
+            return self.forward(Element::Watermark(watermark)).await;
         }
         self.watermark = watermark;
         for index in 0..self.links.len() {
@@ -278,6 +278,10 @@ impl Chain {
 
     /// All inputs have reached the barrier: the change takes effect here and now.
     pub(super) async fn barrier(&mut self, barrier: Barrier) -> Result<(), TaskError> {
+        // what is due by the clock belongs before the cut
+        while self.next_processing_time().is_some_and(|time_ms| time_ms <= self.clock.now_ms()) {
+            self.processing_time().await?;
+        }
         let watch = Stopwatch::start();
         if let Some(change) = barrier.change.downcast_ref::<Change>() {
             if let Some(snapshot) = change.snapshot() {

@@ -5,11 +5,13 @@
 //!   tcp          a task a connection   ─┼─▶ feed: bounded channel of framed bytes ─▶ decoded in the task that asks
 //!   kafka        a named client thread ─╯         (a full channel is backpressure)
 //!   generator    made in the task that asks
+//!   channel      from code in this process, with its own watermarks
 //! ```
 //!
 //! What blocks has a thread of its own; what costs CPU (decoding) runs in the pipeline's task, so that a slow pipeline
 //! slows its source down and nothing piles up in between.
 
+mod channel;
 mod decode;
 mod error;
 mod feed;
@@ -33,6 +35,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
+pub use channel::{ChannelEvent, ChannelInput, ChannelSource, SourceGone};
 pub use error::SourceError;
 pub use spec::{
     Framing, GeneratorKind, GeneratorSpec, KafkaSourceSpec, KafkaStart, NexmarkStream, SourceKind, WatermarkSpec,
@@ -106,6 +109,8 @@ pub enum SourceEvent {
     },
     /// nothing came for [`QUIET_AFTER`]: time to look at idleness
     Quiet,
+    /// what a source says that knows event time itself: rows, watermarks and idleness go into the stream as they are
+    Direct(ChannelEvent),
     /// all input has been read
     End,
 }
@@ -119,6 +124,7 @@ pub async fn open(kind: &SourceKind, context: SourceContext) -> Result<Box<dyn S
         SourceKind::Tcp { listen, framing, connections } => {
             Ok(Box::new(tcp::open(listen, *framing, *connections, context).await?))
         }
+        SourceKind::Channel(source) => Ok(Box::new(channel::open(source, context))),
         #[cfg(feature = "kafka")]
         SourceKind::Kafka(spec) => Ok(Box::new(kafka::open(spec, context).await?)),
         #[cfg(not(feature = "kafka"))]
@@ -144,6 +150,7 @@ pub fn schema_of(kind: &SourceKind, format: Option<Format>) -> Option<Schema> {
 pub fn has_event_time(kind: &SourceKind) -> bool {
     match kind {
         SourceKind::Generator(_) | SourceKind::Kafka(_) | SourceKind::Tcp { .. } | SourceKind::Stdin => true,
+        SourceKind::Channel(_) => true,
         SourceKind::File { .. } => false,
     }
 }

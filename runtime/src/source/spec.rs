@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ChannelSource;
 pub use crate::format::Framing;
 
 /// Where records come from.
@@ -31,6 +32,8 @@ pub enum SourceKind {
     },
     /// `kafka = { brokers, topic, .. }`
     Kafka(KafkaSourceSpec),
+    /// from code in this process; pipeline files cannot name it
+    Channel(ChannelSource),
 }
 
 /// `kafka = { .. }` of a source

@@ -138,6 +138,7 @@ pub(super) fn source_name(kind: &SourceKind) -> String {
         }
         SourceKind::File { path, .. } => format!("file {path}"),
         SourceKind::Stdin => "stdin".to_owned(),
+        SourceKind::Channel(_) => "channel".to_owned(),
         SourceKind::Tcp { listen, .. } => format!("tcp {listen}"),
         SourceKind::Kafka(kafka) => format!("kafka {} at {}", kafka.topic, kafka.brokers),
     }

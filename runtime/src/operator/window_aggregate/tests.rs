@@ -3,6 +3,7 @@
 mod fold;
 mod keyed;
 mod model;
+mod restoring;
 mod rules;
 
 use std::sync::Arc;
