@@ -9,6 +9,7 @@ mod guest;
 mod guest_fold;
 mod isolate;
 mod key_window_aggregate;
+mod late_rows;
 mod saved_table;
 mod spec;
 mod window_aggregate;
