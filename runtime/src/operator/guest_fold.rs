@@ -188,17 +188,7 @@ impl AggregateStep {
     /// Applies the step's policy to rows that the window itself gave up (without event time, a sum out of range); those
     /// of guests have been dealt with.
     fn judge(&self, before: usize, out: &mut Output) -> Result<(), OperatorError> {
-        match self.on_error {
-            OnError::DeadLetter => Ok(()),
-            OnError::Skip => {
-                out.skipped_rows += out.dead.drain(before..).len() as u64;
-                Ok(())
-            }
-            OnError::Fail => match out.dead.drain(before..).next() {
-                None => Ok(()),
-                Some(dead) => Err(OperatorError::Row { reason: dead.reason }),
-            },
-        }
+        self.on_error.judge(before, out)
     }
 }
 

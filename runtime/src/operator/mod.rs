@@ -10,8 +10,10 @@ mod guest_fold;
 mod isolate;
 mod key_window_aggregate;
 mod late_rows;
+mod policy;
 mod saved_table;
 mod spec;
+mod top;
 mod window_aggregate;
 mod window_aggregate_emission;
 mod window_aggregate_parts;
@@ -22,6 +24,7 @@ pub use guest::GuestStep;
 pub use guest_fold::{AggregateStep, GuestFold};
 pub use key_window_aggregate::KeyWindowAggregate;
 pub use spec::{AggregateFunction, OnError};
+pub use top::{OrderBy, Ties, Top, TopSpec, TopWindows, partition_keys, top_schema};
 pub use window_aggregate::WindowAggregate;
 pub use window_aggregate_parts::WindowAggregateSpec;
 
