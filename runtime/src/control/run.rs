@@ -173,6 +173,7 @@ impl Handle {
             let role = match node.kind {
                 NodeKind::Source { .. } => NodeRole::Source,
                 NodeKind::Guest { .. } | NodeKind::Aggregate { .. } | NodeKind::Side { .. } => NodeRole::Step,
+                NodeKind::Top { .. } => NodeRole::Step,
                 NodeKind::Sink { .. } => NodeRole::Sink,
             };
             NodeStatus {

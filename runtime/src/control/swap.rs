@@ -251,6 +251,7 @@ impl Handle {
             NodeKind::Guest { index: step, .. } | NodeKind::Aggregate { index: step, .. } => {
                 Some((plan.spec.steps.get(step)?, index))
             }
+            NodeKind::Top { .. } => None,
             NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => None,
         }
     }
