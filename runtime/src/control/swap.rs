@@ -252,6 +252,7 @@ impl Handle {
                 Some((plan.spec.steps.get(step)?, index))
             }
             NodeKind::Source { .. } | NodeKind::Select { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => None,
+            NodeKind::Top { .. } => None,
         }
     }
 

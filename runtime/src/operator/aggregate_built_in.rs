@@ -370,7 +370,7 @@ fn fold_words<T: Clone>(
 
 /// A word as a number with the same order.
 #[inline(always)]
-fn ordered(float: bool, word: u64) -> i64 {
+pub(super) fn ordered(float: bool, word: u64) -> i64 {
     if !float {
         return word as i64;
     }

@@ -241,17 +241,7 @@ impl AggregateStep {
     /// Applies the step's policy to rows that were given up: without event time or refused by a guest, and keys and windows
     /// without a result (a sum out of range, a guest that failed).
     fn judge(&self, before: usize, out: &mut Output) -> Result<(), OperatorError> {
-        match self.on_error {
-            OnError::DeadLetter => Ok(()),
-            OnError::Skip => {
-                out.skipped_rows += out.dead.drain(before..).len() as u64;
-                Ok(())
-            }
-            OnError::Fail => match out.dead.drain(before..).next() {
-                None => Ok(()),
-                Some(dead) => Err(OperatorError::Row { reason: dead.reason }),
-            },
-        }
+        self.on_error.judge(before, out)
     }
 }
 

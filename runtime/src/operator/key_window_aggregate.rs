@@ -15,6 +15,7 @@ use std::collections::{BTreeSet, HashMap};
 use arrow_array::ArrayRef;
 
 use super::aggregate_fold::{Groups, internal};
+use super::late_rows::put_out_late;
 use super::window_aggregate_emission::{Bounds, Emission};
 use super::window_aggregate_parts::{COMPACT_FROM_KEYS, Parts, accumulate};
 use super::window_aggregate_slice::{Rows, SliceState};
@@ -59,6 +60,8 @@ struct Assignment {
     places: Vec<u32>,
     /// rows with a place
     picked: Vec<u32>,
+    /// rows that no window takes any more
+    late: Vec<u32>,
     /// (to, from) of sessions that became one, in order
     merges: Vec<(u32, u32)>,
     /// windows that the batch made complete, in order
@@ -157,7 +160,7 @@ impl KeyWindowAggregate {
             assignment.places.push(place.unwrap_or_default());
             match place {
                 Some(_) => assignment.picked.push(row),
-                None => out.late_rows += u64::from(*time != NO_EVENT_TIME),
+                None => assignment.late.extend((*time != NO_EVENT_TIME).then_some(row)),
             }
         }
         self.slots = slots;
@@ -381,6 +384,7 @@ impl Operator for KeyWindowAggregate {
         self.parts.table.slots(&keys, batch.rows(), &mut self.slots).map_err(|error| internal(&error))?;
         let mut assignment = self.assign(&batch, out);
         self.merge(&mut assignment)?;
+        put_out_late(&batch, std::mem::take(&mut assignment.late), self.parts.late, out)?;
         let Assignment { places, picked, complete, .. } = assignment;
         let picked = (picked.len() < places.len()).then_some(picked.as_slice());
         let rows = Rows::new(&places, picked, self.windows.len());

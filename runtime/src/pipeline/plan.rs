@@ -6,6 +6,7 @@
 mod chain;
 mod source;
 mod step;
+mod top;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use super::problems::{alternatives, code};
 use super::spec::{PipelineSpec, SinkSpec, StepSpec};
 use crate::error::{Diagnostic, PipelineError, Span, Spanned};
 use crate::format::Format;
+use crate::operator::{OrderBy, TopWindows};
 use crate::record::Schema;
 use crate::sink::SinkKind;
 use crate::wasm::{OperatorKind, Signature};
@@ -99,6 +101,17 @@ pub enum NodeKind {
         keys: Vec<usize>,
         /// for each entry of `aggregate` the input columns that it reads
         inputs: Vec<Vec<usize>>,
+    },
+    /// top-N
+    Top {
+        /// position in the specification
+        index: usize,
+        /// key columns of the input
+        keys: Vec<usize>,
+        /// the window of a row
+        windows: TopWindows,
+        /// what rows are ordered by
+        by: Vec<OrderBy>,
     },
     /// another output of a step, read under its own name; no task runs it
     Side {

@@ -1,5 +1,7 @@
 //! Nodes that run in one task, and how rows get from task to task.
 
+use crate::operator::partition_keys;
+
 use super::{Chain, Exchange, Node, NodeIndex, NodeKind};
 
 /// How rows reach input `port` of `node` from `from`.
@@ -7,6 +9,7 @@ fn exchange(nodes: &[Node], from: NodeIndex, _port: usize, node: &Node) -> Excha
     let same = nodes.get(from).is_some_and(|from| from.parallelism == node.parallelism);
     match &node.kind {
         NodeKind::Aggregate { keys, .. } if node.parallelism > 1 => Exchange::Key(keys.clone()),
+        NodeKind::Top { keys, windows, .. } if node.parallelism > 1 => Exchange::Key(partition_keys(keys, *windows)),
         _ if same => Exchange::Forward,
         _ => Exchange::Rebalance,
     }

@@ -110,7 +110,7 @@ pub(super) const WATERMARK: Keys = Keys {
 };
 
 /// The keys of a step that say what is done.
-pub(super) const OPERATIONS: [&str; 5] = ["map", "filter", "flat_map", "aggregate", "select"];
+pub(super) const OPERATIONS: [&str; 6] = ["map", "filter", "flat_map", "aggregate", "select", "top"];
 
 pub(super) const STEP: Keys = Keys {
     section: "Step",
@@ -125,6 +125,7 @@ pub(super) const STEP: Keys = Keys {
         key("allowed_lateness", "\"1s\""),
         key("late", "\"late_rows\""),
         key("aggregate", "{ count = \"count()\" }"),
+        key("top", "{ n = 3, by = \"count\" }"),
         key("config", "{ language = \"en\" }"),
         key("parallelism", "2"),
         key("keep", "[\"url\"]"),
@@ -132,6 +133,12 @@ pub(super) const STEP: Keys = Keys {
         key("limits", "{ memory = \"64MiB\", deadline = \"1s\" }"),
     ],
     later: &["process", "trigger", "firing"],
+};
+
+pub(super) const TOP: Keys = Keys {
+    section: "Top",
+    known: &[key("n", "3"), key("by", "\"count\""), key("ties", "\"keep\""), key("rank", "\"rank\"")],
+    later: &[],
 };
 
 pub(super) const COMPONENT: Keys = Keys {
@@ -208,7 +215,7 @@ pub(super) const FORMATS_LATER: [&str; 2] = ["avro", "parquet"];
 
 /// Every table, for the test against the documentation.
 #[cfg(test)]
-pub(super) const ALL: [&Keys; 17] = [
+pub(super) const ALL: [&Keys; 18] = [
     &PIPELINE,
     &SOURCE,
     &GENERATOR,
@@ -218,6 +225,7 @@ pub(super) const ALL: [&Keys; 17] = [
     &KAFKA_SOURCE,
     &WATERMARK,
     &STEP,
+    &TOP,
     &COMPONENT,
     &WINDOW,
     &LIMITS,

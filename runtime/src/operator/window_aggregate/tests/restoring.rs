@@ -44,7 +44,8 @@ fn step(keys: &[usize], window: WindowSpec, lateness_ms: u64) -> AggregateStep {
     let allowed_lateness = Duration::from_millis(lateness_ms);
     let aggregates = all_aggregates();
     let outputs = aggregates.iter().map(|_| None).collect();
-    let spec = WindowAggregateSpec { input: input(), keys: keys.to_vec(), window, allowed_lateness, aggregates };
+    let spec =
+        WindowAggregateSpec { input: input(), keys: keys.to_vec(), window, allowed_lateness, late: true, aggregates };
     AggregateStep::new(spec, OnError::DeadLetter, outputs).unwrap()
 }
 
