@@ -4,6 +4,7 @@ mod fold;
 mod keyed;
 mod model;
 mod rules;
+mod sliding;
 
 use std::sync::Arc;
 use std::time::Duration;
