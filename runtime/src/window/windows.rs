@@ -67,6 +67,18 @@ impl Windows {
         window.start + short
     }
 
+    /// How many windows hold a time at most.
+    pub fn overlap(&self) -> usize {
+        usize::try_from((self.size_ms - 1) / self.every_ms + 1).unwrap_or(usize::MAX)
+    }
+
+    /// A number below [`Windows::overlap`] that no other window with a time in common has.
+    pub fn layer_of(&self, window: Window) -> usize {
+        let number = (window.start - i128::from(self.offset_ms)).div_euclid(i128::from(self.every_ms));
+        // below the overlap, so it fits
+        number.rem_euclid(self.overlap() as i128) as usize
+    }
+
     /// The earliest window with `time` in it.
     pub fn first_of(&self, time: EventTime) -> Window {
         self.at_or_after(i128::from(time) - i128::from(self.size_ms) + 1)
@@ -195,6 +207,11 @@ mod tests {
             let first_open = windows.first_open_of(time, Watermark(watermark));
             prop_assert_eq!(first_open.map(|window| window.bounds().start), open.copied());
             let slice = windows.slices().slice_of(time);
+            let mut layers: Vec<usize> = found.iter().map(|window| windows.layer_of(*window)).collect();
+            layers.sort_unstable();
+            layers.dedup();
+            prop_assert_eq!(layers.len(), found.len());
+            prop_assert!(layers.iter().all(|layer| *layer < windows.overlap()));
             for window in found {
                 let middle = windows.middle_of(window) as i64;
                 prop_assert_eq!((middle - offset).rem_euclid(size), 0);

@@ -11,6 +11,7 @@ mod node;
 mod sink;
 mod source;
 mod step;
+mod trigger;
 mod window;
 
 use std::path::{Path, PathBuf};
