@@ -11,6 +11,7 @@
 //! - State is bounded by the open windows.
 
 mod assign;
+mod snapshot;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -20,6 +21,7 @@ use arrow_select::concat::concat_batches;
 use assign::Assignment;
 
 use super::aggregate_fold::{Groups, internal};
+use super::late_rows::put_out_late;
 use super::window_aggregate_emission::{Bounds, Emission};
 use super::window_aggregate_parts::{COMPACT_FROM_KEYS, Parts, accumulate};
 use super::window_aggregate_slice::{Rows, SliceState};
@@ -27,7 +29,7 @@ use super::{Fold, Operator, OperatorError, Output, WindowAggregateSpec};
 use crate::clock::Clock;
 use crate::limits::BATCH_ROWS;
 use crate::record::{Batch, EventTime, Schema, Watermark};
-use crate::state::{StateError, check_rows};
+use crate::state::{Snapshot, StateError, check_rows};
 use crate::window::{Firing, KeyWindow, Slice, Trigger, WindowError, next_multiple};
 
 /// The operator.
@@ -388,6 +390,7 @@ impl Operator for KeyWindowAggregate {
                 self.fire(std::mem::take(&mut to.counted), out)?;
             }
         }
+        put_out_late(&batch, to.late, self.parts.late, out)?;
         self.fire_complete(to.complete, out)?;
         if let Trigger::ProcessingTime { interval } = self.trigger
             && self.rings.is_none()
@@ -430,5 +433,13 @@ impl Operator for KeyWindowAggregate {
         new.retain(|place| self.windows.get(*place as usize).is_some_and(|window| window.pending > 0));
         self.order(&mut new);
         self.fire(new, out)
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
+        self.save()
+    }
+
+    fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
+        self.load(state, watermark)
     }
 }

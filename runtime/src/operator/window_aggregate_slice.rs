@@ -1,5 +1,9 @@
 //! The state of one slice: accumulators by slot.
 
+mod state;
+
+pub(super) use state::saved_fields;
+
 use super::OperatorError;
 use super::aggregate_built_in::{Accumulators, BuiltIn};
 use super::aggregate_fold::FoldCall;
@@ -138,6 +142,15 @@ impl SliceState {
                 *rows += 1;
             }
         });
+    }
+
+    /// Makes the chunks of these slots.
+    pub(super) fn make_room(&mut self, slots: &[u32]) {
+        for slot in slots {
+            if !self.rows.prefetch(*slot) {
+                self.allocate(Chunked::<i64>::chunk_of(*slot));
+            }
+        }
     }
 
     #[cold]

@@ -489,6 +489,7 @@ impl Builder<'_> {
             keys: keys.to_vec(),
             window: window.value,
             allowed_lateness: *allowed_lateness,
+            late: !step.side_outputs.is_empty(),
             gap: gap.as_ref().and_then(|gap| input.index_of(&gap.value)),
             trigger: trigger.as_ref().map(|trigger| trigger.value).unwrap_or_default(),
             firing: firing.as_ref().map(|firing| firing.value).unwrap_or_default(),

@@ -14,6 +14,8 @@ use crate::window::{Gap, KeyWindow, Slice, Trigger, Windows, next_multiple};
 pub(super) struct Assignment {
     /// one for each window that a row can be in at once; a window has its rows in one of them
     pub(super) layers: Vec<Layer>,
+    /// rows that no window takes any more
+    pub(super) late: Vec<u32>,
     /// (to, from) of sessions that became one, in order
     pub(super) merges: Vec<(u32, u32)>,
     /// counted windows that have all their rows, and windows that took rows after their end, in order
@@ -125,7 +127,7 @@ impl KeyWindowAggregate {
                     true
                 }
             };
-            out.late_rows += u64::from(!taken);
+            to.late.extend((!taken).then_some(row));
         }
         self.slots = slots;
         stopped

@@ -3,6 +3,7 @@
 mod fold;
 mod keyed;
 mod model;
+mod restoring;
 mod rules;
 mod sliding;
 
@@ -53,6 +54,7 @@ fn spec(
         trigger: Trigger::End,
         firing: Firing::Accumulating,
         clock: Clock::virtual_at_ms(0),
+        late: true,
         aggregates,
     }
 }
