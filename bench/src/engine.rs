@@ -4,6 +4,8 @@ mod files;
 mod kafka;
 mod pipelines;
 
+use std::time::Duration;
+
 use millstream::control::{NodeRole, Running};
 use millstream::pipeline::build::RunOptions;
 use millstream::pipeline::resolve::{Resolution, resolve};
@@ -51,6 +53,18 @@ fn generated(
                 let spec = pipelines::window(rows, keys, parallelism, wasm)?;
                 sides.push(engine.side(&format!("{logic}, parallelism {parallelism}"), spec)?);
             }
+        }
+        measure(wall(&name, sides))?;
+    }
+    for (logic, wasm) in [("built-in", false), ("wasm", true)] {
+        let name = format!("engine: 10 s sliding count and sum, 1 thousand keys, {logic}");
+        if !wanted(&name) {
+            continue;
+        }
+        let mut sides = Vec::new();
+        for every_ms in [2_000, 1_000, 500, 100] {
+            let spec = pipelines::sliding(rows, Duration::from_millis(every_ms), wasm)?;
+            sides.push(engine.side(&format!("every {every_ms} ms"), spec)?);
         }
         measure(wall(&name, sides))?;
     }

@@ -13,6 +13,9 @@ use crate::measure::Failed;
 /// Length of the windows.
 const WINDOW: Duration = Duration::from_secs(5);
 
+/// Length of windows that overlap.
+const SLIDING: Duration = Duration::from_secs(10);
+
 fn guest(name: &str) -> Result<String, Failed> {
     Ok(guests::path(name)?.to_string_lossy().into_owned())
 }
@@ -69,9 +72,18 @@ pub(super) fn window(rows: u64, keys: u64, parallelism: usize, wasm: bool) -> Re
     totals(generator(rows, keys), "key", parallelism, wasm)
 }
 
+/// Count and sum of 10 s windows that start `every` so often, of generated rows with a thousand keys.
+pub(super) fn sliding(rows: u64, every: Duration, wasm: bool) -> Result<PipelineSpec, Failed> {
+    summed(generator(rows, 1_000), Step::aggregate().key_by(["key"]).sliding(SLIDING, every), 1, wasm)
+}
+
 /// Count and sum by a key column, of any source; as a component or built in.
 pub(super) fn totals(source: Source, key: &str, parallelism: usize, wasm: bool) -> Result<PipelineSpec, Failed> {
-    let step = Step::aggregate().from("in").key_by([key]).tumbling(WINDOW);
+    summed(source, Step::aggregate().key_by([key]).tumbling(WINDOW), parallelism, wasm)
+}
+
+fn summed(source: Source, windows: Step, parallelism: usize, wasm: bool) -> Result<PipelineSpec, Failed> {
+    let step = windows.from("in");
     let step =
         if wasm { step.component("totals", guest("bench-totals")?) } else { step.count("count").sum("sum", "amount") };
     let pipeline = Pipeline::new("totals").parallelism(parallelism).source("in", source);

@@ -228,7 +228,7 @@ impl AggregateStep {
         on_error: OnError,
         outputs: Vec<Option<Schema>>,
     ) -> Result<Self, OperatorError> {
-        let windows = if spec.window.is_alike_for_all_keys() {
+        let windows = if spec.window.is_alike_for_all_keys() && spec.fires_at_end_only() {
             Windowed::Alike(Box::new(WindowAggregate::new(spec)?))
         } else {
             Windowed::Keyed(Box::new(KeyWindowAggregate::new(spec)?))
@@ -247,9 +247,9 @@ impl AggregateStep {
 
 /// The operator by kind of window.
 enum Windowed {
-    /// tumbling, sliding
+    /// tumbling and sliding ones that fire at their end
     Alike(Box<WindowAggregate>),
-    /// session, count, global
+    /// session, count, global, and those with another trigger
     Keyed(Box<KeyWindowAggregate>),
 }
 
@@ -268,6 +268,22 @@ impl Operator for AggregateStep {
         match &mut self.windows {
             Windowed::Alike(windows) => windows.on_watermark(watermark, out)?,
             Windowed::Keyed(windows) => windows.on_watermark(watermark, out)?,
+        }
+        self.judge(before, out)
+    }
+
+    fn next_processing_time(&self) -> Option<i64> {
+        match &self.windows {
+            Windowed::Alike(windows) => windows.next_processing_time(),
+            Windowed::Keyed(windows) => windows.next_processing_time(),
+        }
+    }
+
+    fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<(), OperatorError> {
+        let before = out.dead.len();
+        match &mut self.windows {
+            Windowed::Alike(windows) => windows.on_processing_time(now_ms, out)?,
+            Windowed::Keyed(windows) => windows.on_processing_time(now_ms, out)?,
         }
         self.judge(before, out)
     }

@@ -1,35 +1,48 @@
-//! Aggregates rows in windows that lie differently for every key: sessions, windows of so many rows, one window for all.
+//! Aggregates rows in windows that every key has for itself: sessions, windows of so many rows, one window for all, and
+//! tumbling and sliding windows that fire otherwise than once at their end.
 //!
 //! Every open window has a place of its own, a dense number that is given out anew when the window is gone, and
 //! accumulators by place. Rows of a batch are first assigned to places one by one, so that how the input was cut into
 //! batches changes nothing; sessions that a row joins become one place, accumulators are merged, and then all rows are
-//! folded at once.
+//! folded at once. Where a trigger counts rows, a batch is folded in pieces: a window fires before the next row of its key.
 //!
+//! - A row is folded once for every window that holds it.
 //! - Results of a watermark come by window end, then start, then key in the order in which keys were first seen.
 //! - State is bounded by the open windows.
 
+mod assign;
 mod snapshot;
 
 use std::collections::{BTreeSet, HashMap};
 
 use arrow_array::ArrayRef;
+use arrow_select::concat::concat_batches;
+
+use assign::Assignment;
 
 use super::aggregate_fold::{Groups, internal};
 use super::late_rows::put_out_late;
 use super::window_aggregate_emission::{Bounds, Emission};
 use super::window_aggregate_parts::{COMPACT_FROM_KEYS, Parts, accumulate};
 use super::window_aggregate_slice::{Rows, SliceState};
-use super::{DeadRow, Fold, Operator, OperatorError, Output, WindowAggregateSpec};
-use crate::record::{Batch, EventTime, NO_EVENT_TIME, Schema, Watermark};
-use crate::state::{Snapshot, check_rows};
-use crate::window::{KeyWindow, Slice, WindowError};
+use super::{Fold, Operator, OperatorError, Output, WindowAggregateSpec};
+use crate::clock::Clock;
+use crate::limits::BATCH_ROWS;
+use crate::record::{Batch, EventTime, Schema, Watermark};
+use crate::state::{Snapshot, StateError, check_rows};
+use crate::window::{Firing, KeyWindow, Slice, Trigger, WindowError, next_multiple};
 
 /// The operator.
 pub struct KeyWindowAggregate {
     parts: Parts,
     window: KeyWindow,
+    trigger: Trigger,
+    firing: Firing,
     allowed_lateness_ms: i64,
     watermark: Watermark,
+    clock: Clock,
+    /// when windows with new rows fire by the clock, ms
+    rings: Option<i64>,
     /// accumulators by place
     state: SliceState,
     /// by place
@@ -37,8 +50,10 @@ pub struct KeyWindowAggregate {
     free: Vec<u32>,
     /// places of a key's windows by key slot, the earliest first
     by_key: Vec<Vec<u32>>,
-    /// when to look at a window, and its place; one for each open session
+    /// when to look at a window, and its place; one for each window that ends or fires early by event time
     timers: BTreeSet<(EventTime, u32)>,
+    /// places of windows of all rows whose rows are gone
+    emptied: BTreeSet<u32>,
     slots: Vec<u32>,
     groups: Groups,
 }
@@ -49,42 +64,39 @@ pub(super) struct OpenWindow {
     pub(super) key: u32,
     pub(super) bounds: Slice,
     rows: u64,
+    /// at its end
     fired: bool,
+    /// when to look at it
     timer: EventTime,
-}
-
-/// Where the rows of a batch go.
-#[derive(Default)]
-struct Assignment {
-    /// place by row; of rows without one, any
-    places: Vec<u32>,
-    /// rows with a place
-    picked: Vec<u32>,
-    /// rows that no window takes any more
-    late: Vec<u32>,
-    /// (to, from) of sessions that became one, in order
-    merges: Vec<(u32, u32)>,
-    /// windows that the batch made complete, in order
-    complete: Vec<u32>,
+    /// rows since it last fired
+    pending: u64,
+    /// when to fire before its end; the end of time: not known to be needed
+    early: EventTime,
 }
 
 impl KeyWindowAggregate {
     /// An operator without state. An error is a mistake in the plan, or a component that breaks its contract.
     pub fn new(spec: WindowAggregateSpec) -> Result<Self, OperatorError> {
         let refused = |error: WindowError| OperatorError::Internal { reason: error.to_string() };
-        let window = KeyWindow::new(spec.window).map_err(refused)?;
+        let window = KeyWindow::new(spec.window, spec.gap, spec.allowed_lateness).map_err(refused)?;
+        let (trigger, firing, clock) = (spec.trigger, spec.firing, spec.clock.clone());
         let allowed_lateness_ms = i64::try_from(spec.allowed_lateness.as_millis()).unwrap_or(i64::MAX);
         let parts = Parts::new(spec)?;
         Ok(Self {
             state: SliceState::new(NOWHERE, &parts.aggregates),
             parts,
             window,
+            trigger,
+            firing,
             allowed_lateness_ms,
             watermark: Watermark::MIN,
+            clock,
+            rings: None,
             windows: Vec::new(),
             free: Vec::new(),
             by_key: Vec::new(),
             timers: BTreeSet::new(),
+            emptied: BTreeSet::new(),
             slots: Vec::new(),
             groups: Groups::new(),
         })
@@ -110,9 +122,9 @@ impl KeyWindowAggregate {
         self.parts.replace_fold(index, fold, std::iter::once(&mut self.state))
     }
 
-    fn open(&mut self, key: u32, time: EventTime, end: EventTime) -> u32 {
-        let bounds = Slice { start: time, end };
-        let window = OpenWindow { key, bounds, rows: 0, fired: false, timer: bounds.result_time() };
+    fn open(&mut self, key: u32, bounds: Slice) -> u32 {
+        let timer = if self.window.ends() { bounds.result_time() } else { EventTime::MAX };
+        let window = OpenWindow { key, bounds, rows: 0, fired: false, timer, pending: 0, early: EventTime::MAX };
         let place = match self.free.pop() {
             Some(place) => {
                 self.windows.get_mut(place as usize).into_iter().for_each(|old| *old = window);
@@ -123,8 +135,8 @@ impl KeyWindowAggregate {
                 (self.windows.len() - 1) as u32
             }
         };
-        if self.window.is_session() {
-            self.timers.insert((window.timer, place));
+        if self.window.ends() {
+            self.timers.insert((timer, place));
         }
         place
     }
@@ -137,107 +149,11 @@ impl KeyWindowAggregate {
         }
     }
 
-    /// Sorts rows into windows, one after the other.
-    fn assign(&mut self, batch: &Batch, out: &mut Output) -> Assignment {
-        let slots = std::mem::take(&mut self.slots);
-        let mut assignment = Assignment { places: Vec::with_capacity(slots.len()), ..Assignment::default() };
-        self.by_key.resize_with(self.parts.table.len(), Vec::new);
-        for ((row, key), time) in (0u32..).zip(&slots).zip(batch.times()) {
-            let place = if *time == NO_EVENT_TIME {
-                out.dead.push(DeadRow {
-                    row: batch.columns().slice(row as usize, 1),
-                    time: *time,
-                    reason: "the row has no event time, so no window takes it: set event_time on the source".into(),
-                });
-                None
-            } else {
-                match self.window {
-                    KeyWindow::Session { gap_ms } => self.assign_session(*key, *time, gap_ms, &mut assignment),
-                    KeyWindow::Count { rows } => Some(self.assign_counted(*key, *time, rows, &mut assignment)),
-                    KeyWindow::Global => Some(self.assign_counted(*key, *time, u64::MAX, &mut assignment)),
-                }
-            };
-            assignment.places.push(place.unwrap_or_default());
-            match place {
-                Some(_) => assignment.picked.push(row),
-                None => assignment.late.extend((*time != NO_EVENT_TIME).then_some(row)),
-            }
-        }
-        self.slots = slots;
-        assignment
-    }
-
-    /// The place of the session that takes the row, after sessions that it joins have become one. None: the row is late.
-    fn assign_session(&mut self, key: u32, time: EventTime, gap_ms: i64, to: &mut Assignment) -> Option<u32> {
-        let row = Slice { start: time, end: time.saturating_add(gap_ms) };
-        let mut sessions = std::mem::take(self.by_key.get_mut(key as usize)?);
-        let bounds = |place: &u32| self.windows.get(*place as usize).map_or(NOWHERE, |window| window.bounds);
-        let first = sessions.partition_point(|place| bounds(place).end < row.start);
-        let touching = sessions.iter().skip(first).take_while(|place| bounds(place).start <= row.end).count();
-        let mut joined = row;
-        for session in sessions.iter().skip(first).take(touching).map(bounds) {
-            joined = Slice { start: joined.start.min(session.start), end: joined.end.max(session.end) };
-        }
-        let place = match sessions.get(first).filter(|_| touching > 0).copied() {
-            Some(place) => {
-                for other in sessions.drain(first + 1..first + touching) {
-                    to.merges.push((place, other));
-                    let timer = self.windows.get(other as usize).map_or(0, |window| window.timer);
-                    self.timers.remove(&(timer, other));
-                }
-                Some(place)
-            }
-            None if joined.result_time().saturating_add(self.allowed_lateness_ms) <= self.watermark.0 => None,
-            None => {
-                let place = self.open(key, row.start, row.end);
-                sessions.insert(first, place);
-                Some(place)
-            }
-        };
-        if let Some(list) = self.by_key.get_mut(key as usize) {
-            *list = sessions;
-        }
-        let complete = joined.is_complete(self.watermark);
-        if let Some(window) = place.and_then(|place| self.windows.get_mut(place as usize)) {
-            window.bounds = joined;
-            let again = window.fired && !complete;
-            window.fired &= complete;
-            if let Some(place) = place.filter(|_| again) {
-                self.set_timer(place, joined.result_time());
-            }
-        }
-        if complete {
-            to.complete.extend(place);
-        }
-        place
-    }
-
-    /// The place of the key's only window, which is complete with `most` rows.
-    fn assign_counted(&mut self, key: u32, time: EventTime, most: u64, to: &mut Assignment) -> u32 {
-        let last = self.by_key.get(key as usize).and_then(|windows| windows.last()).copied();
-        let place = match last {
-            Some(place) => place,
-            None => {
-                let place = self.open(key, time, time.saturating_add(1));
-                self.by_key.get_mut(key as usize).into_iter().for_each(|windows| windows.push(place));
-                place
-            }
-        };
-        let Some(window) = self.windows.get_mut(place as usize) else { return place };
-        let Slice { start, end } = window.bounds;
-        window.bounds = Slice { start: start.min(time), end: end.max(time.saturating_add(1)) };
-        window.rows += 1;
-        if window.rows == most {
-            to.complete.push(place);
-            self.by_key.get_mut(key as usize).into_iter().for_each(Vec::clear);
-        }
-        place
-    }
-
     /// Merges accumulators of sessions that have become one, and the places of rows that were assigned before.
     fn merge(&mut self, assignment: &mut Assignment) -> Result<(), OperatorError> {
         let mut moved: HashMap<u32, u32> = HashMap::new();
-        let mut rest = assignment.merges.as_slice();
+        let merges = std::mem::take(&mut assignment.merges);
+        let mut rest = merges.as_slice();
         while !rest.is_empty() {
             // pairs up to the first that needs what one of them makes
             let mut seen = BTreeSet::new();
@@ -253,7 +169,8 @@ impl KeyWindowAggregate {
         if moved.is_empty() {
             return Ok(());
         }
-        for place in assignment.places.iter_mut().chain(&mut assignment.complete) {
+        let places = assignment.layers.iter_mut().flat_map(|layer| &mut layer.places);
+        for place in places.chain(&mut assignment.complete) {
             while let Some(to) = moved.get(place) {
                 *place = *to;
             }
@@ -262,10 +179,34 @@ impl KeyWindowAggregate {
         Ok(())
     }
 
-    /// Puts out results; none comes twice.
-    fn fire(&mut self, places: Vec<u32>, out: &mut Output) -> Result<(), OperatorError> {
+    /// Folds the rows that have a place, and gives out places anew.
+    fn fold(&mut self, batch: &Batch, to: &mut Assignment, out: &mut Output) -> Result<(), OperatorError> {
+        for (number, layer) in to.layers.iter_mut().enumerate() {
+            let picked = std::mem::take(&mut layer.picked);
+            if picked.is_empty() {
+                continue;
+            }
+            let picked = (picked.len() < layer.places.len()).then_some(picked.as_slice());
+            let rows = Rows::new(&layer.places, picked, self.windows.len());
+            let before = out.dead.len();
+            accumulate(&mut self.parts.aggregates, &mut self.state, batch, rows, &mut self.groups, out)?;
+            // a row that is refused is so in each of its windows: it is dead once, in that of its last
+            if let KeyWindow::Aligned(windows) = self.window {
+                let refused = out.dead.split_off(before);
+                out.dead
+                    .extend(refused.into_iter().filter(|dead| windows.layer_of(windows.last_of(dead.time)) == number));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts out results of windows with rows; none comes twice.
+    fn fire(&mut self, mut places: Vec<u32>, out: &mut Output) -> Result<(), OperatorError> {
+        places.retain(|place| self.state.has(*place));
         for place in &places {
-            self.windows.get_mut(*place as usize).into_iter().for_each(|window| window.fired = true);
+            let Some(window) = self.windows.get_mut(*place as usize) else { continue };
+            window.fired |= self.window.ends() && window.bounds.is_complete(self.watermark);
+            window.pending = 0;
         }
         Emission {
             head: &self.parts.head,
@@ -276,7 +217,17 @@ impl KeyWindowAggregate {
             bounds: Bounds::Each { windows: &self.windows, at_end: self.window == KeyWindow::Global },
             out,
         }
-        .put_out_all(places.into_iter())
+        .put_out_all(places.iter().copied())?;
+        if self.firing == Firing::Discarding {
+            drop(self.state.split_off(&places, &self.parts.aggregates));
+            if !self.window.ends() {
+                for place in &places {
+                    self.windows.get_mut(*place as usize).into_iter().for_each(|window| window.bounds = NOWHERE);
+                }
+                self.emptied.extend(places);
+            }
+        }
+        Ok(())
     }
 
     /// Forgets windows and what they had.
@@ -318,18 +269,20 @@ impl KeyWindowAggregate {
         Ok(())
     }
 
-    /// What a batch has made complete: counted windows go, sessions stay while lateness is allowed.
+    /// What a batch has made complete: counted windows go, others stay while lateness is allowed.
     fn fire_complete(&mut self, mut places: Vec<u32>, out: &mut Output) -> Result<(), OperatorError> {
         if places.is_empty() {
             return Ok(());
         }
-        if !self.window.is_session() {
+        if !self.window.ends() {
             self.fire(places.clone(), out)?;
             return self.release(&places);
         }
-        // one that was complete may have been extended since
-        let complete =
-            |place: &u32| self.windows.get(*place as usize).is_some_and(|w| w.bounds.is_complete(self.watermark));
+        // one that was complete may have been extended since, or have fired because of its number of rows
+        let complete = |place: &u32| {
+            let window = self.windows.get(*place as usize);
+            window.is_some_and(|window| window.pending > 0 && window.bounds.is_complete(self.watermark))
+        };
         places.retain(complete);
         self.order(&mut places);
         places.dedup();
@@ -346,31 +299,74 @@ impl KeyWindowAggregate {
         });
     }
 
-    /// Sessions that the watermark makes complete, and those that take no rows any more.
+    /// Windows that the watermark makes complete or that fire early, and those that take no rows any more.
     fn due(&mut self) -> (Vec<u32>, Vec<u32>) {
         let (mut fire, mut gone, mut later) = (Vec::new(), Vec::new(), Vec::new());
         while let Some((time, place)) = self.timers.first().copied().filter(|(time, _)| *time <= self.watermark.0) {
             self.timers.remove(&(time, place));
-            let Some(window) = self.windows.get(place as usize) else { continue };
-            let result_time = window.bounds.result_time();
-            let complete = result_time <= self.watermark.0;
-            if complete && !window.fired {
+            let Some(window) = self.windows.get_mut(place as usize) else { continue };
+            let end = if self.window.ends() { window.bounds.result_time() } else { EventTime::MAX };
+            let complete = end <= self.watermark.0;
+            let early = window.early <= self.watermark.0;
+            if early || complete {
+                window.early = EventTime::MAX;
+            }
+            if complete && !window.fired && self.trigger.fires_at_end() || !complete && early && window.pending > 0 {
                 fire.push(place);
             }
-            let last = result_time.saturating_add(self.allowed_lateness_ms);
-            if last <= self.watermark.0 {
+            let last = end.saturating_add(self.allowed_lateness_ms);
+            if !complete {
+                later.push((end.min(window.early), place));
+            } else if last <= self.watermark.0 {
                 gone.push(place);
             } else {
-                later.push((if complete { last } else { result_time }, place));
+                later.push((last, place));
             }
         }
         for (time, place) in later {
-            self.set_timer(place, time);
+            if time < EventTime::MAX || self.window.ends() {
+                self.set_timer(place, time);
+            } else if let Some(window) = self.windows.get_mut(place as usize) {
+                window.timer = time;
+            }
         }
         self.order(&mut fire);
         gone.sort_unstable();
         (fire, gone)
     }
+
+    /// Windows of all rows that have none, now that a watermark has come.
+    fn emptied(&mut self) -> Vec<u32> {
+        let mut emptied = std::mem::take(&mut self.emptied);
+        emptied.retain(|place| !self.state.has(*place));
+        emptied.into_iter().collect()
+    }
+
+    /// All windows of all keys, by key.
+    fn all_open(&self) -> Vec<u32> {
+        self.by_key.iter().flatten().copied().collect()
+    }
+}
+
+/// Makes one batch of the small ones from `first` on, as far as they fit.
+fn join_batches(batches: &mut Vec<Batch>, first: usize) -> Result<(), OperatorError> {
+    let mut small = batches.split_off(first).into_iter().peekable();
+    while let Some(batch) = small.next() {
+        let (mut rows, mut run) = (batch.rows(), vec![batch]);
+        while let Some(next) = small.next_if(|next| rows + next.rows() <= BATCH_ROWS) {
+            rows += next.rows();
+            run.push(next);
+        }
+        if let [_] = run.as_slice() {
+            batches.extend(run);
+            continue;
+        }
+        let Some(schema) = run.first().map(|batch| batch.columns().schema()) else { continue };
+        let columns = concat_batches(&schema, run.iter().map(Batch::columns));
+        let columns = columns.map_err(|error| internal(&StateError::Arrow(error)))?;
+        batches.extend(Batch::new(columns, run.iter().flat_map(|batch| batch.times().iter().copied()).collect()));
+    }
+    Ok(())
 }
 
 /// The bounds of nothing.
@@ -382,31 +378,61 @@ impl Operator for KeyWindowAggregate {
         let columns = batch.columns().columns();
         let keys: Vec<&ArrayRef> = self.parts.keys.iter().filter_map(|key| columns.get(*key)).collect();
         self.parts.table.slots(&keys, batch.rows(), &mut self.slots).map_err(|error| internal(&error))?;
-        let mut assignment = self.assign(&batch, out);
-        self.merge(&mut assignment)?;
-        put_out_late(&batch, std::mem::take(&mut assignment.late), self.parts.late, out)?;
-        let Assignment { places, picked, complete, .. } = assignment;
-        let picked = (picked.len() < places.len()).then_some(picked.as_slice());
-        let rows = Rows::new(&places, picked, self.windows.len());
-        accumulate(&mut self.parts.aggregates, &mut self.state, &batch, rows, &mut self.groups, out)?;
-        self.fire_complete(complete, out)
+        let gaps = self.gaps(&batch)?;
+        let layers = if let KeyWindow::Aligned(windows) = self.window { windows.overlap() } else { 1 };
+        let mut to = Assignment::new(layers, batch.rows());
+        let (mut row, put_out) = (0, out.batches.len());
+        while row < batch.rows() {
+            row = self.assign(&batch, row, &gaps, &mut to, out);
+            self.merge(&mut to)?;
+            self.fold(&batch, &mut to, out)?;
+            if !to.counted.is_empty() {
+                self.fire(std::mem::take(&mut to.counted), out)?;
+            }
+        }
+        put_out_late(&batch, to.late, self.parts.late, out)?;
+        self.fire_complete(to.complete, out)?;
+        if let Trigger::ProcessingTime { interval } = self.trigger
+            && self.rings.is_none()
+        {
+            self.rings = Some(next_multiple(self.clock.now_ms(), interval));
+        }
+        join_batches(&mut out.batches, put_out)
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
         self.watermark = self.watermark.max(watermark);
-        let (fire, gone) = match self.window {
-            KeyWindow::Session { .. } => self.due(),
+        let (fire, mut gone) = match self.window {
             KeyWindow::Global | KeyWindow::Count { .. } if self.watermark == Watermark::MAX => {
-                let open: Vec<u32> = self.by_key.iter().flatten().copied().collect();
-                (if self.window == KeyWindow::Global { open.clone() } else { Vec::new() }, open)
+                let fires = self.window == KeyWindow::Global && self.trigger.fires_at_end();
+                (if fires { self.all_open() } else { Vec::new() }, self.all_open())
             }
-            _ => return Ok(()),
+            KeyWindow::Count { .. } => return Ok(()),
+            KeyWindow::Session { .. } | KeyWindow::Aligned(_) | KeyWindow::Global => self.due(),
         };
         if !fire.is_empty() {
             self.fire(fire, out)?;
         }
+        if self.watermark < Watermark::MAX {
+            gone.extend(self.emptied());
+        }
         // now and not sooner, even for keys of late rows: numbers of keys must not hang on how batches are cut
         self.release(&gone)
+    }
+
+    fn next_processing_time(&self) -> Option<i64> {
+        self.rings
+    }
+
+    fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<(), OperatorError> {
+        if self.rings.is_none_or(|rings| now_ms < rings) {
+            return Ok(());
+        }
+        self.rings = None;
+        let mut new = self.all_open();
+        new.retain(|place| self.windows.get(*place as usize).is_some_and(|window| window.pending > 0));
+        self.order(&mut new);
+        self.fire(new, out)
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {

@@ -5,8 +5,8 @@
 //! their slice. Keys stay until fewer than half of them are in any open window; then the table is made anew, so that
 //! keys that come once do not stay for ever.
 //!
-//! - A row goes into one slice, however many windows overlap there. A window of several slices is merged from them when
-//!   it fires: for each window as many merges as its slices have keys.
+//! - A row goes into one slice, however many windows overlap there. A window of several slices is merged from two
+//!   merges that are kept as windows move on ([`running`]): for each window two merges for each of its keys.
 //! - Late rows are counted and dropped. A row that comes after its window has fired but within the allowed lateness
 //!   makes the window fire again for its key, with all its rows, at the end of the batch.
 //! - A row without an event time belongs to no window: it is a dead row.
@@ -14,6 +14,7 @@
 //!   batches changes neither.
 //! - A result that cannot be put out (an int64 sum out of range) is a dead row of keys and window bounds.
 
+mod running;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ use std::collections::btree_map::Entry;
 use arrow_array::ArrayRef;
 
 pub(super) use snapshot::{times, windows_table};
+
+use running::Running;
 
 use super::aggregate_fold::{Groups, internal};
 use super::late_rows::{picked, put_out_late};
@@ -42,6 +45,8 @@ pub struct WindowAggregate {
     next: Option<Window>,
     /// by start
     states: BTreeMap<EventTime, SliceState>,
+    /// what windows of several slices are merged from
+    running: Option<Running>,
     slots: Vec<u32>,
     groups: Groups,
     cuts: Cuts,
@@ -61,8 +66,10 @@ impl WindowAggregate {
     pub fn new(spec: WindowAggregateSpec) -> Result<Self, OperatorError> {
         let windows = Windows::new(spec.window, spec.allowed_lateness)
             .map_err(|error| OperatorError::Internal { reason: error.to_string() })?;
+        let parts = Parts::new(spec)?;
         Ok(Self {
-            parts: Parts::new(spec)?,
+            running: Running::new(windows, &parts.aggregates),
+            parts,
             windows,
             watermark: Watermark::MIN,
             next: None,
@@ -91,7 +98,9 @@ impl WindowAggregate {
     /// Puts another implementation in the place of aggregate `index` between two elements; accumulators stay. Its state
     /// and output columns must be the same. On an error the old one goes on.
     pub fn replace_fold(&mut self, index: usize, fold: Box<dyn Fold>) -> Result<(), OperatorError> {
-        self.parts.replace_fold(index, fold, self.states.values_mut())
+        self.parts.replace_fold(index, fold, self.states.values_mut())?;
+        self.running.iter_mut().for_each(|running| running.reset(&self.parts.aggregates));
+        Ok(())
     }
 
     /// The rows of a batch that some window takes, and the slice of the earliest. Counts late rows and puts out dead
@@ -142,6 +151,9 @@ impl WindowAggregate {
     ) -> Result<(), OperatorError> {
         let picked = cut.and_then(|cut| self.cuts.rows.get(cut)).map(Vec::as_slice);
         let rows = Rows::new(&self.slots, picked, self.parts.table.len());
+        if let Some(running) = &mut self.running {
+            running.touch(slice.start, rows);
+        }
         let state = match self.states.entry(slice.start) {
             Entry::Occupied(state) => state.into_mut(),
             Entry::Vacant(place) => {
@@ -177,6 +189,9 @@ impl WindowAggregate {
         let state = if self.windows.are_slices() {
             let Some(state) = slices.next() else { return Ok(()) };
             state
+        } else if let (Some(running), None) = (&mut self.running, &only) {
+            merged = running.merged(window, &self.states, &mut self.parts.aggregates)?;
+            &merged
         } else {
             let mut sum = SliceState::new(bounds, &self.parts.aggregates);
             for slice in slices.take_while(|state| window.contains(state.slice.start)) {
@@ -252,6 +267,7 @@ impl WindowAggregate {
         }
         let moves = self.parts.table.retain(&live).map_err(|error| internal(&error))?;
         self.states.values_mut().for_each(|state| state.renumber(&moves));
+        self.running.iter_mut().for_each(|running| running.reset(&self.parts.aggregates));
         self.groups = Groups::new();
         Ok(())
     }

@@ -6,9 +6,10 @@ use super::aggregate_built_in::BuiltIn;
 use super::aggregate_fold::{FoldCall, Groups, internal};
 use super::window_aggregate_slice::{Aggregate, Rows, SliceState, State};
 use super::{AggregateCall, AggregateColumns, Fold, OperatorError, Output, output_schema};
+use crate::clock::Clock;
 use crate::record::{Batch, Schema};
 use crate::state::KeyTable;
-use crate::window::WindowSpec;
+use crate::window::{Firing, Trigger, WindowSpec};
 
 /// Fewer keys than this are not worth making the table anew, unless all are gone.
 pub(super) const COMPACT_FROM_KEYS: usize = 1_024;
@@ -25,8 +26,23 @@ pub struct WindowAggregateSpec {
     pub allowed_lateness: Duration,
     /// whether late rows are put out, as side output 0, beside being counted
     pub late: bool,
+    /// position of the int64 column with the gap of sessions, where rows say it
+    pub gap: Option<usize>,
+    /// when an open window puts out results
+    pub trigger: Trigger,
+    /// what becomes of its rows then
+    pub firing: Firing,
+    /// for triggers that go by the host's clock
+    pub clock: Clock,
     /// what is computed, in output order
     pub aggregates: Vec<AggregateCall>,
+}
+
+impl WindowAggregateSpec {
+    /// Whether every window fires once, at its end, and again with all rows if late ones come.
+    pub(super) fn fires_at_end_only(&self) -> bool {
+        self.trigger == Trigger::End && self.firing == Firing::Accumulating
+    }
 }
 
 /// All of it but the windows.

@@ -148,6 +148,15 @@ impl SliceState {
         });
     }
 
+    /// Makes the chunks of these slots.
+    pub(super) fn make_room(&mut self, slots: &[u32]) {
+        for slot in slots {
+            if !self.rows.prefetch(*slot) {
+                self.allocate(Chunked::<i64>::chunk_of(*slot));
+            }
+        }
+    }
+
     #[cold]
     fn allocate(&mut self, chunk: usize) {
         self.rows.allocate(chunk);

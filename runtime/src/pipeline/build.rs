@@ -492,7 +492,8 @@ impl Builder<'_> {
         metrics: &Arc<GuestMetrics>,
         versions: &Versions,
     ) -> Result<Box<dyn Operator>, StartError> {
-        let StepKind::Aggregate { window, allowed_lateness, aggregates, .. } = &step.kind.value else {
+        let StepKind::Aggregate { window, allowed_lateness, gap, trigger, firing, aggregates, .. } = &step.kind.value
+        else {
             return Err(StartError::Internal(format!("`{}` is not an aggregate", node.name)));
         };
         let failed = |source| StartError::Operator { step: node.name.clone(), source };
@@ -521,11 +522,15 @@ impl Builder<'_> {
             }
         }
         let spec = WindowAggregateSpec {
-            input,
             keys: keys.to_vec(),
             window: window.value,
             allowed_lateness: *allowed_lateness,
             late: !step.side_outputs.is_empty(),
+            gap: gap.as_ref().and_then(|gap| input.index_of(&gap.value)),
+            trigger: trigger.as_ref().map(|trigger| trigger.value).unwrap_or_default(),
+            firing: firing.as_ref().map(|firing| firing.value).unwrap_or_default(),
+            clock: self.options.clock.clone(),
+            input,
             aggregates: calls,
         };
         Ok(Box::new(AggregateStep::new(spec, step.on_error, outputs).map_err(failed)?))

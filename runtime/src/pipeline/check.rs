@@ -15,7 +15,7 @@ use crate::format::Format;
 use crate::limits::KEY_GROUPS;
 use crate::sink::SinkKind;
 use crate::source::{GeneratorKind, SourceKind};
-use crate::window::WindowSpec;
+use crate::window::{Trigger, WindowSpec};
 
 /// Bytes of a name.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -281,7 +281,7 @@ fn check_step(step: &StepSpec, problems: &mut Problems) {
             let outputs = columns.iter().map(|column| (column.output.value.as_str(), column.output.span));
             unique_columns(&format!("the output of {of}"), outputs, problems);
         }
-        StepKind::Aggregate { key_by, window, allowed_lateness, aggregates } => {
+        StepKind::Aggregate { key_by, window, allowed_lateness, gap, trigger, firing, aggregates } => {
             if !allowed_lateness.is_zero() {
                 positive(&format!("`allowed_lateness` of {of}"), *allowed_lateness, step.kind.span, problems);
                 if matches!(window.value, WindowSpec::Count { .. } | WindowSpec::Global) {
@@ -291,6 +291,14 @@ fn check_step(step: &StepSpec, problems: &mut Problems) {
                 }
             }
             check_window(&of, window, problems);
+            if gap.is_some() != (window.value == WindowSpec::SessionByColumn) {
+                let message = format!("the sessions of {of} and the column with their gap do not go together");
+                let help = "call `session_by(\"gap_ms\")`";
+                problems.add(code::CONFLICT, window.span, message, "expected both or neither", help);
+            }
+            let fires_again = trigger.is_some() || !allowed_lateness.is_zero();
+            trigger.iter().for_each(|trigger| check_trigger(&of, window.value, trigger, problems));
+            firing.iter().for_each(|firing| check_firing(&of, window.value, firing.span, fires_again, problems));
             check_aggregate(&of, step.kind.span, key_by, aggregates, problems);
         }
         StepKind::Top(top) => check_top(&of, step.kind.span, top, problems),
@@ -406,7 +414,7 @@ fn check_window(of: &str, window: &Spanned<WindowSpec>, problems: &mut Problems)
             }
             return;
         }
-        WindowSpec::Global => return,
+        WindowSpec::Global | WindowSpec::SessionByColumn => return,
     };
     if u128::from(offset_ms.unsigned_abs()) >= every.as_millis() {
         problems.add(
@@ -417,6 +425,39 @@ fn check_window(of: &str, window: &Spanned<WindowSpec>, problems: &mut Problems)
             "windows repeat, so a larger offset means the same as its remainder",
         );
     }
+}
+
+fn check_trigger(of: &str, window: WindowSpec, trigger: &Spanned<Trigger>, problems: &mut Problems) {
+    if matches!(window, WindowSpec::Count { .. }) {
+        let message = format!("`trigger` has no meaning in {of}");
+        let label = "windows of so many rows fire when they have them";
+        let help = "remove `trigger`, or write `window = { global = true }` to fire whenever so many rows have come";
+        problems.add(code::CONFLICT, trigger.span, message, label, help);
+        return;
+    }
+    match trigger.value {
+        Trigger::Count { rows: 0, .. } => {
+            let message = format!("`count` of the trigger of {of} is 0");
+            problems.add(code::BAD_VALUE, trigger.span, message, "expected 1 or more", "write `count = 4`");
+        }
+        Trigger::Every { interval } => {
+            positive(&format!("`every` of the trigger of {of}"), interval, trigger.span, problems);
+        }
+        Trigger::ProcessingTime { interval } => {
+            positive(&format!("`processing_time` of the trigger of {of}"), interval, trigger.span, problems);
+        }
+        Trigger::End | Trigger::Count { .. } => {}
+    }
+}
+
+/// What becomes of rows after a firing matters where a window may fire again.
+fn check_firing(of: &str, window: WindowSpec, span: Span, fires_again: bool, problems: &mut Problems) {
+    if fires_again && !matches!(window, WindowSpec::Count { .. }) {
+        return;
+    }
+    let message = format!("`firing` has no meaning in {of}");
+    let help = "remove `firing`, or add `trigger = { every = \"1s\" }` or `allowed_lateness`";
+    problems.add(code::CONFLICT, span, message, "every window fires once", help);
 }
 
 fn limits(of: &str, limits: &LimitsSpec, span: Span, problems: &mut Problems) {

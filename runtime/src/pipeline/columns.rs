@@ -72,12 +72,12 @@ fn needed_by(step: &StepSpec, signatures: &Signatures, beyond: Needed) -> Needed
             needed.add_schema(&signature.inputs);
         }
     }
-    if let StepKind::Aggregate { key_by, aggregates, .. } = &step.kind.value {
+    if let StepKind::Aggregate { key_by, gap, aggregates, .. } = &step.kind.value {
         let read = aggregates.iter().filter_map(|aggregate| match aggregate {
             AggregateSpec::BuiltIn { column, .. } => column.as_ref(),
             AggregateSpec::Component { .. } => None,
         });
-        needed.add(Needed::Columns(key_by.iter().chain(read).map(|column| column.value.clone()).collect()));
+        needed.add(Needed::Columns(key_by.iter().chain(gap).chain(read).map(|column| column.value.clone()).collect()));
     }
     if let StepKind::Select(columns) = &step.kind.value {
         needed.add(Needed::Columns(columns.iter().map(|selected| selected.column.value.clone()).collect()));
@@ -264,7 +264,9 @@ fn declared_by(
     for signature in (0..slots(step)).filter_map(signature) {
         signature.inputs.fields().iter().try_for_each(|field| merge(&mut all.fields, field, step))?;
     }
-    if let StepKind::Aggregate { key_by, aggregates, .. } = &step.kind.value {
+    if let StepKind::Aggregate { key_by, gap, aggregates, .. } = &step.kind.value {
+        let gap = gap.as_ref().map(|gap| Field::new(gap.value.as_str(), Kind::Int64).nullable());
+        gap.iter().try_for_each(|field| merge(&mut all.fields, field, step))?;
         all.untyped.extend(key_by.iter().map(|key| (key.value.clone(), user())));
         all.untyped.extend(aggregates.iter().filter_map(|aggregate| match aggregate {
             AggregateSpec::BuiltIn { column: Some(column), .. } => Some((column.value.clone(), user())),

@@ -14,7 +14,7 @@ use crate::record::Schema;
 use crate::sink::SinkKind;
 use crate::source::{SourceKind, WatermarkSpec};
 use crate::wasm::Settings;
-use crate::window::WindowSpec;
+use crate::window::{Firing, Trigger, WindowSpec};
 
 /// A whole pipeline.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,6 +126,12 @@ pub enum StepKind {
         window: Spanned<WindowSpec>,
         /// `allowed_lateness`: how long after firing a window takes rows
         allowed_lateness: Duration,
+        /// the column with the gap of [`WindowSpec::SessionByColumn`]
+        gap: Option<Spanned<String>>,
+        /// `trigger`: when an open window puts out results
+        trigger: Option<Spanned<Trigger>>,
+        /// `firing`: what becomes of its rows then
+        firing: Option<Spanned<Firing>>,
         /// what is computed, in output order
         aggregates: Vec<AggregateSpec>,
     },

@@ -1,15 +1,19 @@
-//! Windows that lie differently for every key.
+//! Windows of which every key has its own.
+
+use std::time::Duration;
 
 use super::windows::whole_ms;
-use super::{WindowError, WindowSpec};
+use super::{WindowError, WindowSpec, Windows};
 
 /// When a key's rows make a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyWindow {
+    /// windows of event time that lie alike for all keys, kept for each key
+    Aligned(Windows),
     /// rows with less than so much time, or exactly so much, from one to the next
     Session {
-        /// ms
-        gap_ms: i64,
+        /// how much
+        gap: Gap,
     },
     /// so many rows, in the order in which they come
     Count {
@@ -20,19 +24,37 @@ pub enum KeyWindow {
     Global,
 }
 
+/// How long after a row its session lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// so many ms
+    Ms(i64),
+    /// as many ms as the row has in the column at this position
+    Column(usize),
+}
+
 impl KeyWindow {
-    /// The windows of `spec`.
-    pub fn new(spec: WindowSpec) -> Result<Self, WindowError> {
+    /// The windows of `spec`, which take rows until the watermark is `allowed_lateness` past their last time. `gap` is the
+    /// position of the column with the gap of sessions, if rows say it.
+    pub fn new(spec: WindowSpec, gap: Option<usize>, allowed_lateness: Duration) -> Result<Self, WindowError> {
         match spec {
-            WindowSpec::Session { gap } => Ok(Self::Session { gap_ms: whole_ms(gap)? }),
+            WindowSpec::Session { gap } => Ok(Self::Session { gap: Gap::Ms(whole_ms(gap)?) }),
+            WindowSpec::SessionByColumn => Ok(Self::Session { gap: gap.map(Gap::Column).ok_or(WindowError::NoGap)? }),
             WindowSpec::Count { rows: 0 } => Err(WindowError::NoRows),
             WindowSpec::Count { rows } => Ok(Self::Count { rows }),
             WindowSpec::Global => Ok(Self::Global),
-            WindowSpec::Tumbling { .. } | WindowSpec::Sliding { .. } => Err(WindowError::Kind { window: spec }),
+            WindowSpec::Tumbling { .. } | WindowSpec::Sliding { .. } => {
+                Ok(Self::Aligned(Windows::new(spec, allowed_lateness)?))
+            }
         }
     }
 
-    /// Whether event time decides.
+    /// Whether windows end by event time.
+    pub fn ends(&self) -> bool {
+        matches!(self, Self::Session { .. } | Self::Aligned(_))
+    }
+
+    /// Whether windows grow and join.
     pub fn is_session(&self) -> bool {
         matches!(self, Self::Session { .. })
     }

@@ -3,11 +3,13 @@
 mod keyed;
 mod slices;
 mod spec;
+mod trigger;
 mod windows;
 
-pub use keyed::KeyWindow;
+pub use keyed::{Gap, KeyWindow};
 pub use slices::{Slice, Slices};
 pub use spec::WindowSpec;
+pub use trigger::{Firing, Trigger, next_multiple};
 pub use windows::{Window, Windows};
 
 /// A window that cannot be.
@@ -33,6 +35,9 @@ pub enum WindowError {
         /// what was asked for
         window: WindowSpec,
     },
+    /// rows say their gap in a column, and none was given: a bug of the planner
+    #[error("sessions without the column that holds their gap")]
+    NoGap,
     /// no window can be complete with no rows
     #[error("a window of no rows")]
     NoRows,

@@ -26,6 +26,8 @@ pub enum WindowSpec {
         /// a session ends when so long no row of its key has come; at least 1 ms
         gap: Duration,
     },
+    /// `{ session = { gap = "gap_ms" } }`: as [`WindowSpec::Session`], every row says its gap in a column
+    SessionByColumn,
     /// `{ count = 100 }`
     Count {
         /// rows of a key that make a window, at least 1

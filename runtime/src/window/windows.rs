@@ -56,6 +56,29 @@ impl Windows {
         self.size_ms == self.every_ms
     }
 
+    /// How many slices make a window.
+    pub fn slices_a_window(&self) -> i64 {
+        self.size_ms / greatest_common_divisor(self.size_ms, self.every_ms)
+    }
+
+    /// The border of blocks as long as windows that lies in `window` or is its start. Slices do not cross it.
+    pub fn middle_of(&self, window: Window) -> i128 {
+        let short = (i128::from(self.offset_ms) - window.start).rem_euclid(i128::from(self.size_ms));
+        window.start + short
+    }
+
+    /// How many windows hold a time at most.
+    pub fn overlap(&self) -> usize {
+        usize::try_from((self.size_ms - 1) / self.every_ms + 1).unwrap_or(usize::MAX)
+    }
+
+    /// A number below [`Windows::overlap`] that no other window with a time in common has.
+    pub fn layer_of(&self, window: Window) -> usize {
+        let number = (window.start - i128::from(self.offset_ms)).div_euclid(i128::from(self.every_ms));
+        // below the overlap, so it fits
+        number.rem_euclid(self.overlap() as i128) as usize
+    }
+
     /// The earliest window with `time` in it.
     pub fn first_of(&self, time: EventTime) -> Window {
         self.at_or_after(i128::from(time) - i128::from(self.size_ms) + 1)
@@ -103,6 +126,11 @@ impl Window {
     /// The bounds, saturated.
     pub fn bounds(&self) -> Slice {
         Slice { start: saturated(self.start), end: saturated(self.end) }
+    }
+
+    /// One past its last time, where event time would not end.
+    pub fn end(&self) -> i128 {
+        self.end
     }
 
     /// Whether `time` lies in it.
@@ -179,7 +207,15 @@ mod tests {
             let first_open = windows.first_open_of(time, Watermark(watermark));
             prop_assert_eq!(first_open.map(|window| window.bounds().start), open.copied());
             let slice = windows.slices().slice_of(time);
+            let mut layers: Vec<usize> = found.iter().map(|window| windows.layer_of(*window)).collect();
+            layers.sort_unstable();
+            layers.dedup();
+            prop_assert_eq!(layers.len(), found.len());
+            prop_assert!(layers.iter().all(|layer| *layer < windows.overlap()));
             for window in found {
+                let middle = windows.middle_of(window) as i64;
+                prop_assert_eq!((middle - offset).rem_euclid(size), 0);
+                prop_assert!(window.bounds().start <= middle && middle < window.bounds().end);
                 prop_assert!(window.contains(slice.start) && window.contains(slice.end - 1));
                 prop_assert_eq!(window.bounds().end, window.bounds().start + size);
             }

@@ -129,6 +129,7 @@ fn window_name(window: &WindowSpec) -> String {
         }
         WindowSpec::Session { gap } => format!("sessions, gap {}", figures::duration(*gap)),
         WindowSpec::Count { rows } => format!("every {} rows", figures::count(*rows)),
+        WindowSpec::SessionByColumn => "sessions, gap by column".to_owned(),
         WindowSpec::Global => "all rows".to_owned(),
     }
 }

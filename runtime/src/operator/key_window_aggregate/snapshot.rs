@@ -1,11 +1,14 @@
 //! Windows that lie differently for every key, put away and taken up again.
 //!
-//! One table `windows`, a row an open window: the keys, `window_start`, `window_end`, `fired`, `rows`, then the
-//! accumulators. Timers follow from bounds and watermark.
+//! One table `windows`, a row an open window: the keys, `window_start`, `window_end`, `fired`, with a trigger `pending` (rows
+//! since it last fired) and `early` (when it fires before its end), `rows`, then the accumulators, which mean nothing in a
+//! window without rows. Timers follow from bounds,
+//! `early` and watermark.
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BooleanArray, TimestampMillisecondArray};
+use arrow_array::{ArrayRef, BooleanArray, Int64Array, TimestampMillisecondArray, UInt32Array};
+use arrow_select::take::take;
 
 use super::{KeyWindowAggregate, NOWHERE, OpenWindow};
 use crate::limits::BATCH_ROWS;
@@ -14,20 +17,25 @@ use crate::operator::aggregate_fold::{Groups, internal};
 use crate::operator::saved_table::SavedTable;
 use crate::operator::window_aggregate::{times, windows_table};
 use crate::record::{Field, Kind, Watermark};
-use crate::state::{Snapshot, words};
-use crate::window::Slice;
+use crate::state::{Snapshot, StateError, words};
+use crate::window::{KeyWindow, Slice, Trigger, next_multiple};
 
 impl KeyWindowAggregate {
     fn saved_table(&self) -> SavedTable {
         let time = Kind::TimestampMs;
-        windows_table(&self.parts, &[("window_start", time), ("window_end", time), ("fired", Kind::Boolean)])
+        let mut head = vec![("window_start", time), ("window_end", time), ("fired", Kind::Boolean)];
+        if self.trigger != Trigger::End {
+            head.extend([("pending", Kind::Int64), ("early", time)]);
+        }
+        windows_table(&self.parts, &head)
     }
 
     pub(super) fn save(&self) -> Result<Snapshot, OperatorError> {
         let table = self.saved_table();
         let mut writer = table.writer();
         // by key, the earliest window of a key first: restored so, lists of windows need no sorting
-        let places: Vec<u32> = self.by_key.iter().flatten().copied().collect();
+        let mut places = self.all_open();
+        places.retain(|place| !self.emptied.contains(place) || self.state.has(*place));
         for places in places.chunks(BATCH_ROWS) {
             let window = |place: &u32| self.windows.get(*place as usize).copied().unwrap_or(OpenWindow::NONE);
             let windows: Vec<OpenWindow> = places.iter().map(window).collect();
@@ -37,6 +45,12 @@ impl KeyWindowAggregate {
                 columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(windows.iter().map(bound))));
             }
             columns.push(Arc::new(BooleanArray::from_iter(windows.iter().map(|window| Some(window.fired)))));
+            if self.trigger != Trigger::End {
+                let pending = windows.iter().map(|window| i64::try_from(window.pending).unwrap_or(i64::MAX));
+                columns.push(Arc::new(Int64Array::from_iter_values(pending)));
+                let early = windows.iter().map(|window| window.early);
+                columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(early)));
+            }
             columns.extend(self.state.save(&self.parts.aggregates, places)?);
             writer.push(places.len(), columns)?;
         }
@@ -58,37 +72,82 @@ impl KeyWindowAggregate {
         Ok(())
     }
 
-    /// Rows of `self.slots`, by bounds, `fired`, `rows` and accumulators.
+    /// Rows of `self.slots`, by bounds, `fired`, what triggers wait for, `rows` and accumulators.
     fn load_windows(&mut self, columns: &[ArrayRef]) -> Result<(), OperatorError> {
         let [starts, ends, fired, rest @ ..] = columns else { return Ok(()) };
         let bits = |name, kind, column| words(&Field::new(name, kind), column).map_err(|error| internal(&error));
         let fired = bits("fired", Kind::Boolean, fired)?;
+        let (pending, early, rest) = match rest {
+            [pending, early, rest @ ..] if self.trigger != Trigger::End => {
+                (bits("pending", Kind::Int64, pending)?.to_vec(), times(Some(early))?, rest)
+            }
+            rest => (Vec::new(), Vec::new(), rest),
+        };
         let counts = rest.first().map(|rows| bits("rows", Kind::Int64, rows)).transpose()?.unwrap_or_default();
         let (starts, ends) = (times(Some(starts))?, times(Some(ends))?);
-        let bounds = starts.iter().zip(&ends).map(|(start, end)| Slice { start: *start, end: *end });
         let slots = std::mem::take(&mut self.slots);
         let mut places = Vec::with_capacity(slots.len());
-        for (((key, bounds), fired), rows) in slots.iter().zip(bounds).zip(fired.iter()).zip(counts.iter()) {
-            places.push(self.reopen(*key, bounds, *fired != 0, *rows)?);
+        for (row, key) in slots.iter().enumerate() {
+            let at = |times: &[i64], missing| times.get(row).copied().unwrap_or(missing);
+            let saved = OpenWindow {
+                bounds: Slice { start: at(&starts, 0), end: at(&ends, 0) },
+                fired: fired.get(row).is_some_and(|fired| *fired != 0),
+                rows: counts.get(row).copied().unwrap_or_default(),
+                pending: pending.get(row).copied().unwrap_or_default(),
+                early: at(&early, i64::MAX),
+                ..OpenWindow::NONE
+            };
+            places.push(self.reopen(*key, saved)?);
         }
         self.slots = slots;
-        self.state.load(&self.parts.aggregates, &places, rest)
+        if let Trigger::ProcessingTime { interval } = self.trigger
+            && pending.iter().any(|rows| *rows > 0)
+        {
+            self.rings = Some(next_multiple(self.clock.now_ms(), interval));
+        }
+        self.load_accumulators(&places, &counts, rest)
+    }
+
+    /// Those of windows with rows: what a window whose rows are gone has in their place is as new.
+    fn load_accumulators(&mut self, places: &[u32], rows: &[u64], columns: &[ArrayRef]) -> Result<(), OperatorError> {
+        if rows.iter().all(|rows| *rows > 0) {
+            return self.state.load(&self.parts.aggregates, places, columns);
+        }
+        self.state.make_room(places);
+        let some: Vec<u32> = (0..).zip(rows).filter_map(|(row, rows)| (*rows > 0).then_some(row)).collect();
+        let places: Vec<u32> = some.iter().filter_map(|row| places.get(*row as usize).copied()).collect();
+        let some = UInt32Array::from(some);
+        let taken: Result<Vec<ArrayRef>, _> = columns.iter().map(|column| take(column.as_ref(), &some, None)).collect();
+        let columns = taken.map_err(|error| internal(&StateError::Arrow(error)))?;
+        self.state.load(&self.parts.aggregates, &places, &columns)
     }
 
     /// Opens a window again as it was, and sets its timer.
-    fn reopen(&mut self, key: u32, bounds: Slice, fired: bool, rows: u64) -> Result<u32, OperatorError> {
-        let place = self.open(key, bounds.start, bounds.end);
+    fn reopen(&mut self, key: u32, saved: OpenWindow) -> Result<u32, OperatorError> {
+        let bounds = saved.bounds;
+        let place = self.open(key, bounds);
         if let Some(window) = self.windows.get_mut(place as usize) {
-            window.fired = fired;
-            window.rows = if self.window.is_session() { 0 } else { rows };
+            window.fired = saved.fired;
+            window.rows = if self.window.ends() { 0 } else { saved.rows };
+            (window.pending, window.early) = (saved.pending, saved.early);
         }
-        if self.window.is_session() && bounds.is_complete(self.watermark) {
+        if self.window.ends() && bounds.is_complete(self.watermark) {
             self.set_timer(place, bounds.result_time().saturating_add(self.allowed_lateness_ms));
+        } else if saved.early < bounds.result_time() || !self.window.ends() && saved.early < i64::MAX {
+            self.set_timer(place, saved.early);
         }
         let Some(list) = self.by_key.get_mut(key as usize) else { return Ok(place) };
         let last = list.last().and_then(|last| self.windows.get(*last as usize));
-        let apart = last.is_none_or(|last| self.window.is_session() && last.bounds.end < bounds.start);
-        if bounds.start >= bounds.end && bounds.start != i64::MAX || !apart {
+        let apart = last.is_none_or(|last| match self.window {
+            KeyWindow::Session { .. } => last.bounds.end < bounds.start,
+            KeyWindow::Aligned(_) => last.bounds < bounds,
+            KeyWindow::Count { .. } | KeyWindow::Global => false,
+        });
+        let lies_right = match self.window {
+            KeyWindow::Aligned(windows) if bounds.start > i64::MIN => windows.last_of(bounds.start).bounds() == bounds,
+            _ => bounds.start < bounds.end || bounds.start == i64::MAX,
+        };
+        if !apart || !lies_right {
             let reason = format!("a window of {}..{} ms cannot be after another of its key", bounds.start, bounds.end);
             return Err(OperatorError::State { reason });
         }
@@ -99,5 +158,6 @@ impl KeyWindowAggregate {
 
 impl OpenWindow {
     /// What is in no place.
-    const NONE: Self = Self { key: u32::MAX, bounds: NOWHERE, rows: 0, fired: false, timer: 0 };
+    const NONE: Self =
+        Self { key: u32::MAX, bounds: NOWHERE, rows: 0, fired: false, timer: 0, pending: 0, early: i64::MAX };
 }

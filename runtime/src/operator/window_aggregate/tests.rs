@@ -5,6 +5,7 @@ mod keyed;
 mod model;
 mod restoring;
 mod rules;
+mod sliding;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +13,12 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 
 use super::*;
+use crate::clock::Clock;
 use crate::limits::BATCH_ROWS;
 use crate::operator::{AggregateCall, AggregateColumns, AggregateFunction, output_schema};
 use crate::record::{Field, Kind};
 use crate::state::cells::{Cell, batch, rows};
-use crate::window::WindowSpec;
+use crate::window::{Firing, Trigger, WindowSpec};
 
 fn built_in(output: &str, function: AggregateFunction, column: Option<usize>) -> AggregateCall {
     AggregateCall::BuiltIn { output: output.into(), function, column }
@@ -36,6 +38,27 @@ fn windowed(input: &Schema, keys: &[usize], window: WindowSpec, aggregates: Vec<
     late(input, keys, window, 0, aggregates)
 }
 
+fn spec(
+    input: &Schema,
+    keys: &[usize],
+    window: WindowSpec,
+    lateness_ms: u64,
+    aggregates: Vec<AggregateCall>,
+) -> WindowAggregateSpec {
+    WindowAggregateSpec {
+        input: input.clone(),
+        keys: keys.to_vec(),
+        window,
+        allowed_lateness: Duration::from_millis(lateness_ms),
+        gap: None,
+        trigger: Trigger::End,
+        firing: Firing::Accumulating,
+        clock: Clock::virtual_at_ms(0),
+        late: true,
+        aggregates,
+    }
+}
+
 fn late(
     input: &Schema,
     keys: &[usize],
@@ -43,8 +66,7 @@ fn late(
     lateness_ms: u64,
     aggregates: Vec<AggregateCall>,
 ) -> WindowAggregate {
-    let (input, keys, allowed_lateness) = (input.clone(), keys.to_vec(), Duration::from_millis(lateness_ms));
-    WindowAggregate::new(WindowAggregateSpec { input, keys, window, allowed_lateness, late: true, aggregates }).unwrap()
+    WindowAggregate::new(spec(input, keys, window, lateness_ms, aggregates)).unwrap()
 }
 
 fn put_in(operator: &mut WindowAggregate, input: &Schema, rows: &[(Vec<Cell>, i64)]) -> Output {

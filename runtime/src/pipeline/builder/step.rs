@@ -10,7 +10,7 @@ use crate::pipeline::spec::{
     AggregateSpec, ComponentSpec, Keep, LimitsSpec, SelectedColumn, StepKind, StepSpec, TopStepSpec,
 };
 use crate::wasm::{Setting, Settings};
-use crate::window::WindowSpec;
+use crate::window::{Firing, Trigger, WindowSpec};
 
 /// A step in the making.
 #[derive(Clone, Debug)]
@@ -23,6 +23,9 @@ pub struct Step {
     key_by: Vec<Spanned<String>>,
     window: Option<WindowSpec>,
     allowed_lateness: Duration,
+    gap: Option<Spanned<String>>,
+    trigger: Option<Trigger>,
+    firing: Option<Firing>,
     aggregates: Vec<AggregateSpec>,
     config: Settings,
     parallelism: Option<Spanned<usize>>,
@@ -51,6 +54,9 @@ impl Step {
             key_by: Vec::new(),
             window: None,
             allowed_lateness: Duration::ZERO,
+            gap: None,
+            trigger: None,
+            firing: None,
             aggregates: Vec::new(),
             config: Settings::default(),
             parallelism: None,
@@ -150,6 +156,24 @@ impl Step {
     /// Windows of a key's rows that are not further apart than `gap`.
     pub fn session(self, gap: Duration) -> Self {
         self.window(WindowSpec::Session { gap })
+    }
+
+    /// As [`Self::session`], with a gap of as many ms as a row has in an int64 column.
+    pub fn session_by(mut self, column: impl Into<String>) -> Self {
+        self.gap = Some(column.into().into());
+        self.window(WindowSpec::SessionByColumn)
+    }
+
+    /// When an open window puts out results; at its end if nothing else is said.
+    pub fn trigger(mut self, trigger: Trigger) -> Self {
+        self.trigger = Some(trigger);
+        self
+    }
+
+    /// What becomes of the rows of a window that has fired; they stay if nothing else is said.
+    pub fn firing(mut self, firing: Firing) -> Self {
+        self.firing = Some(firing);
+        self
     }
 
     /// Any window.
@@ -317,7 +341,9 @@ impl Step {
         let key_by = std::mem::take(&mut self.key_by);
         let aggregates = std::mem::take(&mut self.aggregates);
         let (window, allowed_lateness) = (window.into(), self.allowed_lateness);
-        Some(self.with_kind(name, StepKind::Aggregate { key_by, window, allowed_lateness, aggregates }))
+        let (gap, trigger, firing) = (self.gap.take(), self.trigger.map(Spanned::from), self.firing.map(Spanned::from));
+        let kind = StepKind::Aggregate { key_by, window, allowed_lateness, gap, trigger, firing, aggregates };
+        Some(self.with_kind(name, kind))
     }
 
     fn with_kind(self, name: Spanned<String>, kind: StepKind) -> StepSpec {

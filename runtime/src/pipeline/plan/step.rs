@@ -144,7 +144,7 @@ impl Planner<'_> {
         from: &[NodeIndex],
         input: &Schema,
     ) -> Option<(NodeKind, Schema)> {
-        let StepKind::Aggregate { key_by, aggregates, window, .. } = &step.kind.value else { return None };
+        let StepKind::Aggregate { key_by, aggregates, window, gap, .. } = &step.kind.value else { return None };
         self.check_has_event_time(step, window.span, from);
         let place = format!("the input of step `{}`", step.name.value);
         // all of them before any is given up: every mistake is told at once
@@ -152,6 +152,7 @@ impl Planner<'_> {
         let entries =
             aggregates.iter().enumerate().map(|(slot, aggregate)| self.aggregate_entry(step, slot, aggregate, input));
         let entries: Vec<Option<(Vec<usize>, Vec<Field>)>> = entries.collect();
+        gap.as_ref().map_or(Some(()), |gap| self.check_gap(step, gap, input))?;
         let keys = keys.into_iter().collect::<Option<Vec<_>>>()?;
         let mut fields: Vec<Field> = keys.iter().filter_map(|&key| input.fields().get(key).cloned()).collect();
         fields.push(Field::new("window_start", Kind::TimestampMs));
@@ -172,6 +173,19 @@ impl Planner<'_> {
             inputs.push(read);
         }
         Some((NodeKind::Aggregate { index, keys, inputs }, Schema::new(fields)))
+    }
+
+    /// The gap of sessions is a column of whole numbers.
+    fn check_gap(&mut self, step: &StepSpec, gap: &Spanned<String>, input: &Schema) -> Option<()> {
+        let column = self.column(&format!("the input of step `{}`", step.name.value), gap, input)?;
+        let found = input.fields().get(column)?.kind;
+        if found == Kind::Int64 {
+            return Some(());
+        }
+        let message = format!("step `{}` takes the gap of its sessions from `{}`", step.name.value, gap.value);
+        let help = "the gap is a number of milliseconds: make the column int64 where it comes from".to_owned();
+        self.report(code::WRONG_TYPE, gap.span, message, format!("expected int64, found {found}"), Some(help));
+        None
     }
 
     fn aggregate_entry(

@@ -123,6 +123,8 @@ pub(super) const STEP: Keys = Keys {
         key("key_by", "[\"value\"]"),
         key("window", "{ tumbling = \"5s\" }"),
         key("allowed_lateness", "\"1s\""),
+        key("trigger", "{ every = \"1s\" }"),
+        key("firing", "\"discarding\""),
         key("late", "\"late_rows\""),
         key("aggregate", "{ count = \"count()\" }"),
         key("top", "{ n = 3, by = \"count\" }"),
@@ -132,7 +134,7 @@ pub(super) const STEP: Keys = Keys {
         key("on_error", "\"skip\""),
         key("limits", "{ memory = \"64MiB\", deadline = \"1s\" }"),
     ],
-    later: &["process", "trigger", "firing"],
+    later: &["process"],
 };
 
 pub(super) const TOP: Keys = Keys {
@@ -161,7 +163,18 @@ pub(super) const WINDOW: Keys = Keys {
         key("every", "\"2s\""),
         key("offset", "\"1s\""),
     ],
-    later: &["trigger", "firing", "late"],
+    later: &[],
+};
+
+pub(super) const SESSION: Keys = Keys { section: "Session", known: &[key("gap", "\"gap_ms\"")], later: &[] };
+
+/// The keys of a trigger that say what it waits for.
+pub(super) const TRIGGER_KINDS: [&str; 3] = ["count", "every", "processing_time"];
+
+pub(super) const TRIGGER: Keys = Keys {
+    section: "Trigger",
+    known: &[key("count", "4"), key("every", "\"1s\""), key("processing_time", "\"1s\""), key("at_end", "true")],
+    later: &[],
 };
 
 pub(super) const LIMITS: Keys =
@@ -215,7 +228,7 @@ pub(super) const FORMATS_LATER: [&str; 2] = ["avro", "parquet"];
 
 /// Every table, for the test against the documentation.
 #[cfg(test)]
-pub(super) const ALL: [&Keys; 18] = [
+pub(super) const ALL: [&Keys; 20] = [
     &PIPELINE,
     &SOURCE,
     &GENERATOR,
@@ -228,6 +241,8 @@ pub(super) const ALL: [&Keys; 18] = [
     &TOP,
     &COMPONENT,
     &WINDOW,
+    &SESSION,
+    &TRIGGER,
     &LIMITS,
     &SINK,
     &EMPTY_SINK,

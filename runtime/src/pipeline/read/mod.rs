@@ -12,6 +12,7 @@ mod sink;
 mod source;
 mod step;
 mod top;
+mod trigger;
 mod window;
 
 use std::path::{Path, PathBuf};

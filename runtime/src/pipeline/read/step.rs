@@ -7,6 +7,7 @@ use super::item::{Item, Table};
 use super::keys;
 use super::node::Value;
 use super::source::{optional, read_on_error};
+use super::trigger::{read_firing, read_trigger};
 use super::window::read_window;
 use crate::error::{Span, Spanned};
 use crate::pipeline::problems::{Problems, code, quote};
@@ -105,7 +106,7 @@ fn read_kind(table: &mut Table, problems: &mut Problems) -> Option<Spanned<StepK
 }
 
 /// The keys that only `aggregate` has a use for.
-const KEYED: [&str; 4] = ["key_by", "window", "allowed_lateness", "late"];
+const KEYED: [&str; 6] = ["key_by", "window", "allowed_lateness", "trigger", "firing", "late"];
 
 /// These keys beside an operation that has no use for them.
 fn refuse_keyed(table: &mut Table, operation: &str, problems: &mut Problems) {
@@ -127,6 +128,8 @@ fn read_aggregate(
 ) -> Option<StepKind> {
     let key_by = optional(table.take("key_by"), |item| item.texts(problems));
     let window = table.required("window", problems).and_then(|item| read_window(item, problems));
+    let trigger = optional(table.take("trigger"), |item| read_trigger(item, problems));
+    let firing = optional(table.take("firing"), |item| read_firing(item, problems));
     let allowed_lateness = optional(table.take("allowed_lateness"), |item| item.duration(problems));
     let aggregates = aggregate::read(item, problems);
     let mut aggregates = aggregates?;
@@ -134,7 +137,16 @@ fn read_aggregate(
         give_config(&table.what, &mut aggregates, &settings, place, problems)?;
     }
     let allowed_lateness = allowed_lateness?.unwrap_or_default();
-    Some(StepKind::Aggregate { key_by: key_by?.unwrap_or_default(), window: window?, allowed_lateness, aggregates })
+    let (window, gap) = window?;
+    Some(StepKind::Aggregate {
+        key_by: key_by?.unwrap_or_default(),
+        window,
+        allowed_lateness,
+        gap,
+        trigger: trigger?,
+        firing: firing?,
+        aggregates,
+    })
 }
 
 /// `["a", "b"]` or `{ new = "old" }`

@@ -27,7 +27,8 @@ pub(super) fn read(step: &mut Table, item: Item, problems: &mut Problems) -> Opt
     let rank = optional(table.take("rank"), |item| item.text(problems));
     Some(TopStepSpec {
         key_by: key_by?.unwrap_or_default(),
-        window: window?,
+        // sessions are refused with all windows that lie differently for every key
+        window: window?.map(|(window, _)| window),
         rows: rows?,
         by: by?.into_iter().map(order_by).collect(),
         ties: ties?.map(|ties| ties.value).unwrap_or_default(),

@@ -2,13 +2,17 @@
 
 use super::item::{Item, Table};
 use super::keys;
+use super::node::Value;
 use super::source::optional;
 use crate::error::Spanned;
 use crate::pipeline::problems::{Problems, code};
 use crate::window::WindowSpec;
 
+/// A window, and the column with the gap of its sessions.
+type ReadWindow = (Spanned<WindowSpec>, Option<Spanned<String>>);
+
 /// Reads a window; `None` if anything in it is wrong.
-pub(super) fn read_window(item: Item, problems: &mut Problems) -> Option<Spanned<WindowSpec>> {
+pub(super) fn read_window(item: Item, problems: &mut Problems) -> Option<ReadWindow> {
     let mut table = Table::open(item, &keys::WINDOW, problems)?;
     let (kind, item) = table.take_kind(&keys::WINDOW_KINDS, "how long windows are", problems)?;
     let window = match kind {
@@ -24,12 +28,18 @@ pub(super) fn read_window(item: Item, problems: &mut Problems) -> Option<Spanned
             let offset = optional(table.take("offset"), |item| item.signed_duration_ms(problems));
             WindowSpec::Sliding { size: size?, every: every?, offset_ms: offset?.unwrap_or_default() }
         }
+        "session" if matches!(item.node.value, Value::Table(_)) => {
+            refuse_keys_of_others(&mut table, kind, &[EVERY, OFFSET], problems)?;
+            let mut session = Table::open(item, &keys::SESSION, problems)?;
+            let gap = session.required("gap", problems)?.text(problems)?;
+            return Some((Spanned::new(WindowSpec::SessionByColumn, table.span), Some(gap)));
+        }
         _ => {
             refuse_keys_of_others(&mut table, kind, &[EVERY, OFFSET], problems)?;
             read_keyed(kind, item, problems)?
         }
     };
-    Some(Spanned::new(window, table.span))
+    Some((Spanned::new(window, table.span), None))
 }
 
 /// Windows that lie differently for every key.

@@ -291,6 +291,31 @@ fn wrong_aggregates_are_refused_with_place_and_help() {
 }
 
 #[test]
+fn wrong_triggers_are_refused_with_place_and_help() {
+    let of = |rest: &str, code: &'static str, words: &'static [&'static str]| {
+        window(&format!("{{ tumbling = \"1s\" }}\n{rest}"), code, words)
+    };
+    check(vec![
+        of("«trigger = {}", NO_KIND, &["count, every, processing_time"]),
+        of("trigger = «\"1s\"", WRONG_TYPE, &["expected a table, found text"]),
+        of("trigger = { «cuont = 4 }", UNKNOWN_KEY, &["did you mean `count`"]),
+        of("trigger = { count = 4, «every = \"1s\" }", SEVERAL_KINDS, &["`count`, `every`"]),
+        of("trigger = «{ count = 0 }", BAD_VALUE, &["`count`", "1 or more"]),
+        of("trigger = { count = «\"4\" }", WRONG_TYPE, &["an integer"]),
+        of("trigger = { every = «\"0s\" }", BAD_DURATION, &["is zero"]),
+        of("trigger = { every = «4 }", WRONG_TYPE, &["`every`"]),
+        of("trigger = { every = \"1s\", «at_end = true }", CONFLICT, &["belongs to `count`"]),
+        of("trigger = { processing_time = «\"1us\" }", BAD_DURATION, &["`processing_time`"]),
+        of("trigger = { count = 4, at_end = «1 }", WRONG_TYPE, &["true or false"]),
+        of("trigger = { count = 4 }\nfiring = «\"purging\"", UNKNOWN_VALUE, &["accumulating", "discarding"]),
+        of("firing = «\"discarding\"", CONFLICT, &["every window fires once", "allowed_lateness"]),
+        window("{ count = 4 }\ntrigger = «{ count = 2 }", CONFLICT, &["`trigger`", "global = true"]),
+        aggregate("map = \"a.wasm\"\n«trigger = { count = 4 }", CONFLICT, &["belongs to `aggregate`"]),
+        aggregate("map = \"a.wasm\"\n«firing = \"discarding\"", CONFLICT, &["belongs to `aggregate`"]),
+    ]);
+}
+
+#[test]
 fn wrong_windows_are_refused_with_place_and_help() {
     check(vec![
         window("{ tumbling = «\"0s\" }", BAD_DURATION, &["is zero"]),
@@ -316,8 +341,11 @@ fn wrong_windows_are_refused_with_place_and_help() {
         aggregate("map = \"a.wasm\"\n«allowed_lateness = \"1s\"", CONFLICT, &["belongs to `aggregate`"]),
         aggregate("«allowed_lateness = \"1s\"", NO_KIND, &["`allowed_lateness` needs `aggregate`"]),
         window("«\"5s\"", WRONG_TYPE, &["expected a table, found text", "tumbling"]),
-        window("{ tumbling = \"1s\" }\n«trigger = { count = 4 }", NOT_AVAILABLE, &["`trigger`"]),
-        window("{ tumbling = \"1s\" }\n«firing = \"discarding\"", NOT_AVAILABLE, &["`firing`"]),
+        window("{ session = { «gaps = \"gap\" } }", UNKNOWN_KEY, &["did you mean `gap`"]),
+        window("{ «session = {} }", MISSING_KEY, &["`gap`"]),
+        window("{ session = { gap = «5 } }", WRONG_TYPE, &["expected text"]),
+        window("{ session = «5 }", WRONG_TYPE, &["`session`"]),
+        window("{ tumbling = \"1s\", «trigger = { count = 4 } }", UNKNOWN_KEY, &["`trigger`"]),
         window("{ tumbling = \"1s\" }\nlate = «\"late_rows\"", UNUSED, &["nobody reads output `late_rows`"]),
         aggregate("map = \"a.wasm\"\n«late = \"late_rows\"", CONFLICT, &["belongs to `aggregate`"]),
     ]);

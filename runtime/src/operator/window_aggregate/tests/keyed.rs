@@ -10,10 +10,7 @@ use super::*;
 use crate::operator::KeyWindowAggregate;
 
 fn keyed(input: &Schema, window: WindowSpec, lateness_ms: u64, aggregates: Vec<AggregateCall>) -> KeyWindowAggregate {
-    let allowed_lateness = Duration::from_millis(lateness_ms);
-    let spec =
-        WindowAggregateSpec { input: input.clone(), keys: vec![0], window, allowed_lateness, late: true, aggregates };
-    KeyWindowAggregate::new(spec).unwrap()
+    KeyWindowAggregate::new(spec(input, &[0], window, lateness_ms, aggregates)).unwrap()
 }
 
 fn session(gap_ms: u64) -> WindowSpec {

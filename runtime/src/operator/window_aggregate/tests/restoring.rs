@@ -40,12 +40,11 @@ fn script(happenings: &[Happening], rows_a_batch: usize) -> Vec<Event> {
     script
 }
 
-fn step(keys: &[usize], window: WindowSpec, lateness_ms: u64) -> AggregateStep {
-    let allowed_lateness = Duration::from_millis(lateness_ms);
+fn step(keys: &[usize], window: WindowSpec, lateness_ms: u64, trigger: Trigger, firing: Firing) -> AggregateStep {
     let aggregates = all_aggregates();
     let outputs = aggregates.iter().map(|_| None).collect();
-    let spec =
-        WindowAggregateSpec { input: input(), keys: keys.to_vec(), window, allowed_lateness, late: true, aggregates };
+    let gap = (window == WindowSpec::SessionByColumn).then_some(2);
+    let spec = WindowAggregateSpec { trigger, firing, gap, ..spec(&input(), keys, window, lateness_ms, aggregates) };
     AggregateStep::new(spec, OnError::DeadLetter, outputs).unwrap()
 }
 
@@ -58,6 +57,7 @@ fn window() -> impl Strategy<Value = WindowSpec> {
         }),
         3 => (1u64..12).prop_map(|gap| WindowSpec::Session { gap: Duration::from_millis(gap) }),
         1 => Just(WindowSpec::Session { gap: Duration::from_millis(i64::MAX as u64) }),
+        1 => Just(WindowSpec::SessionByColumn),
         2 => (1u64..6).prop_map(|rows| WindowSpec::Count { rows }),
         1 => Just(WindowSpec::Global),
     ]
@@ -74,11 +74,47 @@ proptest! {
         rows_a_batch in 4usize..50,
     ) {
         let lateness = if matches!(window, WindowSpec::Count { .. } | WindowSpec::Global) { 0 } else { lateness };
-        Restoring::new(|| Box::new(step(&keys, window, lateness)) as Box<dyn Operator>)
+        Restoring::new(|| Box::new(step(&keys, window, lateness, Trigger::End, Firing::Accumulating)) as Box<dyn Operator>)
             .keyed(&[&keys])
             .in_any_order(letters_in_order)
             .check(&script(&happenings, rows_a_batch));
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn a_restore_between_the_firings_of_a_window_changes_nothing(
+        happenings in events(),
+        keys in prop::sample::select(vec![vec![0], vec![1, 3, 0], vec![]]),
+        window in window(),
+        lateness in prop_oneof![2 => Just(0), 1 => 1u64..30],
+        trigger in triggers(),
+        firing in prop::sample::select(vec![Firing::Accumulating, Firing::Discarding]),
+        rows_a_batch in 4usize..50,
+        rings in prop::collection::vec(1usize..20, 0..10),
+    ) {
+        prop_assume!(!matches!(window, WindowSpec::Count { .. }));
+        let lateness = if window == WindowSpec::Global { 0 } else { lateness };
+        let mut script = script(&happenings, rows_a_batch);
+        for (after, now_ms) in rings.iter().zip((10..).step_by(10)) {
+            script.insert(*after.min(&script.len()), Event::Clock(now_ms));
+        }
+        Restoring::new(|| Box::new(step(&keys, window, lateness, trigger, firing)) as Box<dyn Operator>)
+            .keyed(&[&keys])
+            .in_any_order(letters_in_order)
+            .check(&script);
+    }
+}
+
+pub(super) fn triggers() -> impl Strategy<Value = Trigger> {
+    let interval = (1u64..15).prop_map(Duration::from_millis);
+    prop_oneof![
+        1 => Just(Trigger::End),
+        3 => (1u64..6, any::<bool>()).prop_map(|(rows, at_end)| Trigger::Count { rows, at_end }),
+        2 => interval.clone().prop_map(|interval| Trigger::Every { interval }),
+        1 => interval.prop_map(|interval| Trigger::ProcessingTime { interval }),
+    ]
 }
 
 fn counting(aggregates: Vec<AggregateCall>) -> WindowAggregate {
