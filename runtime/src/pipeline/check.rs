@@ -31,12 +31,13 @@ const TOPIC_BYTES_MAX: usize = 249;
 const WINDOW_COLUMNS: [&str; 2] = ["window_start", "window_end"];
 
 /// Formats as users write them.
-pub(super) const FORMATS: [(&str, Format); 5] = [
+pub(super) const FORMATS: [(&str, Format); 6] = [
     ("json", Format::Json),
     ("msgpack", Format::Msgpack),
     ("csv", Format::Csv),
     ("text", Format::Text),
     ("raw", Format::Raw),
+    ("parquet", Format::Parquet),
 ];
 
 /// All that is wrong with a pipeline as written, in file order; empty when it can be planned.
@@ -173,7 +174,21 @@ fn check_source(source: &SourceSpec, problems: &mut Problems) {
     if let Some(idle_after) = source.watermark.idle_after {
         positive(&format!("`idle_after` of {of}"), idle_after, source.kind.span, problems);
     }
+    files_only(&of, source.format.as_ref(), matches!(source.kind.value, SourceKind::File { .. }), problems);
     check_source_kind(&of, source, problems);
+}
+
+/// Parquet is read and written as whole files.
+fn files_only(of: &str, format: Option<&Spanned<Format>>, is_file: bool, problems: &mut Problems) {
+    if let Some(format) = format.filter(|format| format.value == Format::Parquet && !is_file) {
+        problems.add(
+            code::CONFLICT,
+            format.span,
+            format!("{of} has the format parquet and is no file"),
+            "parquet is for files only",
+            "use `file = { path = \"rows.parquet\" }`, or one of json, msgpack, csv, text, raw",
+        );
+    }
 }
 
 fn check_source_kind(of: &str, source: &SourceSpec, problems: &mut Problems) {
@@ -224,6 +239,7 @@ fn check_sink(sink: &SinkSpec, problems: &mut Problems) {
     let of = format!("sink {}", quote(&sink.name.value));
     parallelism(&of, sink.parallelism.as_ref(), problems);
     inputs(&of, &sink.from, sink.name.span, problems);
+    files_only(&of, sink.format.as_ref(), matches!(sink.kind.value, SinkKind::File { .. }), problems);
     check_sink_kind(&of, &sink.kind, problems);
 }
 

@@ -37,7 +37,7 @@ pub struct Resolution {
 }
 
 /// Loads all components of `spec` and checks the pipeline against them. Reports every mistake that it finds.
-pub fn resolve(spec: PipelineSpec, sandbox: &Sandbox) -> Result<Resolution, PipelineError> {
+pub fn resolve(mut spec: PipelineSpec, sandbox: &Sandbox) -> Result<Resolution, PipelineError> {
     let mut components = Components::new();
     let mut diagnostics = Vec::new();
     for step in &spec.steps {
@@ -50,6 +50,7 @@ pub fn resolve(spec: PipelineSpec, sandbox: &Sandbox) -> Result<Resolution, Pipe
             }
         }
     }
+    diagnostics.extend(super::footers::add_schemas(&mut spec));
     let refused = |diagnostics| PipelineError { path: spec.path.clone(), text: spec.text.clone(), diagnostics };
     if !diagnostics.is_empty() {
         return Err(refused(diagnostics));

@@ -4,6 +4,7 @@
 //!   file, stdin  a named reader thread ─╮
 //!   tcp          a task a connection   ─┼─▶ feed: bounded channel of framed bytes ─▶ decoded in the task that asks
 //!   kafka        a named client thread ─╯         (a full channel is backpressure)
+//!   parquet      a named reader thread that decodes ─▶ bounded channel of batches
 //!   generator    made in the task that asks
 //! ```
 //!
@@ -18,6 +19,7 @@ mod generator;
 mod glob;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod parquet;
 mod pump;
 mod spec;
 mod stdin;
@@ -29,7 +31,7 @@ mod testing;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -112,6 +114,9 @@ pub enum SourceEvent {
 pub async fn open(kind: &SourceKind, context: SourceContext) -> Result<Box<dyn Source>, SourceError> {
     match kind {
         SourceKind::Generator(spec) => Ok(Box::new(generator::Generator::new(spec, &context)?)),
+        SourceKind::File { path, .. } if context.format == Some(Format::Parquet) => {
+            Ok(Box::new(parquet::open(path, &context)?))
+        }
         SourceKind::File { path, header } => Ok(Box::new(file::open(path, *header, context)?)),
         SourceKind::Stdin => Ok(Box::new(stdin::open(context)?)),
         SourceKind::Tcp { listen, framing, connections } => {
@@ -132,9 +137,25 @@ pub fn schema_of(kind: &SourceKind, format: Option<Format>) -> Option<Schema> {
     let value = match format? {
         Format::Text => Kind::Text,
         Format::Raw => Kind::Binary,
-        Format::Json | Format::Msgpack | Format::Csv => return None,
+        Format::Json | Format::Msgpack | Format::Csv | Format::Parquet => return None,
     };
     Some(Schema::new([Field::new("value", value)]))
+}
+
+/// The columns of the Parquet files at `path`, relative to `base`, read from their footers; `source_name` is for messages.
+pub fn parquet_schema(source_name: &str, path: &str, base: &Path) -> Result<Schema, SourceError> {
+    let context = SourceContext {
+        name: source_name.to_owned(),
+        format: Some(Format::Parquet),
+        schema: Schema::new([]),
+        wanted: Schema::new([]),
+        event_time: None,
+        subtask: 0,
+        parallelism: 1,
+        clock: Clock::system(),
+        base: base.to_owned(),
+    };
+    parquet::schema(path, &context)
 }
 
 /// Whether rows have an event time without an `event_time` column: the generator's, Kafka's record time, or the time of

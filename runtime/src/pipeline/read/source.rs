@@ -58,7 +58,7 @@ pub(super) fn read_format(item: Item, problems: &mut Problems) -> Option<Spanned
             item.span(),
             format!("{} is {}, which is not available in this version", item.what, quote(text)),
             "not available",
-            "available: json, msgpack, csv, text, raw",
+            "available: json, msgpack, csv, text, raw, parquet",
         );
         return None;
     }

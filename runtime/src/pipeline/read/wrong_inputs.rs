@@ -176,6 +176,8 @@ fn wrong_sources_are_refused_with_place_and_help() {
         case("name = \"p\"\n[source.«s]\nstdin = {}\n[sink.o]\nfrom = \"s\"\nprint = {}", MISSING_KEY, &["`format`"]),
         source("stdin = {}\nformat = «\"jsn\"", UNKNOWN_VALUE, &["did you mean `json`", "msgpack, csv, text, raw"]),
         source("stdin = {}\nformat = «\"avro\"", NOT_AVAILABLE, &["`avro`", "available: json"]),
+        source("stdin = {}\nformat = «\"parquet\"", CONFLICT, &["format parquet", "files only"]),
+        source("file = «{ path = \"a\", header = true }\nformat = \"parquet\"", CONFLICT, &["only csv files"]),
     ]);
 }
 
@@ -331,6 +333,7 @@ fn wrong_windows_are_refused_with_place_and_help() {
 fn wrong_sinks_are_refused_with_place_and_help() {
     let head = "name = \"p\"\n[source.s]\nstdin = {}\nformat = \"json\"\n";
     check(vec![
+        sink("print = {}\nformat = «\"parquet\"", CONFLICT, &["format parquet", "files only"]),
         case(format!("{head}[sink.«o]\nfrom = \"s\""), NO_KIND, &["where rows go", "print, discard, file, kafka"]),
         case(format!("{head}[sink.«o]\nprint = {{}}"), MISSING_KEY, &["`from`"]),
         sink("print = {}\n«discard = {}", SEVERAL_KINDS, &["`print`, `discard`"]),
