@@ -10,6 +10,7 @@ mod dead_letter;
 pub mod duration;
 pub mod exchange;
 mod footers;
+mod marker;
 mod merge;
 pub mod plan;
 pub mod problems;

@@ -12,6 +12,7 @@
 //! slows its source down and nothing piles up in between.
 
 mod decode;
+mod drift;
 mod error;
 mod feed;
 mod file;
@@ -35,9 +36,10 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
+pub use drift::{DriftGroup, DriftMember};
 pub use error::SourceError;
 pub use spec::{Framing, GeneratorKind, GeneratorSpec, KafkaSourceSpec, KafkaStart, SourceKind, WatermarkSpec};
-pub use watermark::{PartitionWatermarks, Progress};
+pub use watermark::{AskedTime, PartitionWatermarks, Progress};
 
 use crate::clock::Clock;
 use crate::format::{BadRecord, Format};
@@ -171,14 +173,14 @@ pub fn has_event_time(kind: &SourceKind) -> bool {
 ///
 /// Files are read one after the other: one that waits for its turn is not idle but pending, and passing it over would
 /// make all its rows late. So `idle_after` has no meaning for files.
-pub fn watermarks(kind: &SourceKind, spec: WatermarkSpec, partitions: &[u32], now_ms: i64) -> PartitionWatermarks {
+pub fn watermarks(kind: &SourceKind, spec: WatermarkSpec, partitions: &[u32]) -> PartitionWatermarks {
     let idle_after = match kind {
         SourceKind::File { .. } => None,
         _ => spec.idle_after,
     };
     let mut marks = PartitionWatermarks::new(WatermarkSpec { idle_after, ..spec });
     for partition in partitions {
-        marks.add(*partition, now_ms);
+        marks.add(*partition, 0);
     }
     marks
 }

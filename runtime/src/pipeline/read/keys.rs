@@ -105,7 +105,13 @@ pub(super) const KAFKA_SOURCE: Keys = Keys {
 
 pub(super) const WATERMARK: Keys = Keys {
     section: "Watermark",
-    known: &[key("max_out_of_orderness", "\"2s\""), key("idle_after", "\"10s\"")],
+    known: &[
+        key("max_out_of_orderness", "\"2s\""),
+        key("idle_after", "\"10s\""),
+        key("column", "\"reached\""),
+        key("assigner", "\"assigner.wasm\""),
+        key("max_drift", "\"30s\""),
+    ],
     later: &[],
 };
 
