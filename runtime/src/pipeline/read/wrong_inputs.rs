@@ -199,6 +199,26 @@ fn wrong_columns_and_times_are_refused_with_place_and_help() {
         stdin("watermark = { max_out_of_orderness = «\"1us\" }", BAD_DURATION, &["whole number of ms"]),
         stdin("watermark = { idle_after = «\"0s\" }", BAD_DURATION, &["is zero", "1ms or more"]),
         stdin("watermark = { «idle = \"1s\" }", UNKNOWN_KEY, &["idle_after"]),
+        stdin("watermark = { column = «3 }", WRONG_TYPE, &["expected text, found an integer"]),
+        stdin("watermark = { assigner = «3 }", WRONG_TYPE, &["`assigner` of `watermark`", "found an integer"]),
+        stdin("watermark = { assigner = «\"\" }", BAD_VALUE, &["is empty"]),
+        stdin("watermark = { assigner = { «file = \"a.wasm\" } }", UNKNOWN_KEY, &["component, config"]),
+        stdin("watermark = { max_drift = «\"0s\" }", BAD_DURATION, &["`max_drift`", "1ms or more"]),
+        stdin(
+            "event_time = «\"at\"\nwatermark = { assigner = \"a.wasm\" }",
+            CONFLICT,
+            &["`event_time` and a watermark assigner", "remove `event_time`"],
+        ),
+        stdin(
+            "watermark = { column = «\"w\", assigner = \"a.wasm\" }",
+            CONFLICT,
+            &["from a `column` and from a watermark assigner", "one place"],
+        ),
+        stdin(
+            "watermark = { column = «\"w\", max_out_of_orderness = \"1s\" }",
+            CONFLICT,
+            &["`max_out_of_orderness`", "one place"],
+        ),
         stdin("event_time = «2020-01-01", WRONG_TYPE, &["found a date or time"]),
     ]);
 }
