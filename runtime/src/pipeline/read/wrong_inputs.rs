@@ -202,7 +202,11 @@ fn wrong_columns_and_times_are_refused_with_place_and_help() {
         stdin("watermark = { column = «3 }", WRONG_TYPE, &["expected text, found an integer"]),
         stdin("watermark = { assigner = «3 }", WRONG_TYPE, &["`assigner` of `watermark`", "found an integer"]),
         stdin("watermark = { assigner = «\"\" }", BAD_VALUE, &["is empty"]),
-        stdin("watermark = { assigner = { «file = \"a.wasm\" } }", UNKNOWN_KEY, &["component, config"]),
+        stdin(
+            "watermark = { assigner = { component = \"a.wasm\", «confg = {} } }",
+            UNKNOWN_KEY,
+            &["did you mean `config`"],
+        ),
         stdin("watermark = { max_drift = «\"0s\" }", BAD_DURATION, &["`max_drift`", "1ms or more"]),
         stdin(
             "event_time = «\"at\"\nwatermark = { assigner = \"a.wasm\" }",
