@@ -16,12 +16,12 @@ use super::run::Handle;
 use crate::clock::Stopwatch;
 use crate::error::near_match;
 use crate::operator::Replacement;
-use crate::pipeline::build::instantiate;
+use crate::pipeline::build::instantiate_for;
 use crate::pipeline::change::Change;
 use crate::pipeline::plan::{NodeKind, SlotId};
 use crate::pipeline::resolve::Resolved;
 use crate::pipeline::source_task::Command;
-use crate::pipeline::spec::StepSpec;
+use crate::pipeline::spec::{LimitsSpec, StepSpec};
 use crate::record::{Barrier, Schema};
 use crate::wasm::{CallError, DescribeError, GuestError, LoadError, OperatorKind};
 
@@ -194,7 +194,7 @@ impl Handle {
     /// Whether any task has put in place what the change brought for `slot`. A source that ends with the barrier still in
     /// front of it leaves the guests of the tasks behind it where they are.
     fn was_taken(&self, change: &Change, slot: &SlotId) -> bool {
-        let tasks = self.step(&slot.step).and_then(|(_, index)| self.shared.nodes.get(index));
+        let tasks = self.place(&slot.step).and_then(|(_, index)| self.shared.nodes.get(index));
         (0..tasks.map_or(0, |node| node.guests.len())).any(|subtask| !change.holds(slot, subtask))
     }
 
@@ -227,11 +227,11 @@ impl Handle {
         }
         let fields = offered.signature.inputs.fields();
         let inputs: Vec<usize> = fields.iter().filter_map(|field| available.index_of(&field.name)).collect();
-        let (step, index) = self.step(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
+        let (limits, index) = self.place(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
         let tasks = self.shared.nodes.get(index).map(|node| node.guests.as_slice()).unwrap_or_default();
         let mut replacements = Vec::with_capacity(tasks.len());
         for (subtask, metrics) in tasks.iter().enumerate() {
-            let mut guest = instantiate(offered, step, subtask, Arc::clone(metrics))
+            let mut guest = instantiate_for(offered, &slot.step, limits, subtask, Arc::clone(metrics))
                 .map_err(|source| SwapError::Guest { path: offered.path.clone(), source })?;
             if offered.kind == OperatorKind::Aggregator {
                 // the window asks for the empty accumulator at the cut, where it must not fail any more
@@ -256,10 +256,22 @@ impl Handle {
         }
     }
 
-    /// Columns that reach a step.
+    /// Bounds of the guests of a step, or of a source's watermark assigner, and its position in the plan.
+    fn place(&self, name: &str) -> Option<(LimitsSpec, usize)> {
+        if let Some((step, index)) = self.step(name) {
+            return Some((step.limits, index));
+        }
+        let index = self.shared.resolution.plan.nodes.iter().position(|node| node.name == name)?;
+        Some((LimitsSpec::default(), index))
+    }
+
+    /// Columns that reach a step, or that a source's watermark assigner can read.
     fn input_schema(&self, step: &str) -> Option<Schema> {
         let plan = &self.shared.resolution.plan;
         let node = plan.nodes.iter().find(|node| node.name == step)?;
+        if matches!(node.kind, NodeKind::Source { .. }) {
+            return Some(node.schema.clone());
+        }
         Some(plan.nodes.get(*node.inputs.first()?)?.schema.clone())
     }
 

@@ -71,6 +71,7 @@ impl Decoder {
             }
             Format::Text => whole_record(format, Kind::Text, wanted)?,
             Format::Raw => whole_record(format, Kind::Binary, wanted)?,
+            Format::Parquet => return Err(DecoderError::FilesOnly { format: format.name() }),
         };
         Ok(Self { columns: Columns::new(wanted), inner })
     }
@@ -115,6 +116,12 @@ pub enum DecoderError {
         kind: Kind,
         /// what was asked for
         column: Field,
+    },
+    /// the format has no records that could come one by one
+    #[error("format `{format}` is for files only; expected json, msgpack, csv, text or raw")]
+    FilesOnly {
+        /// name of the format
+        format: &'static str,
     },
     /// CSV has no column names
     #[error("column `{column}` is read, but the csv schema has only: {schema}; add it to the source's `schema`")]

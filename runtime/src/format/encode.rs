@@ -32,7 +32,7 @@ impl Encoder {
     /// Text writes the text column `value`, or else the only text column; raw the same among text and binary columns.
     ///
     /// # Errors
-    /// Where text or raw have no such column.
+    /// Where text or raw have no such column, and for Parquet, which has no records.
     pub fn new(format: Format, schema: &Schema) -> Result<Self, EncoderError> {
         let inner = match format {
             Format::Json => Inner::Json(JsonEncoder::new(schema)),
@@ -40,6 +40,7 @@ impl Encoder {
             Format::Csv => Inner::Csv(CsvEncoder),
             Format::Text => Inner::Whole(whole_column(format, schema, &[Kind::Text])?),
             Format::Raw => Inner::Whole(whole_column(format, schema, &[Kind::Text, Kind::Binary])?),
+            Format::Parquet => return Err(EncoderError::FilesOnly { format: format.name() }),
         };
         Ok(Self { schema: schema.clone(), inner })
     }
@@ -126,6 +127,12 @@ pub enum EncoderError {
         kinds: &'static str,
         /// the columns there are
         schema: String,
+    },
+    /// the format has no records that could be written one by one
+    #[error("format `{format}` is for files only; expected json, msgpack, csv, text or raw")]
+    FilesOnly {
+        /// name of the format
+        format: &'static str,
     },
     /// the batch is not of the encoder's schema
     #[error("expected column `{expected}` at position {index} of the batch, got {got}")]

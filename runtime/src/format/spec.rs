@@ -13,6 +13,8 @@ pub enum Format {
     Text,
     /// the record is the one column `value: binary`
     Raw,
+    /// Parquet files; a file cannot be cut into records, so it has no decoder of frames
+    Parquet,
 }
 
 impl Format {
@@ -24,6 +26,7 @@ impl Format {
             Self::Csv => "csv",
             Self::Text => "text",
             Self::Raw => "raw",
+            Self::Parquet => "parquet",
         }
     }
 }

@@ -12,11 +12,12 @@ use super::change::{Progress, TaskReport};
 use super::cut::{Cut, RestoreError};
 use super::dead_letter::{self, DeadLetters};
 use super::exchange::{Edge, Inputs};
+use super::marker::Marker;
 use super::plan::{Chain as ChainPlan, Exchange, Node, NodeIndex, NodeKind, Plan, SlotId};
 use super::resolve::{Components, Resolution, Resolved};
 use super::shuffle::Shuffle;
 use super::source_task::{self, Command, SourceTask};
-use super::spec::{AggregateSpec, StepKind, StepSpec};
+use super::spec::{AggregateSpec, LimitsSpec, StepKind, StepSpec};
 use super::task::{self, Chain, Link, Tail, TaskError, Versions};
 use crate::clock::Clock;
 use crate::format::Format;
@@ -29,7 +30,7 @@ use crate::operator::{
 use crate::partition::Partitioner;
 use crate::record::{Element, Field, Schema};
 use crate::sink::{self, SinkContext, SinkError};
-use crate::source::{self, SourceContext, SourceError};
+use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError};
 use crate::wasm::{Guest, GuestError, GuestMetrics, GuestOptions};
 
 /// How a pipeline is to run.
@@ -139,6 +140,8 @@ pub(crate) async fn build(resolution: &Resolution, options: &RunOptions) -> Resu
         nodes,
         channels: Channels::new(plan),
         commands: Vec::new(),
+        drift: drift_group(plan),
+        drifting: 0,
     };
     let mut reports = reports.into_iter();
     let mut futures = Vec::with_capacity(tasks);
@@ -156,8 +159,8 @@ fn node_tasks(node: &Node) -> NodeTasks {
     let slots = match &node.kind {
         NodeKind::Guest { .. } => 1,
         NodeKind::Aggregate { inputs, .. } => inputs.len(),
-        NodeKind::Source { .. } | NodeKind::Select { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => 0,
-        NodeKind::Top { .. } => 0,
+        NodeKind::Source { marks, .. } => usize::from(marks.assigner.is_some()),
+        NodeKind::Select { .. } | NodeKind::Top { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => 0,
     };
     // the nodes of a chain all have its parallelism: others are not joined
     let parallelism = node.parallelism;
@@ -251,6 +254,21 @@ struct Builder<'a> {
     nodes: Vec<NodeTasks>,
     channels: Channels,
     commands: Vec<mpsc::Sender<Command>>,
+    /// the source tasks that stay together in event time
+    drift: Arc<DriftGroup>,
+    /// how many of them have been made
+    drifting: usize,
+}
+
+/// Tasks of sources with `max_drift`.
+fn drift_group(plan: &Plan) -> Arc<DriftGroup> {
+    let together = |node: &&Node| match &node.kind {
+        NodeKind::Source { index, .. } => {
+            plan.spec.sources.get(*index).is_some_and(|source| source.watermark.max_drift.is_some())
+        }
+        _ => false,
+    };
+    DriftGroup::new(plan.nodes.iter().filter(together).map(|node| node.parallelism).sum())
 }
 
 impl Builder<'_> {
@@ -314,7 +332,7 @@ impl Builder<'_> {
         chain: Chain,
     ) -> Result<TaskFuture, StartError> {
         let planned = self.node(node)?;
-        let NodeKind::Source { index, full, event_time } = &planned.kind else {
+        let NodeKind::Source { index, full, event_time, marks } = &planned.kind else {
             return Err(StartError::Internal("not a source".to_owned()));
         };
         let spec = self.plan.spec.sources.get(*index).ok_or_else(|| StartError::Internal("no source".to_owned()))?;
@@ -332,7 +350,15 @@ impl Builder<'_> {
         let failed = |source| StartError::Source { name: spec.name.value.clone(), source };
         let source = source::open(&spec.kind.value, context).await.map_err(failed)?;
         let partitions = source.partitions();
-        let watermarks = source::watermarks(&spec.kind.value, spec.watermark, &partitions, self.options.clock.now_ms());
+        let watermarks = source::watermarks(&spec.kind.value, spec.watermark, &partitions);
+        let guest = marks.assigner.as_ref().map(|_| self.assigner(node, &spec.name.value, subtask)).transpose()?;
+        let marker = Marker::new(marks, &planned.schema, guest, spec.on_error);
+        let watermarks = if marker.is_punctuated() { watermarks.punctuated() } else { watermarks };
+        let drift = spec.watermark.max_drift.map(|max_drift| {
+            let task = self.drifting;
+            self.drifting += 1;
+            self.drift.member(task, max_drift)
+        });
         let (sender, commands) = mpsc::channel(4);
         let task = SourceTask {
             name: spec.name.value.clone(),
@@ -344,6 +370,9 @@ impl Builder<'_> {
             counters: self.counters(node, subtask),
             shuffle: self.options.shuffle_batches.map(|seed| Shuffle::new(seed, subtask)),
             chain,
+            asked: AskedTime::default(),
+            drift,
+            marker,
         };
         self.commands.push(sender);
         Ok(Box::pin(source_task::run(task)))
@@ -481,6 +510,22 @@ impl Builder<'_> {
             .map_err(|source| StartError::Guest { step: step.name.value.clone(), source })
     }
 
+    /// A source's watermark assigner, and where its version is told.
+    fn assigner(&self, node: NodeIndex, source: &str, subtask: usize) -> Result<(Guest, Versions), StartError> {
+        let id = SlotId { step: source.to_owned(), slot: 0 };
+        let resolved =
+            self.components.get(&id).ok_or_else(|| StartError::Internal(format!("no component for {id:?}")))?;
+        let tasks = self.nodes.get(node);
+        let versions = tasks.and_then(|tasks| tasks.versions.get(subtask)).map(Arc::clone).unwrap_or_default();
+        let metrics = tasks.and_then(|tasks| tasks.guests.get(subtask)).map(Arc::clone).unwrap_or_default();
+        if let Some(version) = versions.lock().ok().as_mut().and_then(|versions| versions.first_mut()) {
+            *version = Some(*resolved.component.digest());
+        }
+        let guest = instantiate_for(resolved, source, LimitsSpec::default(), subtask, metrics)
+            .map_err(|source| StartError::Guest { step: id.step, source })?;
+        Ok((guest, versions))
+    }
+
     #[allow(clippy::too_many_arguments)]
     fn aggregate(
         &self,
@@ -552,11 +597,22 @@ pub(crate) fn instantiate(
     subtask: usize,
     counters: Arc<GuestMetrics>,
 ) -> Result<Guest, GuestError> {
+    instantiate_for(resolved, &step.name.value, step.limits, subtask, counters)
+}
+
+/// A guest of `resolved` for one task of the step or source `name`.
+pub(crate) fn instantiate_for(
+    resolved: &Resolved,
+    name: &str,
+    limits: LimitsSpec,
+    subtask: usize,
+    counters: Arc<GuestMetrics>,
+) -> Result<Guest, GuestError> {
     let options = GuestOptions {
         settings: resolved.settings.clone(),
-        memory_bytes: step.limits.memory_bytes,
-        deadline: step.limits.deadline,
-        step: step.name.value.clone(),
+        memory_bytes: limits.memory_bytes,
+        deadline: limits.deadline,
+        step: name.to_owned(),
         task: u32::try_from(subtask).unwrap_or(u32::MAX),
         counters,
     };

@@ -25,7 +25,7 @@ pub use step::Step;
 
 use super::check;
 use super::problems::Problems;
-use super::spec::{PipelineSpec, SinkSpec, SourceSpec};
+use super::spec::{ComponentSpec, PipelineSpec, SinkSpec, SourceSpec};
 use super::wiring::{Part, Role, Wiring};
 use crate::error::{PipelineError, Spanned};
 use crate::format::Format;
@@ -33,6 +33,7 @@ use crate::operator::OnError;
 use crate::record::{Field, Schema};
 use crate::sink::{KafkaSinkSpec, SinkKind};
 use crate::source::{Framing, GeneratorSpec, KafkaSourceSpec, KafkaStart, SourceKind, WatermarkSpec};
+use crate::wasm::Settings;
 
 /// A pipeline in the making.
 #[derive(Debug)]
@@ -137,6 +138,8 @@ impl Source {
             schema: None,
             event_time: None,
             watermark: WatermarkSpec::default(),
+            assigner: None,
+            watermark_column: None,
             parallelism: None,
             on_error: OnError::default(),
         };
@@ -201,6 +204,24 @@ impl Source {
     /// After how long without rows a partition no longer holds the watermark back.
     pub fn idle_after(mut self, silence: Duration) -> Self {
         self.spec.watermark.idle_after = Some(silence);
+        self
+    }
+
+    /// How far it may be ahead of the slowest of all sources with such a bound.
+    pub fn max_drift(mut self, bound: Duration) -> Self {
+        self.spec.watermark.max_drift = Some(bound);
+        self
+    }
+
+    /// A component that gives rows their event time, and watermarks if it puts them out; without settings.
+    pub fn watermark_assigner(mut self, component: impl Into<String>) -> Self {
+        self.spec.assigner = Some(ComponentSpec { path: component.into().into(), config: Settings::default() });
+        self
+    }
+
+    /// The column whose values are watermarks.
+    pub fn watermark_column(mut self, column: impl Into<String>) -> Self {
+        self.spec.watermark_column = Some(column.into().into());
         self
     }
 

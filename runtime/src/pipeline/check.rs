@@ -33,12 +33,13 @@ const TOPIC_BYTES_MAX: usize = 249;
 pub(super) const WINDOW_COLUMNS: [&str; 2] = ["window_start", "window_end"];
 
 /// Formats as users write them.
-pub(super) const FORMATS: [(&str, Format); 5] = [
+pub(super) const FORMATS: [(&str, Format); 6] = [
     ("json", Format::Json),
     ("msgpack", Format::Msgpack),
     ("csv", Format::Csv),
     ("text", Format::Text),
     ("raw", Format::Raw),
+    ("parquet", Format::Parquet),
 ];
 
 /// All that is wrong with a pipeline as written, in file order; empty when it can be planned.
@@ -172,10 +173,50 @@ fn check_source(source: &SourceSpec, problems: &mut Problems) {
         let names = schema.value.fields().iter().map(|field| (field.name.as_str(), schema.span));
         unique_columns(&format!("`schema` of {of}"), names, problems);
     }
-    if let Some(idle_after) = source.watermark.idle_after {
-        positive(&format!("`idle_after` of {of}"), idle_after, source.kind.span, problems);
-    }
+    check_watermark(&of, source, problems);
+    files_only(&of, source.format.as_ref(), matches!(source.kind.value, SourceKind::File { .. }), problems);
     check_source_kind(&of, source, problems);
+}
+
+/// Times and watermarks come from one place each.
+fn check_watermark(of: &str, source: &SourceSpec, problems: &mut Problems) {
+    let figures = [("idle_after", source.watermark.idle_after), ("max_drift", source.watermark.max_drift)];
+    for (key, figure) in figures {
+        if let Some(duration) = figure {
+            positive(&format!("`{key}` of {of}"), duration, source.kind.span, problems);
+        }
+    }
+    if let Some(assigner) = &source.assigner {
+        not_empty(&format!("the watermark assigner of {of}"), &assigner.path.value, assigner.path.span, problems);
+        if let Some(column) = &source.event_time {
+            let message = format!("{of} has `event_time` and a watermark assigner");
+            let help = "remove `event_time`; the assigner may read the column and put it out as `event_time`";
+            problems.add(code::CONFLICT, column.span, message, "the assigner gives rows their event time", help);
+        }
+    }
+    let Some(column) = &source.watermark_column else { return };
+    let twice = if source.assigner.is_some() {
+        ("a watermark assigner", "keep one: the assigner can put the column out as `watermark`")
+    } else if !source.watermark.max_out_of_orderness.is_zero() {
+        ("`max_out_of_orderness`", "keep one: rows say what has been reached, or it follows from their times")
+    } else {
+        return;
+    };
+    let message = format!("{of} has its watermarks from a `column` and from {}", twice.0);
+    problems.add(code::CONFLICT, column.span, message, "watermarks come from one place", twice.1);
+}
+
+/// Parquet is read and written as whole files.
+fn files_only(of: &str, format: Option<&Spanned<Format>>, is_file: bool, problems: &mut Problems) {
+    if let Some(format) = format.filter(|format| format.value == Format::Parquet && !is_file) {
+        problems.add(
+            code::CONFLICT,
+            format.span,
+            format!("{of} has the format parquet and is no file"),
+            "parquet is for files only",
+            "use `file = { path = \"rows.parquet\" }`, or one of json, msgpack, csv, text, raw",
+        );
+    }
 }
 
 fn check_source_kind(of: &str, source: &SourceSpec, problems: &mut Problems) {
@@ -229,6 +270,7 @@ fn check_sink(sink: &SinkSpec, problems: &mut Problems) {
     let of = format!("sink {}", quote(&sink.name.value));
     parallelism(&of, sink.parallelism.as_ref(), problems);
     inputs(&of, &sink.from, sink.name.span, problems);
+    files_only(&of, sink.format.as_ref(), matches!(sink.kind.value, SinkKind::File { .. }), problems);
     check_sink_kind(&of, &sink.kind, problems);
 }
 

@@ -218,6 +218,9 @@ pub(super) fn inferred(
     }
     let declared = declared(spec, &source.name.value, &by_step);
     let Declared { fields, mut untyped } = declared.map_err(|reason| Unknown { reason, columns: Vec::new() })?;
+    let fields = with_assigner(fields, source, signatures).map_err(|reason| Unknown { reason, columns: Vec::new() })?;
+    let watermark = source.watermark_column.as_ref().map(|column| column.value.as_str());
+    untyped.extend(watermark.map(|column| (column.to_owned(), "watermark".to_owned())));
     let event_time = source.event_time.as_ref().map(|column| column.value.as_str());
     untyped.extend(event_time.map(|column| (column.to_owned(), "event_time".to_owned())));
     untyped.retain(|(column, _)| !fields.iter().any(|field| field.name == *column));
@@ -228,11 +231,32 @@ pub(super) fn inferred(
     let mut columns: Vec<_> = fields.iter().map(known).collect();
     for (column, _) in &untyped {
         if !columns.iter().any(|(known, _)| known == column) {
-            let kind = if event_time == Some(column) { Kind::TimestampMs } else { Kind::Text };
+            let is_time = event_time == Some(column) || watermark == Some(column);
+            let kind = if is_time { Kind::TimestampMs } else { Kind::Text };
             columns.push((column.clone(), kind.to_string()));
         }
     }
     Err(Unknown { reason, columns })
+}
+
+/// The columns that operators read, and those that the source's watermark assigner reads.
+fn with_assigner(mut fields: Vec<Field>, source: &SourceSpec, signatures: &Signatures) -> Result<Vec<Field>, String> {
+    let slot = SlotId { step: source.name.value.clone(), slot: 0 };
+    let read = signatures.get(&slot).filter(|_| source.assigner.is_some()).map(|signature| signature.inputs.fields());
+    for field in read.unwrap_or_default() {
+        match fields.iter_mut().find(|known| known.name == field.name) {
+            None => fields.push(field.clone()),
+            Some(known) if known.kind == field.kind => known.nullable &= field.nullable,
+            Some(known) => {
+                let (name, source) = (&field.name, &source.name.value);
+                return Err(format!(
+                    "operators disagree about `{name}`: the watermark assigner of `{source}` reads it as {}, a step as {}",
+                    field.kind, known.kind
+                ));
+            }
+        }
+    }
+    Ok(fields)
 }
 
 /// What all readers of `name` declare.

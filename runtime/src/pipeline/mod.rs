@@ -9,6 +9,8 @@ pub mod cut;
 mod dead_letter;
 pub mod duration;
 pub mod exchange;
+mod footers;
+mod marker;
 mod merge;
 pub mod plan;
 pub mod problems;

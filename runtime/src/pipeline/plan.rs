@@ -4,6 +4,7 @@
 //! the steps, checking each against what reaches it → chains.
 
 mod chain;
+mod marks;
 mod source;
 mod step;
 mod top;
@@ -74,6 +75,8 @@ pub enum NodeKind {
         full: Schema,
         /// position of the event time among the decoded columns
         event_time: Option<usize>,
+        /// where its rows have watermarks from, if not from their times
+        marks: Marks,
     },
     /// map, filter or flat_map
     Guest {
@@ -125,6 +128,28 @@ pub enum NodeKind {
         /// position in the specification
         index: usize,
     },
+}
+
+/// What a source's rows say themselves about event time.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
+    /// position of the column with watermarks among the decoded columns
+    pub column: Option<usize>,
+    /// how the assigner is called
+    pub assigner: Option<Assigner>,
+}
+
+/// A mapper that gives a source's rows their event time.
+#[derive(Clone, Debug)]
+pub struct Assigner {
+    /// decoded columns that it reads, in its order
+    pub inputs: Vec<usize>,
+    /// its columns
+    pub outputs: Schema,
+    /// position of `event_time` among them
+    pub event_time: usize,
+    /// position of `watermark` among them
+    pub watermark: Option<usize>,
 }
 
 /// How rows get from one node to the tasks of the next.

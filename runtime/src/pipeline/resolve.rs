@@ -37,12 +37,13 @@ pub struct Resolution {
 }
 
 /// Loads all components of `spec` and checks the pipeline against them. Reports every mistake that it finds.
-pub fn resolve(spec: PipelineSpec, sandbox: &Sandbox) -> Result<Resolution, PipelineError> {
+pub fn resolve(mut spec: PipelineSpec, sandbox: &Sandbox) -> Result<Resolution, PipelineError> {
     let mut components = Components::new();
     let mut diagnostics = Vec::new();
     for step in &spec.steps {
         for (slot, component, kind) in components_of(step) {
-            match load(&spec, step, component, kind, sandbox) {
+            let of = format!("step {}", quote(&step.name.value));
+            match load(&spec, &of, component, kind, sandbox) {
                 Ok(resolved) => {
                     components.insert(SlotId { step: step.name.value.clone(), slot }, resolved);
                 }
@@ -50,6 +51,15 @@ pub fn resolve(spec: PipelineSpec, sandbox: &Sandbox) -> Result<Resolution, Pipe
             }
         }
     }
+    for source in &spec.sources {
+        let Some(component) = &source.assigner else { continue };
+        let of = format!("source {}", quote(&source.name.value));
+        match load(&spec, &of, component, OperatorKind::Mapper, sandbox) {
+            Ok(resolved) => drop(components.insert(SlotId { step: source.name.value.clone(), slot: 0 }, resolved)),
+            Err(diagnostic) => diagnostics.push(diagnostic),
+        }
+    }
+    diagnostics.extend(super::footers::add_schemas(&mut spec));
     let refused = |diagnostics| PipelineError { path: spec.path.clone(), text: spec.text.clone(), diagnostics };
     if !diagnostics.is_empty() {
         return Err(refused(diagnostics));
@@ -80,7 +90,7 @@ pub fn components_of(step: &StepSpec) -> Vec<(usize, &ComponentSpec, OperatorKin
 
 fn load(
     spec: &PipelineSpec,
-    step: &StepSpec,
+    of: &str,
     component: &ComponentSpec,
     kind: OperatorKind,
     sandbox: &Sandbox,
@@ -89,8 +99,7 @@ fn load(
     let settings = component.config.clone();
     let span = component.path.span;
     let loaded = sandbox.load(&path).map_err(|error| not_loaded(&error, &path, span))?;
-    let signature =
-        loaded.describe(kind, &settings).map_err(|error| not_described(&error, step, &loaded, kind, span))?;
+    let signature = loaded.describe(kind, &settings).map_err(|error| not_described(&error, of, &loaded, kind, span))?;
     Ok(Resolved { component: loaded, kind, signature, settings, path })
 }
 
@@ -115,22 +124,15 @@ fn not_loaded(error: &LoadError, path: &Path, span: Span) -> Diagnostic {
     Diagnostic { code, message: error.to_string(), span, label, help }
 }
 
-/// Why a component that was loaded cannot take its place in `step`.
-fn not_described(
-    error: &DescribeError,
-    step: &StepSpec,
-    component: &Component,
-    kind: OperatorKind,
-    span: Span,
-) -> Diagnostic {
-    let step = quote(&step.name.value);
+/// Why a component that was loaded cannot take its place in `of`, a step or source.
+fn not_described(error: &DescribeError, of: &str, component: &Component, kind: OperatorKind, span: Span) -> Diagnostic {
     match error {
         DescribeError::Kind { name, .. } => {
             let found: Vec<&str> = component.kinds().into_iter().map(noun).collect();
             let keys: Vec<String> = component.kinds().into_iter().map(|kind| format!("`{}`", key(kind))).collect();
             Diagnostic {
                 code: code::WRONG_OPERATOR,
-                message: format!("step {step} uses {name} as {}", noun(kind)),
+                message: format!("{of} uses {name} as {}", noun(kind)),
                 span,
                 label: format!("expected {}, found {}", noun(kind), found.join(" and ")),
                 help: Some(format!("write {} for it, or name a component that is {}", keys.join(" or "), noun(kind))),
@@ -141,9 +143,7 @@ fn not_described(
             message: error.to_string(),
             span,
             label: reason.clone(),
-            help: Some(format!(
-                "set it by `config = {{ .. }}` of step {step}; the component's author says what it reads"
-            )),
+            help: Some(format!("set it by `config = {{ .. }}` of {of}; the component's author says what it reads")),
         },
         _ => {
             let label = "cannot say what it reads and produces".to_owned();

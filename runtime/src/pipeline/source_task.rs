@@ -3,6 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::dead_letter::{DeadLetter, Payload};
+use super::marker::{Marked, Marker};
 use super::shuffle::Shuffle;
 use super::task::{Chain, TaskError};
 use crate::clock::Clock;
@@ -10,7 +11,7 @@ use crate::format::BadRecord;
 use crate::metrics::NodeCounters;
 use crate::operator::OnError;
 use crate::record::{Barrier, Batch, Element, NO_EVENT_TIME, Watermark};
-use crate::source::{ChannelEvent, PartitionWatermarks, Source, SourceEvent};
+use crate::source::{AskedTime, ChannelEvent, DriftMember, PartitionWatermarks, Source, SourceError, SourceEvent};
 use std::sync::Arc;
 
 /// What control asks of a source.
@@ -34,28 +35,45 @@ pub(super) struct SourceTask {
     /// cuts batches at random places, where a run is to show that it does not matter
     pub(super) shuffle: Option<Shuffle>,
     pub(super) chain: Chain,
+    /// how long the source has been asked for rows
+    pub(super) asked: AskedTime,
+    /// keeps it together with other sources
+    pub(super) drift: Option<DriftMember>,
+    /// gives rows their times and watermarks
+    pub(super) marker: Marker,
+}
+
+/// What a source task does next.
+enum Next {
+    Command(Option<Command>),
+    /// an operator has something to do because of the time
+    Timer,
+    /// others have caught up
+    CaughtUp,
+    Event(Result<SourceEvent, SourceError>),
 }
 
 /// Runs until the source ends or is told to stop.
 pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
-    let clock = task.clock.clone();
     loop {
-        let timer = task.chain.next_processing_time();
-        let event = tokio::select! {
-            biased;
-            command = task.commands.recv() => match command {
-                Some(Command::Barrier(barrier)) => {
-                    task.chain.barrier(barrier).await?;
-                    continue;
-                }
-                // control is gone: nobody waits for results any more, but what was read is finished
-                Some(Command::Stop) | None => break,
-            },
-            () = wait(timer, &clock) => {
+        if task.drift.as_ref().is_some_and(DriftMember::is_ahead) {
+            // nothing comes for now: what has come is to be seen
+            task.chain.flush().await?;
+        }
+        let event = match task.next().await {
+            Next::Command(Some(Command::Barrier(barrier))) => {
+                task.marker.change(&barrier, &task.name, task.chain.subtask)?;
+                task.chain.barrier(barrier).await?;
+                continue;
+            }
+            // control is gone: nobody waits for results any more, but what was read is finished
+            Next::Command(Some(Command::Stop) | None) => break,
+            Next::Timer => {
                 task.chain.processing_time().await?;
                 continue;
             }
-            event = task.source.next() => event,
+            Next::CaughtUp => continue,
+            Next::Event(event) => event,
         };
         let failed = |source| TaskError::Source { name: task.name.clone(), subtask: task.chain.subtask, source };
         match event.map_err(failed)? {
@@ -75,6 +93,8 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
         // A source that always has rows must still let other tasks of this thread run.
         tokio::task::consume_budget().await;
     }
+    // those that stay together with it need not wait for what it does at its end
+    task.drift = None;
     task.counters.watermark(Watermark::MAX.0);
     task.chain.watermark(Watermark::MAX).await?;
     task.chain.end().await
@@ -89,12 +109,37 @@ async fn wait(time_ms: Option<i64>, clock: &Clock) {
 }
 
 impl SourceTask {
+    /// Waits for what is to be done next. The source is not asked while its task is ahead of others.
+    async fn next(&mut self) -> Next {
+        let timer = self.chain.next_processing_time();
+        let Self { source, commands, clock, drift, asked, .. } = self;
+        let ahead = drift.as_ref().filter(|drift| drift.is_ahead());
+        if ahead.is_none() {
+            asked.start(clock.now_ms());
+        }
+        let next = tokio::select! {
+            biased;
+            command = commands.recv() => Next::Command(command),
+            () = wait(timer, clock) => Next::Timer,
+            next = async {
+                match ahead {
+                    Some(drift) => {
+                        drift.caught_up().await;
+                        Next::CaughtUp
+                    }
+                    None => Next::Event(source.next().await),
+                }
+            } => next,
+        };
+        asked.stop(clock.now_ms());
+        next
+    }
+
     async fn batch(&mut self, partition: u32, batch: Batch) -> Result<(), TaskError> {
         if batch.is_empty() {
             return Ok(());
         }
         self.counters.batch_in(batch.rows());
-        self.counters.out(batch.rows());
         let pieces = match &mut self.shuffle {
             None => return self.piece(partition, batch).await,
             Some(shuffle) => shuffle.cut(&batch),
@@ -133,14 +178,36 @@ impl SourceTask {
     }
 
     async fn piece(&mut self, partition: u32, batch: Batch) -> Result<(), TaskError> {
-        let latest = batch.times().iter().copied().max().unwrap_or(NO_EVENT_TIME);
-        self.watermarks.observe(partition, latest, self.clock.now_ms());
-        self.chain.batch(0, batch).await
+        let (name, subtask) = (&self.name, self.chain.subtask);
+        let failed = |source| TaskError::Assigner { name: name.clone(), subtask, source };
+        let Marked { batches, watermark, dead, skipped } = self.marker.mark(batch).map_err(failed)?;
+        self.counters.lost(dead.len(), skipped, 0);
+        for dead in dead {
+            let payload = Payload::Row { row: dead.row, time_ms: dead.time };
+            let (node, component) = (self.name.clone(), self.marker.version());
+            let letter = DeadLetter { node, component, reason: dead.reason, payload };
+            self.chain.dead.send(letter).await.map_err(TaskError::DeadLetter)?;
+        }
+        for batch in batches {
+            let latest = batch.times().iter().copied().max().unwrap_or(NO_EVENT_TIME);
+            self.watermarks.observe(partition, latest, self.asked.ms());
+            self.counters.out(batch.rows());
+            if !batch.is_empty() {
+                self.chain.batch(0, batch).await?;
+            }
+        }
+        if let Some(watermark) = watermark {
+            self.watermarks.mark(partition, watermark, self.asked.ms());
+        }
+        Ok(())
     }
 
     /// Says what the watermarks of all partitions together allow.
     async fn progress(&mut self) -> Result<(), TaskError> {
-        let progress = self.watermarks.progress(self.clock.now_ms());
+        let progress = self.watermarks.progress(self.asked.ms());
+        if let Some(drift) = &self.drift {
+            drift.reached(self.watermarks.announced());
+        }
         if progress.idle == Some(false) {
             self.chain.forward(Element::Active).await?;
         }
@@ -179,3 +246,6 @@ impl SourceTask {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,8 +52,12 @@ pub struct SourceSpec {
     pub schema: Option<Spanned<Schema>>,
     /// `event_time = "column"`; absent: the time that the source knows (Kafka, generator) or the time of arrival
     pub event_time: Option<Spanned<String>>,
-    /// `watermark = { .. }`
+    /// `watermark = { .. }`: the figures
     pub watermark: WatermarkSpec,
+    /// `watermark = { assigner = "x.wasm" }`: a mapper that gives rows their event time, and watermarks if it will
+    pub assigner: Option<ComponentSpec>,
+    /// `watermark = { column = "reached" }`: a column whose values are watermarks
+    pub watermark_column: Option<Spanned<String>>,
     /// `parallelism`
     pub parallelism: Option<Spanned<usize>>,
     /// `on_error` for records that cannot be decoded

@@ -52,6 +52,17 @@ pub enum TaskError {
         /// why
         reason: String,
     },
+    /// a source's watermark assigner cannot go on
+    #[error("source `{name}`, task {subtask}: watermark assigner: {source}")]
+    Assigner {
+        /// the source
+        name: String,
+        /// which task
+        subtask: usize,
+        /// why
+        #[source]
+        source: OperatorError,
+    },
     /// a sink cannot go on
     #[error("sink `{name}`, task {subtask}: {source}")]
     Sink {

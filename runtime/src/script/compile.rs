@@ -71,7 +71,7 @@ impl Ends {
         let (mut sources, mut sinks) = (Vec::new(), Vec::new());
         for node in &plan.nodes {
             match &node.kind {
-                NodeKind::Source { index, full, event_time } => {
+                NodeKind::Source { index, full, event_time, .. } => {
                     let (name, wanted) = (node.name.clone(), node.schema.clone());
                     sources.push((*index, SourceEnd { name, full: full.clone(), wanted, event_time: *event_time }));
                 }

@@ -8,25 +8,12 @@ pub(super) struct BlockingWriter<W> {
     writer: Option<W>,
 }
 
-impl<W: Write + Send + 'static> BlockingWriter<W> {
+impl<W: Send + 'static> BlockingWriter<W> {
     pub(super) fn new(writer: W) -> Self {
         Self { writer: Some(writer) }
     }
 
-    /// Writes all of `bytes`, flushes, and empties `bytes`, whose memory is kept.
-    pub(super) async fn write(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
-        let mut taken = std::mem::take(bytes);
-        let run = self.run(move |writer| {
-            let written = writer.write_all(&taken).and_then(|()| writer.flush());
-            taken.clear();
-            (written, taken)
-        });
-        let (written, emptied) = run.await?;
-        *bytes = emptied;
-        written
-    }
-
-    /// Does something else that blocks.
+    /// Does something that blocks.
     pub(super) async fn run<T: Send + 'static>(
         &mut self,
         action: impl FnOnce(&mut W) -> T + Send + 'static,
@@ -39,5 +26,20 @@ impl<W: Write + Send + 'static> BlockingWriter<W> {
         let (writer, result) = done.await.map_err(io::Error::other)?;
         self.writer = Some(writer);
         Ok(result)
+    }
+}
+
+impl<W: Write + Send + 'static> BlockingWriter<W> {
+    /// Writes all of `bytes`, flushes, and empties `bytes`, whose memory is kept.
+    pub(super) async fn write(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let mut taken = std::mem::take(bytes);
+        let run = self.run(move |writer| {
+            let written = writer.write_all(&taken).and_then(|()| writer.flush());
+            taken.clear();
+            (written, taken)
+        });
+        let (written, emptied) = run.await?;
+        *bytes = emptied;
+        written
     }
 }

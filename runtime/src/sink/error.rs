@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::format::EncoderError;
+use crate::format::{EncoderError, ParquetError};
 
 /// A sink cannot be opened or cannot take more rows.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,16 @@ pub enum SinkError {
         path: PathBuf,
         /// what the system said
         error: io::Error,
+    },
+    /// a Parquet file cannot be written
+    #[error("sink `{sink_name}`: cannot write `{}`: {error}", path.display())]
+    Parquet {
+        /// the sink
+        sink_name: String,
+        /// which file
+        path: PathBuf,
+        /// why
+        error: ParquetError,
     },
     /// format and columns do not go together
     #[error("sink `{sink_name}`: {error}")]

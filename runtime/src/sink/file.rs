@@ -17,6 +17,34 @@ mod tests;
 /// Bytes that are gathered before they are written.
 const WRITE_BYTES: usize = 256 << 10;
 
+/// Where a subtask's file will be, and where it is until then.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) pending: PathBuf,
+    pub(super) path: PathBuf,
+}
+
+impl Place {
+    /// Makes the folders and the pending file.
+    pub(super) fn create(path: &str, context: &SinkContext) -> Result<(Self, File), SinkError> {
+        let path = subtask_path(&context.base.join(path), context.subtask, context.parallelism);
+        let pending = pending_path(&path);
+        let file_error = |action, path: &Path, error| SinkError::File {
+            sink_name: context.name.clone(),
+            action,
+            path: path.to_owned(),
+            error,
+        };
+        if path.is_dir() {
+            return Err(file_error("write to", &path, io::ErrorKind::IsADirectory.into()));
+        }
+        let folder = folder_of(&path);
+        std::fs::create_dir_all(folder).map_err(|error| file_error("create the folder", folder, error))?;
+        let file = File::create(&pending).map_err(|error| file_error("create", &pending, error))?;
+        Ok((Self { pending, path }, file))
+    }
+}
+
 /// One subtask's file.
 pub(super) struct FileSink {
     sink_name: String,
@@ -30,21 +58,8 @@ pub(super) struct FileSink {
 impl FileSink {
     /// Makes the folders and the pending file.
     pub(super) fn create(path: &str, context: &SinkContext) -> Result<Self, SinkError> {
-        let path = subtask_path(&context.base.join(path), context.subtask, context.parallelism);
-        let pending = pending_path(&path);
-        let file_error = |action, path: &Path, error| SinkError::File {
-            sink_name: context.name.clone(),
-            action,
-            path: path.to_owned(),
-            error,
-        };
-        if path.is_dir() {
-            return Err(file_error("write to", &path, io::ErrorKind::IsADirectory.into()));
-        }
         let records = Records::new(context)?;
-        let folder = folder_of(&path);
-        std::fs::create_dir_all(folder).map_err(|error| file_error("create the folder", folder, error))?;
-        let file = File::create(&pending).map_err(|error| file_error("create", &pending, error))?;
+        let (Place { pending, path }, file) = Place::create(path, context)?;
         let out = BlockingWriter::new(file);
         Ok(Self { sink_name: context.name.clone(), records, bytes: Vec::new(), pending, path, out })
     }
@@ -115,6 +130,6 @@ fn pending_path(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

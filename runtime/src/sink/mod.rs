@@ -9,6 +9,7 @@ mod error;
 mod file;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod parquet;
 mod print;
 mod records;
 mod spec;
@@ -67,6 +68,9 @@ pub async fn open(kind: &SinkKind, context: SinkContext) -> Result<Box<dyn Sink>
         SinkKind::Print => Ok(Box::new(print::Print::new(std::io::stdout(), &context)?)),
         SinkKind::Channel(sink) => Ok(Box::new(channel::Channel::new(sink, context))),
         SinkKind::Discard => Ok(Box::new(discard::Discard::new(context))),
+        SinkKind::File { path } if context.format == Format::Parquet => {
+            Ok(Box::new(parquet::ParquetSink::create(path, &context)?))
+        }
         SinkKind::File { path } => Ok(Box::new(file::FileSink::create(path, &context)?)),
         #[cfg(feature = "kafka")]
         SinkKind::Kafka(spec) => Ok(Box::new(kafka::open(spec, context).await?)),

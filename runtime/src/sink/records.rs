@@ -19,7 +19,7 @@ impl Records {
             .map_err(|error| SinkError::Encoder { sink_name: context.name.clone(), error })?;
         let newlines = match context.format {
             Format::Json | Format::Csv | Format::Text => true,
-            Format::Msgpack | Format::Raw => false,
+            Format::Msgpack | Format::Raw | Format::Parquet => false,
         };
         Ok(Self { sink_name: context.name.clone(), encoder, frames: Frames::default(), newlines })
     }

@@ -95,7 +95,8 @@ impl RowDecoder {
     }
 }
 
-fn time_values(column: &dyn Array) -> Result<ScalarBuffer<EventTime>, String> {
+/// A column's values as event times.
+pub(super) fn time_values(column: &dyn Array) -> Result<ScalarBuffer<EventTime>, String> {
     if let Some(values) = column.as_primitive_opt::<TimestampMillisecondType>() {
         return Ok(values.values().clone());
     }

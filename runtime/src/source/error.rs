@@ -3,14 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::format::DecoderError;
+use crate::format::{DecoderError, ParquetError};
 
 /// A source cannot be opened or cannot go on. Records that cannot be decoded are not this: they come as
 /// [`BadRecord`](crate::format::BadRecord)s.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// `path` names nothing
-    #[error("source `{source_name}`: no file matches `{}`; expected an existing file, or a pattern with `*` or `?` in its last part", path.display())]
+    #[error("source `{source_name}`: no file matches `{}`; expected an existing file, a folder with files, or a pattern with `*` or `?` in its last part", path.display())]
     NoSuchFile {
         /// the source
         source_name: String,
@@ -43,11 +43,21 @@ pub enum SourceError {
     },
     /// bytes come without a format
     #[error(
-        "source `{source_name}` has no format; expected format = \"json\", \"msgpack\", \"csv\", \"text\" or \"raw\""
+        "source `{source_name}` has no format; expected format = \"json\", \"msgpack\", \"csv\", \"text\", \"raw\" or, for files, \"parquet\""
     )]
     NoFormat {
         /// the source
         source_name: String,
+    },
+    /// a Parquet file that cannot be read, or does not have the columns
+    #[error("source `{source_name}`: cannot read `{}`: {error}", path.display())]
+    Parquet {
+        /// the source
+        source_name: String,
+        /// which file
+        path: PathBuf,
+        /// why
+        error: ParquetError,
     },
     /// format and schema do not go together
     #[error("source `{source_name}`: {error}")]

@@ -1,4 +1,4 @@
-//! Files: one, or all that match a pattern, each a partition. File `i` in the order of names belongs to subtask
+//! Files: one, all of a folder, or all that match a pattern, each a partition. File `i` in the order of names belongs to subtask
 //! `i mod parallelism`; a subtask reads its files one after the other, by a thread of its own.
 
 use std::fs::File;
@@ -13,9 +13,9 @@ use crate::format::{Format, Framer};
 mod tests;
 
 /// A file that a subtask reads.
-struct Input {
-    partition: u32,
-    path: PathBuf,
+pub(super) struct Input {
+    pub(super) partition: u32,
+    pub(super) path: PathBuf,
 }
 
 /// Finds the files (`header`: csv files begin with one); that there is none is an error, that another subtask has them all is not.
@@ -37,7 +37,7 @@ pub(super) fn open(path: &str, header: bool, context: SourceContext) -> Result<F
 }
 
 /// This subtask's files.
-fn inputs(path: &str, context: &SourceContext) -> Result<Vec<Input>, SourceError> {
+pub(super) fn inputs(path: &str, context: &SourceContext) -> Result<Vec<Input>, SourceError> {
     let path = context.base.join(path);
     let found = glob::matches(&path).map_err(|error| file_error(&context.name, "list", path.clone(), error))?;
     if found.is_empty() {
@@ -54,7 +54,7 @@ fn inputs(path: &str, context: &SourceContext) -> Result<Vec<Input>, SourceError
     Ok(inputs)
 }
 
-fn open_file(name: &str, path: &Path) -> Result<File, SourceError> {
+pub(super) fn open_file(name: &str, path: &Path) -> Result<File, SourceError> {
     let open = || {
         let file = File::open(path)?;
         if file.metadata()?.is_dir() {
@@ -88,6 +88,6 @@ fn read_all(name: &str, format: Format, inputs: Vec<Input>, feeder: &Feeder) {
     let _ = feeder.send(Fed::End);
 }
 
-fn file_error(name: &str, action: &'static str, path: PathBuf, error: std::io::Error) -> SourceError {
+pub(super) fn file_error(name: &str, action: &'static str, path: PathBuf, error: std::io::Error) -> SourceError {
     SourceError::File { source_name: name.to_owned(), action, path, error }
 }

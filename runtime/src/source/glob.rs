@@ -1,11 +1,18 @@
-//! Patterns of file names: `*` (any number of characters) and `?` (one), in the last part of a path only.
+//! Which files a path names: one, a folder's, or those of a pattern with `*` (any number of characters) and `?` (one) in
+//! its last part.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The files that `path` names, in order of their names: itself if it exists, else what its last part matches.
-/// Folders and, as in a shell, names that start with `.` are not matched.
+/// The files that `path` names, in order of their names: itself if it is a file, all files in it if it is a folder, else
+/// what its last part matches.
+///
+/// Folders in a folder are not looked into. Names that start with `.` are not matched, as in a shell; a folder's files
+/// that start with `_` (marks that other systems leave) or end in `.pending` (results that are not whole) are no data.
 pub(super) fn matches(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if path.is_dir() {
+        return files(path, |name| !name.starts_with(['.', '_']) && !name.ends_with(".pending"));
+    }
     if path.try_exists()? {
         return Ok(vec![path.to_owned()]);
     }
@@ -13,14 +20,15 @@ pub(super) fn matches(path: &Path) -> io::Result<Vec<PathBuf>> {
         return Ok(Vec::new());
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    files(folder, |name| (!name.starts_with('.') || pattern.starts_with('.')) && fits(pattern, name))
+}
+
+/// The files of a folder whose names are `wanted`, in order.
+fn files(folder: &Path, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| !name.starts_with('.') || pattern.starts_with('.')) else {
-            continue;
-        };
-        if fits(pattern, name) && !entry.path().is_dir() {
+        if entry.file_name().to_str().is_some_and(&wanted) && !entry.path().is_dir() {
             found.push(entry.path());
         }
     }
@@ -84,6 +92,18 @@ mod tests {
         std::fs::create_dir(folder.path().join("d.txt")).unwrap();
         let found = matches(&folder.path().join("*.txt")).unwrap();
         assert_eq!(found, [folder.path().join("a.txt"), folder.path().join("b.txt")]);
+    }
+
+    #[test]
+    fn a_folder_is_all_its_files_in_order_but_marks_and_unfinished_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["10.csv", "9.csv", "a", ".hidden", "_SUCCESS", "b.csv.pending"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        std::fs::create_dir(folder.path().join("inner")).unwrap();
+        let expected: Vec<PathBuf> = ["10.csv", "9.csv", "a"].map(|name| folder.path().join(name)).into();
+        assert_eq!(matches(folder.path()).unwrap(), expected);
+        assert_eq!(matches(&folder.path().join("inner/")).unwrap(), Vec::<PathBuf>::new());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //!   file, stdin  a named reader thread ─╮
 //!   tcp          a task a connection   ─┼─▶ feed: bounded channel of framed bytes ─▶ decoded in the task that asks
 //!   kafka        a named client thread ─╯         (a full channel is backpressure)
+//!   parquet      a named reader thread that decodes ─▶ bounded channel of batches
 //!   generator    made in the task that asks
 //!   channel      from code in this process, with its own watermarks
 //! ```
@@ -13,6 +14,7 @@
 
 mod channel;
 mod decode;
+mod drift;
 mod error;
 mod feed;
 mod file;
@@ -20,6 +22,7 @@ mod generator;
 mod glob;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod parquet;
 mod pump;
 mod spec;
 mod stdin;
@@ -31,16 +34,17 @@ mod testing;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
 pub use channel::{ChannelEvent, ChannelInput, ChannelSource, SourceGone};
+pub use drift::{DriftGroup, DriftMember};
 pub use error::SourceError;
 pub use spec::{
     Framing, GeneratorKind, GeneratorSpec, KafkaSourceSpec, KafkaStart, NexmarkStream, SourceKind, WatermarkSpec,
 };
-pub use watermark::{PartitionWatermarks, Progress};
+pub use watermark::{AskedTime, PartitionWatermarks, Progress};
 
 use crate::clock::Clock;
 use crate::format::{BadRecord, Format};
@@ -119,6 +123,9 @@ pub enum SourceEvent {
 pub async fn open(kind: &SourceKind, context: SourceContext) -> Result<Box<dyn Source>, SourceError> {
     match kind {
         SourceKind::Generator(spec) => Ok(Box::new(generator::Generator::new(spec, &context)?)),
+        SourceKind::File { path, .. } if context.format == Some(Format::Parquet) => {
+            Ok(Box::new(parquet::open(path, &context)?))
+        }
         SourceKind::File { path, header } => Ok(Box::new(file::open(path, *header, context)?)),
         SourceKind::Stdin => Ok(Box::new(stdin::open(context)?)),
         SourceKind::Tcp { listen, framing, connections } => {
@@ -140,9 +147,25 @@ pub fn schema_of(kind: &SourceKind, format: Option<Format>) -> Option<Schema> {
     let value = match format? {
         Format::Text => Kind::Text,
         Format::Raw => Kind::Binary,
-        Format::Json | Format::Msgpack | Format::Csv => return None,
+        Format::Json | Format::Msgpack | Format::Csv | Format::Parquet => return None,
     };
     Some(Schema::new([Field::new("value", value)]))
+}
+
+/// The columns of the Parquet files at `path`, relative to `base`, read from their footers; `source_name` is for messages.
+pub fn parquet_schema(source_name: &str, path: &str, base: &Path) -> Result<Schema, SourceError> {
+    let context = SourceContext {
+        name: source_name.to_owned(),
+        format: Some(Format::Parquet),
+        schema: Schema::new([]),
+        wanted: Schema::new([]),
+        event_time: None,
+        subtask: 0,
+        parallelism: 1,
+        clock: Clock::system(),
+        base: base.to_owned(),
+    };
+    parquet::schema(path, &context)
 }
 
 /// Whether rows have an event time without an `event_time` column: the generator's, Kafka's record time, or the time of
@@ -159,14 +182,14 @@ pub fn has_event_time(kind: &SourceKind) -> bool {
 ///
 /// Files are read one after the other: one that waits for its turn is not idle but pending, and passing it over would
 /// make all its rows late. So `idle_after` has no meaning for files.
-pub fn watermarks(kind: &SourceKind, spec: WatermarkSpec, partitions: &[u32], now_ms: i64) -> PartitionWatermarks {
+pub fn watermarks(kind: &SourceKind, spec: WatermarkSpec, partitions: &[u32]) -> PartitionWatermarks {
     let idle_after = match kind {
         SourceKind::File { .. } => None,
         _ => spec.idle_after,
     };
     let mut marks = PartitionWatermarks::new(WatermarkSpec { idle_after, ..spec });
     for partition in partitions {
-        marks.add(*partition, now_ms);
+        marks.add(*partition, 0);
     }
     marks
 }

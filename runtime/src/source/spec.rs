@@ -106,11 +106,14 @@ pub enum NexmarkStream {
     Bid,
 }
 
-/// `watermark = { max_out_of_orderness = "2s", idle_after = "10s" }`
+/// `watermark = { max_out_of_orderness = "2s", idle_after = "10s", max_drift = "30s" }`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatermarkSpec {
     /// how far behind the latest row a row may still come; 0 by default
     pub max_out_of_orderness: Duration,
-    /// after how long without rows a partition no longer holds the watermark back; never by default
+    /// after how long without rows, while it was asked for some, a partition no longer holds the watermark back; never by
+    /// default
     pub idle_after: Option<Duration>,
+    /// `max_drift`: how far a task may be ahead of the slowest among the sources that have this key; any by default
+    pub max_drift: Option<Duration>,
 }

@@ -1,5 +1,10 @@
 //! Reading topics.
 
+use millstream::pipeline::build::RunOptions;
+use millstream::pipeline::builder::{Pipeline, Sink as PipelineSink, Source as PipelineSource, Step};
+use millstream::sink::ChannelSink;
+use millstream_tests::run;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,4 +208,40 @@ async fn a_source_waits_for_a_broker_that_was_killed() {
     second.flush(PATIENCE).unwrap();
     read_rows(&mut *source, &mut told, 3).await;
     assert_eq!((told.of_partition(0), told.of_partition(1)), (vec!["before", "after"], vec!["after too"]));
+}
+
+/// One partition is read hours of event time ahead of the other: nothing of the other is late for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_partition_has_a_watermark_of_its_own() {
+    const ROWS: i32 = 20_000;
+    let broker = broker_or_return!();
+    let topic = broker.topic_name("watermarks");
+    broker.create_topic(&topic, 3).await.unwrap();
+    let to_topic = producer(broker, &[]);
+    for i in 0..ROWS {
+        // partition 2 stays empty
+        produce(&to_topic, &topic, 0, Some("ahead"), 10_000_000 + i64::from(i) * 10);
+        // librdkafka takes the time 0 for now
+        produce(&to_topic, &topic, 1, Some("behind"), 1_000 + i64::from(i) * 10);
+    }
+    to_topic.flush(PATIENCE).unwrap();
+    for parallelism in [1, 2] {
+        let (sink, results) = ChannelSink::new(4);
+        let kind = SourceKind::Kafka(spec(broker, &topic));
+        let counts = Step::aggregate().from("rows").key_by(["value"]).tumbling(Duration::from_secs(1)).count("n");
+        let pipeline = Pipeline::new("watermarks")
+            .parallelism(parallelism)
+            .source("rows", PipelineSource::of(kind).format(Format::Text))
+            .step("counts", counts)
+            .sink("out", PipelineSink::of(SinkKind::Channel(sink)).from("counts"))
+            .build()
+            .unwrap();
+        let running = run::start(pipeline, &RunOptions::default()).await.unwrap();
+        let rows = run::collect(results);
+        let status = running.wait().await.unwrap();
+        let late: u64 = status.nodes.iter().map(|node| node.counts.late_rows).sum();
+        assert_eq!(late, 0, "{status:?}");
+        let total: i64 = rows.await.unwrap().iter().map(|row| row["n"].as_i64().unwrap()).sum();
+        assert_eq!(total, 2 * i64::from(ROWS));
+    }
 }

@@ -52,7 +52,8 @@ impl Cut {
             (Framing::Length, _) => Self::Length { prefix: Vec::new(), left: 0 },
             (Framing::Lines, Format::Msgpack) => Self::Msgpack(Walk::default()),
             (Framing::Lines, Format::Csv) => Self::Csv(Quotes::FieldStart),
-            (Framing::Lines, Format::Json | Format::Text | Format::Raw) => Self::Lines,
+            // no bytes come this way as Parquet: its decoder refuses it
+            (Framing::Lines, Format::Json | Format::Text | Format::Raw | Format::Parquet) => Self::Lines,
         }
     }
 

@@ -28,13 +28,15 @@ impl Planner<'_> {
                 matches!(self.view, View::All { .. })
                     || needed.is_some_and(|needed| needed.contains(&field.name))
                     || event_time.is_some_and(|column| column.value == field.name)
+                    || self.is_mark(source, &field.name)
             })
             .cloned()
             .collect();
         let schema = Schema::new(wanted);
         let event_time = event_time.and_then(|column| schema.index_of(&column.value));
         let parallelism = self.parallelism(source.parallelism.as_ref());
-        let kind = NodeKind::Source { index, full, event_time };
+        let marks = self.marks(source, &full, &schema)?;
+        let kind = NodeKind::Source { index, full, event_time, marks };
         Some(Node { name: source.name.value.clone(), kind, inputs: Vec::new(), ports: Vec::new(), schema, parallelism })
     }
 

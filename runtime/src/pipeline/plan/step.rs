@@ -38,17 +38,29 @@ impl Planner<'_> {
         }
     }
 
-    /// Columns of `input` that a component reads, each of the right kind.
+    /// Columns of `input` that a component of the step reads, each of the right kind.
     fn guest_inputs(&mut self, step: &StepSpec, span: Span, wanted: &Schema, input: &Schema) -> Option<Vec<usize>> {
+        let of = format!("step `{}`", step.name.value);
+        self.component_inputs(&of, &format!("the input of {of}"), span, wanted, input)
+    }
+
+    /// Columns of `input` (called `place`) that the component of `of` reads, each of the right kind.
+    pub(super) fn component_inputs(
+        &mut self,
+        of: &str,
+        place: &str,
+        span: Span,
+        wanted: &Schema,
+        input: &Schema,
+    ) -> Option<Vec<usize>> {
         let mut found = Vec::with_capacity(wanted.fields().len());
         let before = self.diagnostics.len();
         for field in wanted.fields() {
-            let place = format!("the input of step `{}`", step.name.value);
             let name = Spanned::new(field.name.clone(), span);
-            let Some(index) = self.column(&place, &name, input) else { continue };
+            let Some(index) = self.column(place, &name, input) else { continue };
             let Some(got) = input.fields().get(index) else { continue };
             if got.kind != field.kind {
-                let message = format!("step `{}` reads `{}` as {}", step.name.value, field.name, field.kind);
+                let message = format!("{of} reads `{}` as {}", field.name, field.kind);
                 let label = format!("expected {}, found {}", field.kind, got.kind);
                 let help = format!(
                     "make the column {} where it comes from (`schema` of its source, or the operator that makes it), or \
@@ -57,7 +69,7 @@ impl Planner<'_> {
                 );
                 self.report(code::WRONG_TYPE, span, message, label, Some(help));
             } else if got.nullable && !field.nullable {
-                let message = format!("step `{}` does not accept nulls in `{}`", step.name.value, field.name);
+                let message = format!("{of} does not accept nulls in `{}`", field.name);
                 let label = format!("expected {field}, found {got}");
                 let help =
                     "make the field optional in the component, or take the `?` off the column where it comes from"
@@ -238,7 +250,7 @@ impl Planner<'_> {
     pub(super) fn check_has_event_time(&mut self, step: &StepSpec, span: Span, from: &[NodeIndex]) {
         for source in self.sources_behind(from) {
             let Some(spec) = self.spec.sources.get(source) else { continue };
-            if spec.event_time.is_none() && !source::has_event_time(&spec.kind.value) {
+            if spec.event_time.is_none() && spec.assigner.is_none() && !source::has_event_time(&spec.kind.value) {
                 let name = &spec.name.value;
                 let message =
                     format!("step `{}` has a window, but rows of source `{name}` have no event time", step.name.value);

@@ -105,7 +105,13 @@ pub(super) const KAFKA_SOURCE: Keys = Keys {
 
 pub(super) const WATERMARK: Keys = Keys {
     section: "Watermark",
-    known: &[key("max_out_of_orderness", "\"2s\""), key("idle_after", "\"10s\"")],
+    known: &[
+        key("max_out_of_orderness", "\"2s\""),
+        key("idle_after", "\"10s\""),
+        key("column", "\"reached\""),
+        key("assigner", "\"assigner.wasm\""),
+        key("max_drift", "\"30s\""),
+    ],
     later: &[],
 };
 
@@ -224,7 +230,7 @@ pub(super) const DEAD_LETTER: Keys = Keys {
 };
 
 /// Formats of the design that this version does not have.
-pub(super) const FORMATS_LATER: [&str; 2] = ["avro", "parquet"];
+pub(super) const FORMATS_LATER: [&str; 1] = ["avro"];
 
 /// Every table, for the test against the documentation.
 #[cfg(test)]

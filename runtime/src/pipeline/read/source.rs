@@ -2,12 +2,13 @@
 
 use super::item::{Item, Table};
 use super::keys;
+use super::step::read_component;
 use crate::error::Spanned;
 use crate::format::Format;
 use crate::operator::OnError;
 use crate::pipeline::check::FORMATS;
 use crate::pipeline::problems::{Problems, alternatives, code, quote};
-use crate::pipeline::spec::SourceSpec;
+use crate::pipeline::spec::{ComponentSpec, SourceSpec};
 use crate::record::{Field, Kind, Schema};
 use crate::source::{
     Framing, GeneratorKind, GeneratorSpec, KafkaSourceSpec, KafkaStart, NexmarkStream, SourceKind, WatermarkSpec,
@@ -27,13 +28,16 @@ pub(super) fn read(name: Spanned<String>, item: Item, problems: &mut Problems) -
     let watermark = optional(table.take("watermark"), |item| read_watermark(item, problems));
     let parallelism = optional(table.take("parallelism"), |item| item.integer(problems));
     let on_error = optional(table.take("on_error"), |item| read_on_error(item, problems));
+    let Watermarks { figures, assigner, column } = watermark?.unwrap_or_default();
     Some(SourceSpec {
         name,
         kind: kind?,
         format: format?,
         schema: schema?,
         event_time: event_time?,
-        watermark: watermark?.unwrap_or_default(),
+        watermark: figures,
+        assigner,
+        watermark_column: column,
         parallelism: parallelism?,
         on_error: on_error?.unwrap_or_default(),
     })
@@ -60,7 +64,7 @@ pub(super) fn read_format(item: Item, problems: &mut Problems) -> Option<Spanned
             item.span(),
             format!("{} is {}, which is not available in this version", item.what, quote(text)),
             "not available",
-            "available: json, msgpack, csv, text, raw",
+            "available: json, msgpack, csv, text, raw, parquet",
         );
         return None;
     }
@@ -99,11 +103,27 @@ fn read_field(name: String, item: Item, problems: &mut Problems) -> Option<Field
     Some(Field { name, kind, nullable })
 }
 
-fn read_watermark(item: Item, problems: &mut Problems) -> Option<WatermarkSpec> {
+/// What a `watermark` table says.
+#[derive(Default)]
+struct Watermarks {
+    figures: WatermarkSpec,
+    assigner: Option<ComponentSpec>,
+    column: Option<Spanned<String>>,
+}
+
+fn read_watermark(item: Item, problems: &mut Problems) -> Option<Watermarks> {
     let mut table = Table::open(item, &keys::WATERMARK, problems)?;
     let max_out_of_orderness = optional(table.take("max_out_of_orderness"), |item| item.duration(problems));
     let idle_after = optional(table.take("idle_after"), |item| item.positive_duration(problems));
-    Some(WatermarkSpec { max_out_of_orderness: max_out_of_orderness?.unwrap_or_default(), idle_after: idle_after? })
+    let column = optional(table.take("column"), |item| item.text(problems));
+    let assigner = optional(table.take("assigner"), |item| read_component(item, None, problems));
+    let max_drift = optional(table.take("max_drift"), |item| item.positive_duration(problems));
+    let figures = WatermarkSpec {
+        max_out_of_orderness: max_out_of_orderness?.unwrap_or_default(),
+        idle_after: idle_after?,
+        max_drift: max_drift?,
+    };
+    Some(Watermarks { figures, assigner: assigner?, column: column? })
 }
 
 fn read_kind(key: &str, item: Item, problems: &mut Problems) -> Option<Spanned<SourceKind>> {

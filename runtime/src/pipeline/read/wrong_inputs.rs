@@ -176,6 +176,8 @@ fn wrong_sources_are_refused_with_place_and_help() {
         case("name = \"p\"\n[source.«s]\nstdin = {}\n[sink.o]\nfrom = \"s\"\nprint = {}", MISSING_KEY, &["`format`"]),
         source("stdin = {}\nformat = «\"jsn\"", UNKNOWN_VALUE, &["did you mean `json`", "msgpack, csv, text, raw"]),
         source("stdin = {}\nformat = «\"avro\"", NOT_AVAILABLE, &["`avro`", "available: json"]),
+        source("stdin = {}\nformat = «\"parquet\"", CONFLICT, &["format parquet", "files only"]),
+        source("file = «{ path = \"a\", header = true }\nformat = \"parquet\"", CONFLICT, &["only csv files"]),
     ]);
 }
 
@@ -197,6 +199,30 @@ fn wrong_columns_and_times_are_refused_with_place_and_help() {
         stdin("watermark = { max_out_of_orderness = «\"1us\" }", BAD_DURATION, &["whole number of ms"]),
         stdin("watermark = { idle_after = «\"0s\" }", BAD_DURATION, &["is zero", "1ms or more"]),
         stdin("watermark = { «idle = \"1s\" }", UNKNOWN_KEY, &["idle_after"]),
+        stdin("watermark = { column = «3 }", WRONG_TYPE, &["expected text, found an integer"]),
+        stdin("watermark = { assigner = «3 }", WRONG_TYPE, &["`assigner` of `watermark`", "found an integer"]),
+        stdin("watermark = { assigner = «\"\" }", BAD_VALUE, &["is empty"]),
+        stdin(
+            "watermark = { assigner = { component = \"a.wasm\", «confg = {} } }",
+            UNKNOWN_KEY,
+            &["did you mean `config`"],
+        ),
+        stdin("watermark = { max_drift = «\"0s\" }", BAD_DURATION, &["`max_drift`", "1ms or more"]),
+        stdin(
+            "event_time = «\"at\"\nwatermark = { assigner = \"a.wasm\" }",
+            CONFLICT,
+            &["`event_time` and a watermark assigner", "remove `event_time`"],
+        ),
+        stdin(
+            "watermark = { column = «\"w\", assigner = \"a.wasm\" }",
+            CONFLICT,
+            &["from a `column` and from a watermark assigner", "one place"],
+        ),
+        stdin(
+            "watermark = { column = «\"w\", max_out_of_orderness = \"1s\" }",
+            CONFLICT,
+            &["`max_out_of_orderness`", "one place"],
+        ),
         stdin("event_time = «2020-01-01", WRONG_TYPE, &["found a date or time"]),
     ]);
 }
@@ -355,6 +381,7 @@ fn wrong_windows_are_refused_with_place_and_help() {
 fn wrong_sinks_are_refused_with_place_and_help() {
     let head = "name = \"p\"\n[source.s]\nstdin = {}\nformat = \"json\"\n";
     check(vec![
+        sink("print = {}\nformat = «\"parquet\"", CONFLICT, &["format parquet", "files only"]),
         case(format!("{head}[sink.«o]\nfrom = \"s\""), NO_KIND, &["where rows go", "print, discard, file, kafka"]),
         case(format!("{head}[sink.«o]\nprint = {{}}"), MISSING_KEY, &["`from`"]),
         sink("print = {}\n«discard = {}", SEVERAL_KINDS, &["`print`, `discard`"]),

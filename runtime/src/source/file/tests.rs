@@ -117,11 +117,26 @@ async fn rows_take_their_time_from_a_column_and_those_without_one_are_bad() {
 }
 
 #[test]
-fn a_folder_is_not_a_file() {
+fn an_empty_folder_is_no_input() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("in")).unwrap();
-    let error = open("in", false, context(folder.path())).err().unwrap().to_string();
-    assert!(error.contains("cannot open `") && error.contains("directory"), "{error}");
+    let error = open("in/", false, context(folder.path())).err().unwrap().to_string();
+    assert!(error.contains("no file matches `") && error.contains("a folder with files"), "{error}");
+}
+
+#[tokio::test]
+async fn a_folder_is_read_file_by_file_each_with_its_header() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("in")).unwrap();
+    for name in ["b", "c", "a"] {
+        fs::write(folder.path().join(format!("in/{name}.csv")), format!("value\n{name}1\n{name}2\n")).unwrap();
+    }
+    for path in ["in", "in/", "in/*.csv"] {
+        let context = SourceContext { format: Some(Format::Csv), ..context(folder.path()) };
+        let told = read_to_end(&mut open(path, true, context).unwrap()).await;
+        assert_eq!(told.values(), ["a1", "a2", "b1", "b2", "c1", "c2"], "{path}");
+        assert_eq!(told.ended, [0, 1, 2], "{path}");
+    }
 }
 
 #[tokio::test]
