@@ -73,7 +73,11 @@ fn without_times(stdout: &str) -> String {
         if line.contains(" rows  ") {
             return line.rsplit_once("rows").map(|(head, _)| format!("{head}rows")).unwrap();
         }
-        if line.starts_with("all as") || line.starts_with("FAILED:") { line.rsplit_once(',').unwrap().0.to_owned() } else { line.to_owned() }
+        if line.starts_with("all as") || line.starts_with("FAILED:") {
+            line.rsplit_once(',').unwrap().0.to_owned()
+        } else {
+            line.to_owned()
+        }
     };
     stdout.lines().map(|text| line(text) + "\n").collect()
 }

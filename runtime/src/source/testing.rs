@@ -48,7 +48,7 @@ impl Told {
                 self.bad.extend(bad);
             }
             SourceEvent::PartitionEnded { partition } => self.ended.push(partition),
-            SourceEvent::Quiet | SourceEvent::End => {}
+            SourceEvent::Quiet | SourceEvent::End | SourceEvent::Direct(_) => {}
         }
     }
 }

@@ -104,7 +104,7 @@ impl Told {
                 self.bad.extend(bad.into_iter().map(|bad| (partition, bad)));
             }
             SourceEvent::PartitionEnded { partition } => self.ended.push(partition),
-            SourceEvent::Quiet | SourceEvent::End => {}
+            SourceEvent::Quiet | SourceEvent::End | SourceEvent::Direct(_) => {}
         }
     }
 

@@ -30,7 +30,7 @@ async fn batches(source: &mut Generator) -> Vec<Batch> {
         match source.next().await.unwrap() {
             SourceEvent::Batch { batch, .. } => batches.push(batch),
             SourceEvent::End => return batches,
-            SourceEvent::PartitionEnded { .. } | SourceEvent::Quiet => {}
+            SourceEvent::PartitionEnded { .. } | SourceEvent::Quiet | SourceEvent::Direct(_) => {}
         }
     }
 }
