@@ -11,6 +11,14 @@ const STEP: File = ("pipeline.toml", include_str!("templates/pipelines/step.toml
 const AGGREGATE: File = ("pipeline.toml", include_str!("templates/pipelines/aggregate.toml.tmpl"));
 const IGNORE: File = (".gitignore", "/target\n/build\n");
 
+/// A script that drives the pipeline, for each kind of operator: what comes out is the same in all languages.
+const SCRIPTS: [(Kind, &str); 4] = [
+    (Kind::Map, include_str!("templates/pipelines/test-map.jsonl")),
+    (Kind::Filter, include_str!("templates/pipelines/test-filter.jsonl")),
+    (Kind::FlatMap, include_str!("templates/pipelines/test-flat-map.jsonl")),
+    (Kind::Aggregate, include_str!("templates/pipelines/test-aggregate.jsonl")),
+];
+
 /// The Go package, which becomes part of the project.
 const GO_SDK: [File; 8] = [
     ("millstream/go.mod", include_str!("../../../sdk/go/go.mod")),
@@ -31,6 +39,7 @@ pub(super) fn files(lang: Language, kind: Kind) -> Option<Vec<File>> {
         Language::Go => go(kind)?,
     };
     files.extend([if kind == Kind::Aggregate { AGGREGATE } else { STEP }, INPUT, README, IGNORE]);
+    files.extend(SCRIPTS.iter().filter(|(of, _)| *of == kind).map(|(_, script)| ("test.jsonl", *script)));
     Some(files)
 }
 

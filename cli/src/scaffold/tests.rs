@@ -16,6 +16,8 @@ fn every_template_leaves_no_word_in_braces() {
             let folder = tempfile::tempdir().unwrap();
             let files = create(&folder.path().join("new"), "my-operator", lang, kind).unwrap();
             assert!(files.iter().any(|file| file.ends_with("pipeline.toml")));
+            let script = files.iter().find(|file| file.ends_with("test.jsonl")).unwrap();
+            millstream::script::Script::read(script).unwrap();
             for file in files {
                 let text = fs::read_to_string(&file).unwrap();
                 for word in ["name", "function", "type", "kind", "lang", "sdk", "test"] {

@@ -14,7 +14,7 @@ pub(super) fn cut(rows: usize, round: u64) -> Vec<Range<usize>> {
     let mut start = 0;
     while start < rows {
         let left = rows - start;
-        let most = if round % 2 == 0 { left } else { left.min(3) };
+        let most = if round.is_multiple_of(2) { left } else { left.min(3) };
         let length = 1 + usize::try_from(random(&mut state) % most as u64).unwrap_or(0);
         pieces.push(start..start + length);
         start += length;
