@@ -36,9 +36,11 @@ struct Model {
 
 impl Model {
     fn fire(&mut self, key: &str, at: usize) {
+        let ends = self.ends();
         let Some((cells, windows)) = self.keys.get_mut(key) else { return };
         let open = &mut windows[at];
         open.pending = 0;
+        open.fired |= ends && open.end - 1 <= self.watermark;
         if open.rows.is_empty() {
             return;
         }
