@@ -6,6 +6,7 @@ mod model;
 mod restoring;
 mod rules;
 mod sliding;
+mod triggers;
 
 use std::sync::Arc;
 use std::time::Duration;
