@@ -10,7 +10,7 @@ use arrow_select::take::take_record_batch;
 
 use super::isolate::{Failed, Isolation};
 use super::{Fold, OnError, Operator, OperatorError, Output, Replacement, WindowAggregate};
-use super::{KeyWindowAggregate, WindowAggregateSpec};
+use super::{KeyWindowAggregate, RollingAggregate, WindowAggregateSpec};
 use crate::record::{Batch, Schema, Watermark};
 use crate::state::Snapshot;
 use crate::wasm::{CallError, Guest};
@@ -175,7 +175,9 @@ impl AggregateStep {
         on_error: OnError,
         outputs: Vec<Option<Schema>>,
     ) -> Result<Self, OperatorError> {
-        let windows = if spec.window.is_alike_for_all_keys() {
+        let windows = if !spec.window.has_bounds() {
+            Windowed::Rolling(Box::new(RollingAggregate::new(spec)?))
+        } else if spec.window.is_alike_for_all_keys() {
             Windowed::Alike(Box::new(WindowAggregate::new(spec)?))
         } else {
             Windowed::Keyed(Box::new(KeyWindowAggregate::new(spec)?))
@@ -198,6 +200,8 @@ enum Windowed {
     Alike(Box<WindowAggregate>),
     /// session, count, global
     Keyed(Box<KeyWindowAggregate>),
+    /// none
+    Rolling(Box<RollingAggregate>),
 }
 
 impl Operator for AggregateStep {
@@ -206,6 +210,7 @@ impl Operator for AggregateStep {
         match &mut self.windows {
             Windowed::Alike(windows) => windows.on_batch(batch, out)?,
             Windowed::Keyed(windows) => windows.on_batch(batch, out)?,
+            Windowed::Rolling(keys) => keys.on_batch(batch, out)?,
         }
         self.judge(before, out)
     }
@@ -215,6 +220,7 @@ impl Operator for AggregateStep {
         match &mut self.windows {
             Windowed::Alike(windows) => windows.on_watermark(watermark, out)?,
             Windowed::Keyed(windows) => windows.on_watermark(watermark, out)?,
+            Windowed::Rolling(keys) => keys.on_watermark(watermark, out)?,
         }
         self.judge(before, out)
     }
@@ -223,6 +229,7 @@ impl Operator for AggregateStep {
         match &mut self.windows {
             Windowed::Alike(windows) => windows.snapshot(),
             Windowed::Keyed(windows) => windows.snapshot(),
+            Windowed::Rolling(keys) => keys.snapshot(),
         }
     }
 
@@ -230,6 +237,7 @@ impl Operator for AggregateStep {
         match &mut self.windows {
             Windowed::Alike(windows) => windows.restore(state, watermark),
             Windowed::Keyed(windows) => windows.restore(state, watermark),
+            Windowed::Rolling(keys) => keys.restore(state, watermark),
         }
     }
 
@@ -241,6 +249,7 @@ impl Operator for AggregateStep {
         match &mut self.windows {
             Windowed::Alike(windows) => windows.replace_fold(slot, fold),
             Windowed::Keyed(windows) => windows.replace_fold(slot, fold),
+            Windowed::Rolling(keys) => keys.replace_fold(slot, fold),
         }
     }
 }

@@ -323,4 +323,4 @@ impl Cuts {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -28,7 +28,9 @@ impl KeyWindow {
             WindowSpec::Count { rows: 0 } => Err(WindowError::NoRows),
             WindowSpec::Count { rows } => Ok(Self::Count { rows }),
             WindowSpec::Global => Ok(Self::Global),
-            WindowSpec::Tumbling { .. } | WindowSpec::Sliding { .. } => Err(WindowError::Kind { window: spec }),
+            WindowSpec::Tumbling { .. } | WindowSpec::Sliding { .. } | WindowSpec::Rolling { .. } => {
+                Err(WindowError::Kind { window: spec })
+            }
         }
     }
 

@@ -7,7 +7,7 @@ mod windows;
 
 pub use keyed::KeyWindow;
 pub use slices::{Slice, Slices};
-pub use spec::WindowSpec;
+pub use spec::{Emit, WindowSpec};
 pub use windows::{Window, Windows};
 
 /// A window that cannot be.

@@ -8,7 +8,7 @@ use millstream::record::Schema;
 use millstream::sink::SinkKind;
 use millstream::source::{GeneratorKind, SourceKind};
 use millstream::wasm::OperatorKind;
-use millstream::window::WindowSpec;
+use millstream::window::{Emit, WindowSpec};
 
 use crate::console::Paint;
 use crate::figures;
@@ -122,6 +122,8 @@ fn window_name(window: &WindowSpec) -> String {
         WindowSpec::Session { gap } => format!("sessions, gap {}", figures::duration(*gap)),
         WindowSpec::Count { rows } => format!("every {} rows", figures::count(*rows)),
         WindowSpec::Global => "all rows".to_owned(),
+        WindowSpec::Rolling { emit: Emit::Changes } => "every change".to_owned(),
+        WindowSpec::Rolling { emit: Emit::Latest } => "latest".to_owned(),
     }
 }
 

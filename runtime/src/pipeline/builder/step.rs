@@ -8,7 +8,7 @@ use crate::operator::{AggregateFunction, OnError};
 use crate::pipeline::problems::{Problems, code, quote};
 use crate::pipeline::spec::{AggregateSpec, ComponentSpec, Keep, LimitsSpec, StepKind, StepSpec, TopStepSpec};
 use crate::wasm::{Setting, Settings};
-use crate::window::WindowSpec;
+use crate::window::{Emit, WindowSpec};
 
 /// A step in the making.
 #[derive(Clone, Debug)]
@@ -72,7 +72,8 @@ impl Step {
         Self::of(Operation::FlatMap(component.into()))
     }
 
-    /// Results a key and window: needs [`Self::key_by`], a window such as [`Self::tumbling`] and at least one result.
+    /// Results a key and window: needs [`Self::key_by`], a window such as [`Self::tumbling`] and at least one result. Without
+    /// a window results are over all rows so far, one after every row.
     pub fn aggregate() -> Self {
         Self::of(Operation::Aggregate)
     }
@@ -130,6 +131,11 @@ impl Step {
     /// Windows of a key's rows that are not further apart than `gap`.
     pub fn session(self, gap: Duration) -> Self {
         self.window(WindowSpec::Session { gap })
+    }
+
+    /// No window, and results when event time advances: for each key that has changed since.
+    pub fn latest(self) -> Self {
+        self.window(WindowSpec::Rolling { emit: Emit::Latest })
     }
 
     /// Any window.
@@ -287,12 +293,7 @@ impl Step {
                 problems.add(code::CONFLICT, Span::default(), message, label, "remove `config`");
             }
         }
-        let Some(window) = self.window.take() else {
-            let message = format!("{of} has no window");
-            let help = "call `tumbling(Duration::from_secs(5))`";
-            problems.add(code::MISSING_KEY, Span::default(), message, "expected a window", help);
-            return None;
-        };
+        let window = self.window.take().unwrap_or(WindowSpec::Rolling { emit: Emit::Changes });
         let key_by = std::mem::take(&mut self.key_by);
         let aggregates = std::mem::take(&mut self.aggregates);
         let (window, allowed_lateness) = (window.into(), self.allowed_lateness);

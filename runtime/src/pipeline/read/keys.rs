@@ -123,6 +123,7 @@ pub(super) const STEP: Keys = Keys {
         key("window", "{ tumbling = \"5s\" }"),
         key("allowed_lateness", "\"1s\""),
         key("late", "\"late_rows\""),
+        key("emit", "\"latest\""),
         key("aggregate", "{ count = \"count()\" }"),
         key("top", "{ n = 3, by = \"count\" }"),
         key("config", "{ language = \"en\" }"),

@@ -12,6 +12,7 @@ use crate::error::{Span, Spanned};
 use crate::pipeline::problems::{Problems, code, quote};
 use crate::pipeline::spec::{AggregateSpec, ComponentSpec, Keep, LimitsSpec, StepKind, StepSpec};
 use crate::wasm::Settings;
+use crate::window::{Emit, WindowSpec};
 
 /// `config` of the step itself and where it stands.
 type StepConfig = Option<(Settings, Span)>;
@@ -98,7 +99,7 @@ fn read_kind(table: &mut Table, problems: &mut Problems) -> Option<Spanned<StepK
 }
 
 /// The keys that only `aggregate` has a use for.
-const KEYED: [&str; 4] = ["key_by", "window", "allowed_lateness", "late"];
+const KEYED: [&str; 5] = ["key_by", "window", "allowed_lateness", "late", "emit"];
 
 /// These keys beside an operation that has no use for them.
 fn refuse_keyed(table: &mut Table, operation: &str, problems: &mut Problems) {
@@ -119,7 +120,7 @@ fn read_aggregate(
     problems: &mut Problems,
 ) -> Option<StepKind> {
     let key_by = table.required("key_by", problems).and_then(|item| item.texts(problems));
-    let window = table.required("window", problems).and_then(|item| read_window(item, problems));
+    let window = read_window_or_none(table, item.span(), problems);
     let allowed_lateness = optional(table.take("allowed_lateness"), |item| item.duration(problems));
     let aggregates = aggregate::read(item, problems);
     let mut aggregates = aggregates?;
@@ -128,6 +129,27 @@ fn read_aggregate(
     }
     let allowed_lateness = allowed_lateness?.unwrap_or_default();
     Some(StepKind::Aggregate { key_by: key_by?, window: window?, allowed_lateness, aggregates })
+}
+
+/// `window`, or without one `emit`.
+fn read_window_or_none(table: &mut Table, place: Span, problems: &mut Problems) -> Option<Spanned<WindowSpec>> {
+    const EMITS: [(&str, Emit); 2] = [("changes", Emit::Changes), ("latest", Emit::Latest)];
+    let window = optional(table.take("window"), |item| read_window(item, problems));
+    let emit = table.take("emit");
+    match (window?, emit) {
+        (Some(window), None) => Some(window),
+        (Some(_), Some(emit)) => {
+            let message = format!("`emit` has no meaning in {} with `window`", table.what);
+            let label = "a window puts its results out when it fires";
+            problems.add(code::CONFLICT, emit.key, message, label, "remove `emit` or `window`");
+            None
+        }
+        (None, emit) => {
+            let emit = optional(emit, |item| item.choice(&EMITS, problems))?;
+            let emit = emit.map(|emit| emit.value).unwrap_or_default();
+            Some(Spanned::new(WindowSpec::Rolling { emit }, place))
+        }
+    }
 }
 
 /// `config` of an aggregating step is that of all its components.
