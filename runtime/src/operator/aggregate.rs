@@ -87,13 +87,26 @@ pub enum AggregateColumns<'a> {
 /// Columns of a windowed aggregate: keys, `window_start`, `window_end`, then the aggregates. The error says which
 /// column cannot be, and why.
 pub fn output_schema(input: &Schema, keys: &[usize], aggregates: &[AggregateColumns<'_>]) -> Result<Schema, String> {
+    schema(input, keys, &["window_start", "window_end"], aggregates)
+}
+
+/// Columns of an aggregate without windows: keys, then the aggregates.
+pub fn rolling_schema(input: &Schema, keys: &[usize], aggregates: &[AggregateColumns<'_>]) -> Result<Schema, String> {
+    schema(input, keys, &[], aggregates)
+}
+
+fn schema(
+    input: &Schema,
+    keys: &[usize],
+    bounds: &[&str],
+    aggregates: &[AggregateColumns<'_>],
+) -> Result<Schema, String> {
     let mut fields = Vec::new();
     for key in keys {
         let field = input.fields().get(*key);
         fields.push(field.cloned().ok_or_else(|| no_column("key", *key, input))?);
     }
-    fields.push(Field::new("window_start", Kind::TimestampMs));
-    fields.push(Field::new("window_end", Kind::TimestampMs));
+    fields.extend(bounds.iter().map(|name| Field::new(*name, Kind::TimestampMs)));
     for aggregate in aggregates {
         match *aggregate {
             AggregateColumns::BuiltIn { output, function, column } => {

@@ -209,6 +209,18 @@ impl BuiltIn {
     /// The result column of `slots`; `rows` are the slice's row counts.
     pub(super) fn finish(&self, of: &Accumulators, rows: &Chunked<i64>, slots: &[u32]) -> Result<ArrayRef, StateError> {
         let mut column = ColumnBuilder::new(&self.result, slots.len());
+        self.finish_into(&mut column, of, rows, slots)?;
+        column.finish()
+    }
+
+    /// As [`BuiltIn::finish`], added to a column of [`BuiltIn::result`].
+    pub(super) fn finish_into(
+        &self,
+        column: &mut ColumnBuilder,
+        of: &Accumulators,
+        rows: &Chunked<i64>,
+        slots: &[u32],
+    ) -> Result<(), StateError> {
         for slot in slots {
             match self.value(of, rows, *slot) {
                 Value::Word(word) => column.push_word(word),
@@ -216,7 +228,12 @@ impl BuiltIn {
                 Value::Null => column.push_null()?,
             }
         }
-        column.finish()
+        Ok(())
+    }
+
+    /// The column that it makes.
+    pub(super) fn result(&self) -> &Field {
+        &self.result
     }
 
     fn value<'a>(&self, of: &'a Accumulators, rows: &Chunked<i64>, slot: u32) -> Value<'a> {

@@ -11,7 +11,7 @@ use arrow_select::take::take_record_batch;
 
 use super::isolate::{Failed, Isolation};
 use super::{Fold, OnError, Operator, OperatorError, Output, Replacement, WindowAggregate};
-use super::{KeyWindowAggregate, WindowAggregateSpec};
+use super::{KeyWindowAggregate, RollingAggregate, WindowAggregateSpec};
 use crate::record::{Batch, Schema, Watermark};
 use crate::state::Snapshot;
 use crate::wasm::{CallError, Guest, RowFailure};
@@ -228,7 +228,9 @@ impl AggregateStep {
         on_error: OnError,
         outputs: Vec<Option<Schema>>,
     ) -> Result<Self, OperatorError> {
-        let windows = if spec.window.is_alike_for_all_keys() && spec.fires_at_end_only() {
+        let windows = if !spec.window.has_bounds() {
+            Windowed::Rolling(Box::new(RollingAggregate::new(spec)?))
+        } else if spec.window.is_alike_for_all_keys() && spec.fires_at_end_only() {
             Windowed::Alike(Box::new(WindowAggregate::new(spec)?))
         } else {
             Windowed::Keyed(Box::new(KeyWindowAggregate::new(spec)?))
@@ -251,6 +253,8 @@ enum Windowed {
     Alike(Box<WindowAggregate>),
     /// session, count, global, and those with another trigger
     Keyed(Box<KeyWindowAggregate>),
+    /// none
+    Rolling(Box<RollingAggregate>),
 }
 
 impl Operator for AggregateStep {
@@ -259,6 +263,7 @@ impl Operator for AggregateStep {
         match &mut self.windows {
             Windowed::Alike(windows) => windows.on_batch(batch, out)?,
             Windowed::Keyed(windows) => windows.on_batch(batch, out)?,
+            Windowed::Rolling(keys) => keys.on_batch(batch, out)?,
         }
         self.judge(before, out)
     }
@@ -268,6 +273,7 @@ impl Operator for AggregateStep {
         match &mut self.windows {
             Windowed::Alike(windows) => windows.on_watermark(watermark, out)?,
             Windowed::Keyed(windows) => windows.on_watermark(watermark, out)?,
+            Windowed::Rolling(keys) => keys.on_watermark(watermark, out)?,
         }
         self.judge(before, out)
     }
@@ -276,6 +282,7 @@ impl Operator for AggregateStep {
         match &self.windows {
             Windowed::Alike(windows) => windows.next_processing_time(),
             Windowed::Keyed(windows) => windows.next_processing_time(),
+            Windowed::Rolling(_) => None,
         }
     }
 
@@ -284,6 +291,7 @@ impl Operator for AggregateStep {
         match &mut self.windows {
             Windowed::Alike(windows) => windows.on_processing_time(now_ms, out)?,
             Windowed::Keyed(windows) => windows.on_processing_time(now_ms, out)?,
+            Windowed::Rolling(_) => {}
         }
         self.judge(before, out)
     }
@@ -292,6 +300,7 @@ impl Operator for AggregateStep {
         match &mut self.windows {
             Windowed::Alike(windows) => windows.snapshot(),
             Windowed::Keyed(windows) => windows.snapshot(),
+            Windowed::Rolling(keys) => keys.snapshot(),
         }
     }
 
@@ -299,6 +308,7 @@ impl Operator for AggregateStep {
         match &mut self.windows {
             Windowed::Alike(windows) => windows.restore(state, watermark),
             Windowed::Keyed(windows) => windows.restore(state, watermark),
+            Windowed::Rolling(keys) => keys.restore(state, watermark),
         }
     }
 
@@ -310,6 +320,7 @@ impl Operator for AggregateStep {
         match &mut self.windows {
             Windowed::Alike(windows) => windows.replace_fold(slot, fold),
             Windowed::Keyed(windows) => windows.replace_fold(slot, fold),
+            Windowed::Rolling(keys) => keys.replace_fold(slot, fold),
         }
     }
 }

@@ -339,4 +339,4 @@ impl Cuts {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::aggregate_built_in::BuiltIn;
 use super::aggregate_fold::{FoldCall, Groups, internal};
 use super::window_aggregate_slice::{Aggregate, Rows, SliceState, State};
-use super::{AggregateCall, AggregateColumns, Fold, OperatorError, Output, output_schema};
+use super::{AggregateCall, AggregateColumns, Fold, OperatorError, Output, output_schema, rolling_schema};
 use crate::clock::Clock;
 use crate::record::{Batch, Schema};
 use crate::state::KeyTable;
@@ -45,11 +45,13 @@ impl WindowAggregateSpec {
     }
 }
 
+type SchemaOf = fn(&Schema, &[usize], &[AggregateColumns<'_>]) -> Result<Schema, String>;
+
 /// All of it but the windows.
 pub(super) struct Parts {
     pub(super) input: Schema,
     pub(super) output: Schema,
-    /// keys and window bounds: what is known of a result that could not be made
+    /// keys, and window bounds if there are windows: what is known of a result that could not be made
     pub(super) head: Schema,
     pub(super) keys: Vec<usize>,
     /// whether late rows are put out
@@ -63,8 +65,10 @@ impl Parts {
         let refused = |reason: String| OperatorError::Internal { reason };
         let input = spec.input;
         let columns: Vec<_> = spec.aggregates.iter().map(columns_of).collect();
-        let output = output_schema(&input, &spec.keys, &columns).map_err(refused)?;
-        let head: Vec<_> = output.fields().iter().take(spec.keys.len() + 2).cloned().collect();
+        let (schema, bounds) =
+            if spec.window.has_bounds() { (output_schema as SchemaOf, 2) } else { (rolling_schema as SchemaOf, 0) };
+        let output = schema(&input, &spec.keys, &columns).map_err(refused)?;
+        let head: Vec<_> = output.fields().iter().take(spec.keys.len() + bounds).cloned().collect();
         let mut aggregates = Vec::new();
         let mut at = head.len();
         for call in spec.aggregates {

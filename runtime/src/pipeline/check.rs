@@ -326,7 +326,7 @@ fn check_step(step: &StepSpec, problems: &mut Problems) {
         StepKind::Aggregate { key_by, window, allowed_lateness, gap, trigger, firing, aggregates } => {
             if !allowed_lateness.is_zero() {
                 positive(&format!("`allowed_lateness` of {of}"), *allowed_lateness, step.kind.span, problems);
-                if matches!(window.value, WindowSpec::Count { .. } | WindowSpec::Global) {
+                if matches!(window.value, WindowSpec::Count { .. } | WindowSpec::Global | WindowSpec::Rolling { .. }) {
                     let message = format!("`allowed_lateness` has no meaning in {of}");
                     let label = "these windows do not fire by event time, so no row is late";
                     problems.add(code::CONFLICT, window.span, message, label, "remove `allowed_lateness`");
@@ -341,7 +341,9 @@ fn check_step(step: &StepSpec, problems: &mut Problems) {
             let fires_again = trigger.is_some() || !allowed_lateness.is_zero();
             trigger.iter().for_each(|trigger| check_trigger(&of, window.value, trigger, problems));
             firing.iter().for_each(|firing| check_firing(&of, window.value, firing.span, fires_again, problems));
-            check_aggregate(&of, step.kind.span, key_by, aggregates, problems);
+            check_rolling(&of, window.value, step, problems);
+            let bounds: &[&str] = if window.value.has_bounds() { &WINDOW_COLUMNS } else { &[] };
+            check_aggregate(&of, step.kind.span, key_by, bounds, aggregates, problems);
         }
         StepKind::Top(top) => check_top(&of, step.kind.span, top, problems),
     }
@@ -371,6 +373,7 @@ fn check_aggregate(
     of: &str,
     span: Span,
     key_by: &[Spanned<String>],
+    bounds: &[&'static str],
     aggregates: &[AggregateSpec],
     problems: &mut Problems,
 ) {
@@ -380,7 +383,7 @@ fn check_aggregate(
         problems.add(code::BAD_VALUE, span, message, "expected at least one result", help);
     }
     let keys = key_by.iter().map(|column| (column.value.as_str(), column.span));
-    let window = WINDOW_COLUMNS.iter().map(|column| (*column, span));
+    let window = bounds.iter().map(|column| (*column, span));
     let results = aggregates.iter().map(|aggregate| match aggregate {
         AggregateSpec::BuiltIn { output, .. } | AggregateSpec::Component { output, .. } => {
             (output.value.as_str(), output.span)
@@ -392,6 +395,14 @@ fn check_aggregate(
             let what = format!("the component of {} in {of}", quote(&output.value));
             not_empty(&what, &component.path.value, component.path.span, problems);
         }
+    }
+}
+
+/// Without windows no row is late.
+fn check_rolling(of: &str, window: WindowSpec, step: &StepSpec, problems: &mut Problems) {
+    if let (WindowSpec::Rolling { .. }, Some(late)) = (window, step.side_outputs.first()) {
+        let message = format!("`late` has no meaning in {of}");
+        problems.add(code::CONFLICT, late.span, message, "there is no `window`, so no row is late", "remove `late`");
     }
 }
 
@@ -456,7 +467,7 @@ fn check_window(of: &str, window: &Spanned<WindowSpec>, problems: &mut Problems)
             }
             return;
         }
-        WindowSpec::Global | WindowSpec::SessionByColumn => return,
+        WindowSpec::Global | WindowSpec::SessionByColumn | WindowSpec::Rolling { .. } => return,
     };
     if u128::from(offset_ms.unsigned_abs()) >= every.as_millis() {
         problems.add(

@@ -43,6 +43,7 @@ impl KeyWindow {
             WindowSpec::Count { rows: 0 } => Err(WindowError::NoRows),
             WindowSpec::Count { rows } => Ok(Self::Count { rows }),
             WindowSpec::Global => Ok(Self::Global),
+            WindowSpec::Rolling { .. } => Err(WindowError::Kind { window: spec }),
             WindowSpec::Tumbling { .. } | WindowSpec::Sliding { .. } => {
                 Ok(Self::Aligned(Windows::new(spec, allowed_lateness)?))
             }

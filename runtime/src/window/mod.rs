@@ -8,7 +8,7 @@ mod windows;
 
 pub use keyed::{Gap, KeyWindow};
 pub use slices::{Slice, Slices};
-pub use spec::WindowSpec;
+pub use spec::{Emit, WindowSpec};
 pub use trigger::{Firing, Trigger, next_multiple};
 pub use windows::{Window, Windows};
 

@@ -35,9 +35,29 @@ pub enum WindowSpec {
     },
     /// `{ global = true }`
     Global,
+    /// `window` left out: all rows of a key so far, no bounds
+    Rolling {
+        /// when results come
+        emit: Emit,
+    },
+}
+
+/// `emit = ".."`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Emit {
+    /// after every row
+    #[default]
+    Changes,
+    /// when event time advances, for the keys that have changed
+    Latest,
 }
 
 impl WindowSpec {
+    /// Whether there are windows at all: results have their bounds.
+    pub fn has_bounds(&self) -> bool {
+        !matches!(self, Self::Rolling { .. })
+    }
+
     /// Whether windows lie alike for all keys.
     pub fn is_alike_for_all_keys(&self) -> bool {
         matches!(self, Self::Tumbling { .. } | Self::Sliding { .. })

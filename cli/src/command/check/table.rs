@@ -8,7 +8,7 @@ use millstream::record::Schema;
 use millstream::sink::SinkKind;
 use millstream::source::{GeneratorKind, NexmarkStream, SourceKind};
 use millstream::wasm::OperatorKind;
-use millstream::window::WindowSpec;
+use millstream::window::{Emit, WindowSpec};
 
 use crate::console::Paint;
 use crate::figures;
@@ -131,6 +131,8 @@ fn window_name(window: &WindowSpec) -> String {
         WindowSpec::Count { rows } => format!("every {} rows", figures::count(*rows)),
         WindowSpec::SessionByColumn => "sessions, gap by column".to_owned(),
         WindowSpec::Global => "all rows".to_owned(),
+        WindowSpec::Rolling { emit: Emit::Changes } => "every change".to_owned(),
+        WindowSpec::Rolling { emit: Emit::Latest } => "latest".to_owned(),
     }
 }
 

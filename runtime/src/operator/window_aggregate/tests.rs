@@ -1,8 +1,8 @@
 //! Tests of the window aggregate.
 
-mod fold;
+pub(in crate::operator) mod fold;
 mod keyed;
-mod model;
+pub(in crate::operator) mod model;
 mod restoring;
 mod rules;
 mod sliding;

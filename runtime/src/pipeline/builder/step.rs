@@ -10,7 +10,7 @@ use crate::pipeline::spec::{
     AggregateSpec, ComponentSpec, Keep, LimitsSpec, SelectedColumn, StepKind, StepSpec, TopStepSpec,
 };
 use crate::wasm::{Setting, Settings};
-use crate::window::{Firing, Trigger, WindowSpec};
+use crate::window::{Emit, Firing, Trigger, WindowSpec};
 
 /// A step in the making.
 #[derive(Clone, Debug)]
@@ -88,7 +88,8 @@ impl Step {
         Self::of(Operation::Select(selected.collect()))
     }
 
-    /// Results a key and window: needs a window such as [`Self::tumbling`] and at least one result.
+    /// Results a key and window: needs a window such as [`Self::tumbling`] and at least one result. Without a window results
+    /// are over all rows so far, one after every row.
     pub fn aggregate() -> Self {
         Self::of(Operation::Aggregate)
     }
@@ -174,6 +175,11 @@ impl Step {
     pub fn firing(mut self, firing: Firing) -> Self {
         self.firing = Some(firing);
         self
+    }
+
+    /// No window, and results when event time advances: for each key that has changed since.
+    pub fn latest(self) -> Self {
+        self.window(WindowSpec::Rolling { emit: Emit::Latest })
     }
 
     /// Any window.
@@ -332,12 +338,7 @@ impl Step {
                 problems.add(code::CONFLICT, Span::default(), message, label, "remove `config`");
             }
         }
-        let Some(window) = self.window.take() else {
-            let message = format!("{of} has no window");
-            let help = "call `tumbling(Duration::from_secs(5))`";
-            problems.add(code::MISSING_KEY, Span::default(), message, "expected a window", help);
-            return None;
-        };
+        let window = self.window.take().unwrap_or(WindowSpec::Rolling { emit: Emit::Changes });
         let key_by = std::mem::take(&mut self.key_by);
         let aggregates = std::mem::take(&mut self.aggregates);
         let (window, allowed_lateness) = (window.into(), self.allowed_lateness);

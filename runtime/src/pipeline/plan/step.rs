@@ -157,7 +157,10 @@ impl Planner<'_> {
         input: &Schema,
     ) -> Option<(NodeKind, Schema)> {
         let StepKind::Aggregate { key_by, aggregates, window, gap, .. } = &step.kind.value else { return None };
-        self.check_has_event_time(step, window.span, from);
+        let has_bounds = window.value.has_bounds();
+        if has_bounds {
+            self.check_has_event_time(step, window.span, from);
+        }
         let place = format!("the input of step `{}`", step.name.value);
         // all of them before any is given up: every mistake is told at once
         let keys: Vec<Option<usize>> = key_by.iter().map(|name| self.column(&place, name, input)).collect();
@@ -167,8 +170,8 @@ impl Planner<'_> {
         gap.as_ref().map_or(Some(()), |gap| self.check_gap(step, gap, input))?;
         let keys = keys.into_iter().collect::<Option<Vec<_>>>()?;
         let mut fields: Vec<Field> = keys.iter().filter_map(|&key| input.fields().get(key).cloned()).collect();
-        fields.push(Field::new("window_start", Kind::TimestampMs));
-        fields.push(Field::new("window_end", Kind::TimestampMs));
+        let bounds = ["window_start", "window_end"].into_iter().filter(|_| has_bounds);
+        fields.extend(bounds.map(|name| Field::new(name, Kind::TimestampMs)));
         let mut inputs = Vec::with_capacity(aggregates.len());
         for (aggregate, entry) in aggregates.iter().zip(entries) {
             let (read, outputs) = entry?;
@@ -260,6 +263,12 @@ impl Planner<'_> {
         }
     }
 
+    /// Whether an aggregating step has windows.
+    fn has_bounds(&self, step: usize) -> bool {
+        let step = self.spec.steps.get(step).map(|step| &step.kind.value);
+        !matches!(step, Some(StepKind::Aggregate { window, .. }) if !window.value.has_bounds())
+    }
+
     fn sources_behind(&self, from: &[NodeIndex]) -> Vec<usize> {
         let mut found = Vec::new();
         let mut open = from.to_vec();
@@ -272,7 +281,7 @@ impl Planner<'_> {
             match node.kind {
                 NodeKind::Source { index, .. } => found.push(index),
                 // results of a window carry a time of their own
-                NodeKind::Aggregate { .. } => {}
+                NodeKind::Aggregate { index, .. } if self.has_bounds(index) => {}
                 NodeKind::Side { of, .. } => open.extend(self.nodes.get(of).iter().flat_map(|node| &node.inputs)),
                 _ => open.extend(&node.inputs),
             }

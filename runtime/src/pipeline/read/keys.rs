@@ -132,6 +132,7 @@ pub(super) const STEP: Keys = Keys {
         key("trigger", "{ every = \"1s\" }"),
         key("firing", "\"discarding\""),
         key("late", "\"late_rows\""),
+        key("emit", "\"latest\""),
         key("aggregate", "{ count = \"count()\" }"),
         key("top", "{ n = 3, by = \"count\" }"),
         key("config", "{ language = \"en\" }"),

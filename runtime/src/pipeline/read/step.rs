@@ -13,6 +13,7 @@ use crate::error::{Span, Spanned};
 use crate::pipeline::problems::{Problems, code, quote};
 use crate::pipeline::spec::{AggregateSpec, ComponentSpec, Keep, LimitsSpec, SelectedColumn, StepKind, StepSpec};
 use crate::wasm::Settings;
+use crate::window::{Emit, WindowSpec};
 
 /// `config` of the step itself and where it stands.
 type StepConfig = Option<(Settings, Span)>;
@@ -106,7 +107,7 @@ fn read_kind(table: &mut Table, problems: &mut Problems) -> Option<Spanned<StepK
 }
 
 /// The keys that only `aggregate` has a use for.
-const KEYED: [&str; 6] = ["key_by", "window", "allowed_lateness", "trigger", "firing", "late"];
+const KEYED: [&str; 7] = ["key_by", "window", "allowed_lateness", "trigger", "firing", "late", "emit"];
 
 /// These keys beside an operation that has no use for them.
 fn refuse_keyed(table: &mut Table, operation: &str, problems: &mut Problems) {
@@ -127,7 +128,7 @@ fn read_aggregate(
     problems: &mut Problems,
 ) -> Option<StepKind> {
     let key_by = optional(table.take("key_by"), |item| item.texts(problems));
-    let window = table.required("window", problems).and_then(|item| read_window(item, problems));
+    let window = read_window_or_none(table, item.span(), problems);
     let trigger = optional(table.take("trigger"), |item| read_trigger(item, problems));
     let firing = optional(table.take("firing"), |item| read_firing(item, problems));
     let allowed_lateness = optional(table.take("allowed_lateness"), |item| item.duration(problems));
@@ -160,6 +161,31 @@ fn read_select(item: Item, problems: &mut Problems) -> Option<Vec<SelectedColumn
     let read = |(output, item): (Spanned<String>, Item)| Some(SelectedColumn { output, column: item.text(problems)? });
     let columns: Vec<_> = entries.into_iter().filter_map(read).collect();
     (columns.len() == count).then_some(columns)
+}
+
+/// `window`, or without one `emit`.
+fn read_window_or_none(
+    table: &mut Table,
+    place: Span,
+    problems: &mut Problems,
+) -> Option<(Spanned<WindowSpec>, Option<Spanned<String>>)> {
+    const EMITS: [(&str, Emit); 2] = [("changes", Emit::Changes), ("latest", Emit::Latest)];
+    let window = optional(table.take("window"), |item| read_window(item, problems));
+    let emit = table.take("emit");
+    match (window?, emit) {
+        (Some(window), None) => Some(window),
+        (Some(_), Some(emit)) => {
+            let message = format!("`emit` has no meaning in {} with `window`", table.what);
+            let label = "a window puts its results out when it fires";
+            problems.add(code::CONFLICT, emit.key, message, label, "remove `emit` or `window`");
+            None
+        }
+        (None, emit) => {
+            let emit = optional(emit, |item| item.choice(&EMITS, problems))?;
+            let emit = emit.map(|emit| emit.value).unwrap_or_default();
+            Some((Spanned::new(WindowSpec::Rolling { emit }, place), None))
+        }
+    }
 }
 
 /// `config` of an aggregating step is that of all its components.

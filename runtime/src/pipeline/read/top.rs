@@ -20,6 +20,11 @@ pub(super) fn read(step: &mut Table, item: Item, problems: &mut Problems) -> Opt
         let label = "a window that has been put out takes no more rows";
         problems.add(code::CONFLICT, item.key, message, label, "remove `allowed_lateness`");
     }
+    if let Some(item) = step.take("emit") {
+        let message = format!("`emit` has no meaning in {} with `top`", step.what);
+        let label = "results come when their window is complete";
+        problems.add(code::CONFLICT, item.key, message, label, "remove `emit`");
+    }
     let mut table = Table::open(item, &keys::TOP, problems)?;
     let rows = table.required("n", problems).and_then(|item| item.integer(problems));
     let by = table.required("by", problems).and_then(|item| item.texts(problems));

@@ -269,11 +269,6 @@ fn wrong_aggregates_are_refused_with_place_and_help() {
     let keyed = "key_by = [\"k\"]\n";
     check(vec![
         aggregate("«key_by = [\"k\"]", NO_KIND, &["`key_by` needs `aggregate`"]),
-        case(
-            "name = \"p\"\n[source.s]\nstdin = {}\nformat = \"json\"\n[step.«t]\nfrom = \"s\"\nkey_by = [\"k\"]\naggregate = { n = \"count()\" }\n[sink.o]\nfrom = \"t\"\nprint = {}",
-            MISSING_KEY,
-            &["`window`", "tumbling"],
-        ),
         aggregate("select = «[]", BAD_VALUE, &["`select`", "at least one column"]),
         aggregate("select = [\"a\", «\"a\"]", DUPLICATE_COLUMN, &["`a`"]),
         aggregate("select = { a = «4 }", WRONG_TYPE, &["expected text"]),
@@ -479,5 +474,29 @@ fn wrong_top_steps_are_refused_with_place_and_help() {
         top_n("top = { n = 1, by = \"a\" }\nkeep = «\"all\"", CONFLICT, &["keeps all columns"]),
         top_n("top = { n = 1, by = \"a\" }\nwindow = «{ session = \"1s\" }", CONFLICT, &["tumbling", "sliding"]),
         top_n("top = { n = 1, by = \"a\" }\n«aggregate = { n = \"count()\" }", SEVERAL_KINDS, &["`top`, `aggregate`"]),
+    ]);
+}
+
+#[test]
+fn wrong_aggregates_without_windows_are_refused_with_place_and_help() {
+    let running = |rest: &str, code, words| {
+        aggregate(&format!("key_by = \"k\"\naggregate = {{ n = \"count()\" }}\n{rest}"), code, words)
+    };
+    check(vec![
+        running("emit = «\"last\"", UNKNOWN_VALUE, &["`last`", "changes, latest"]),
+        running("emit = «1", WRONG_TYPE, &["expected text"]),
+        running("window = { count = 3 }\n«emit = \"latest\"", CONFLICT, &["`emit`", "`window`"]),
+        aggregate(
+            "key_by = \"k\"\naggregate = «{ n = \"count()\" }\nallowed_lateness = \"1s\"",
+            CONFLICT,
+            &["`allowed_lateness`", "no row is late"],
+        ),
+        case(
+            "name = \"p\"\n[source.s]\nstdin = {}\nformat = \"json\"\n[step.t]\nfrom = \"s\"\nkey_by = \"k\"\naggregate = { n = \"count()\" }\nlate = «\"l\"\n[sink.o]\nfrom = [\"t\"]\nprint = {}\n[sink.l]\nfrom = \"l\"\nprint = {}",
+            CONFLICT,
+            &["`late`", "no row is late"],
+        ),
+        step("from = \"s\"\nmap = \"a.wasm\"\n«emit = \"latest\"", CONFLICT, &["`emit`", "belongs to `aggregate`"]),
+        top_n("top = { n = 1, by = \"a\" }\n«emit = \"latest\"", CONFLICT, &["`emit`", "`top`"]),
     ]);
 }

@@ -9,14 +9,14 @@ use crate::wasm::RowFailure;
 pub(super) const UNMERGEABLE: i64 = -667;
 
 /// Counts and sums an int64 column and joins a text column in row order. Refuses 13, and to merge [`UNMERGEABLE`].
-pub(super) struct Joined {
+pub(in crate::operator) struct Joined {
     state: Schema,
     output: Schema,
     initial: i64,
 }
 
 impl Joined {
-    pub(super) fn new() -> Self {
+    pub(in crate::operator) fn new() -> Self {
         let count = Field::new("n", Kind::Int64);
         let sum = Field::new("total", Kind::Int64);
         let joined = Field::new("joined", Kind::Text).nullable();
@@ -157,7 +157,7 @@ impl Fold for Hostile {
     }
 }
 
-pub(super) fn input() -> Schema {
+pub(in crate::operator) fn input() -> Schema {
     Schema::new([
         Field::new("id", Kind::Int64).nullable(),
         Field::new("name", Kind::Text).nullable(),

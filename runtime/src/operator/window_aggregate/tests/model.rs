@@ -8,7 +8,7 @@ use super::fold::{Joined, input};
 use super::*;
 
 #[derive(Clone, Debug)]
-pub(super) enum Event {
+pub(in crate::operator) enum Event {
     Row(Vec<Cell>, i64),
     Watermark(i64),
 }
@@ -36,13 +36,13 @@ fn time() -> impl Strategy<Value = i64> {
     ]
 }
 
-pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
+pub(in crate::operator) fn events() -> impl Strategy<Value = Vec<Event>> {
     let row = (cells(), time()).prop_map(|(cells, time)| Event::Row(cells, time));
     let watermark = (-30i64..60).prop_map(Event::Watermark);
     prop::collection::vec(prop_oneof![12 => row, 1 => watermark], 1..120)
 }
 
-pub(super) fn aggregates() -> Vec<AggregateCall> {
+pub(in crate::operator) fn aggregates() -> Vec<AggregateCall> {
     use AggregateFunction::{Avg, Count, Max, Min, Sum};
     vec![
         built_in("rows", Count, None),
@@ -65,7 +65,7 @@ fn float_of(cell: &Cell) -> f64 {
 }
 
 /// What the aggregates should be; None if the sum is outside int64.
-pub(super) fn expected_result(rows: &[Vec<Cell>]) -> Option<Vec<Cell>> {
+pub(in crate::operator) fn expected_result(rows: &[Vec<Cell>]) -> Option<Vec<Cell>> {
     let amounts: Vec<i128> =
         rows.iter().filter_map(|row| if let Cell::Int(value) = row[2] { Some(value.into()) } else { None }).collect();
     let prices: Vec<f64> = rows.iter().map(|row| float_of(&row[3])).collect();
@@ -101,7 +101,7 @@ pub(super) fn expected_result(rows: &[Vec<Cell>]) -> Option<Vec<Cell>> {
 }
 
 /// Results, dead rows and late rows.
-pub(super) type Seen = (Vec<String>, usize, u64);
+pub(in crate::operator) type Seen = (Vec<String>, usize, u64);
 
 /// Windows of `size` that start every `every` from `offset` on; tumbling if they are as long as that.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +112,7 @@ struct Shape {
     lateness: i64,
 }
 
-pub(super) fn clamp(time: i128) -> i64 {
+pub(in crate::operator) fn clamp(time: i128) -> i64 {
     time.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
@@ -139,7 +139,7 @@ impl Shape {
 }
 
 /// The rows of a component come merged by slice: letters in another order.
-pub(super) fn letters_in_order(row: &mut [Cell]) {
+pub(in crate::operator) fn letters_in_order(row: &mut [Cell]) {
     if let Some(Cell::Text(joined)) = row.last_mut() {
         let mut letters: Vec<char> = joined.chars().collect();
         letters.sort_unstable();
@@ -218,10 +218,10 @@ impl Model<'_> {
 }
 
 /// Rows, and the watermark after them.
-pub(super) type Step = (Vec<(Vec<Cell>, i64)>, Option<i64>);
+pub(in crate::operator) type Step = (Vec<(Vec<Cell>, i64)>, Option<i64>);
 
 /// Rows between watermarks, at most `rows_a_batch` at once.
-pub(super) fn batches(events: &[Event], rows_a_batch: usize) -> Vec<Step> {
+pub(in crate::operator) fn batches(events: &[Event], rows_a_batch: usize) -> Vec<Step> {
     let mut batches: Vec<Step> = vec![(Vec::new(), None)];
     for event in events {
         let (rows, watermark) = batches.last_mut().unwrap();

@@ -1,0 +1,65 @@
+//! Running aggregates put away and taken up again.
+//!
+//! One table `keys`, a row a key: the key columns, `changed_at` (null where there is no result to come), `rows`, then the
+//! accumulators.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, TimestampMillisecondArray};
+use arrow_schema::Field as ArrowField;
+
+use super::RollingAggregate;
+use crate::limits::BATCH_ROWS;
+use crate::operator::OperatorError;
+use crate::operator::aggregate_fold::internal;
+use crate::operator::saved_table::SavedTable;
+use crate::operator::window_aggregate::times;
+use crate::operator::window_aggregate_slice::saved_fields;
+use crate::record::{Kind, Watermark};
+use crate::state::Snapshot;
+use crate::window::Emit;
+
+impl RollingAggregate {
+    fn saved_table(&self) -> SavedTable {
+        let changed_at = ArrowField::new("changed_at", Kind::TimestampMs.data_type(), true);
+        let rest = std::iter::once(changed_at).chain(saved_fields(&self.parts.aggregates));
+        SavedTable::new("keys", self.parts.head.fields(), rest)
+    }
+
+    pub(super) fn save(&self) -> Result<Snapshot, OperatorError> {
+        let table = self.saved_table();
+        let mut writer = table.writer();
+        let slots: Vec<u32> = self.state.slots().collect();
+        for slots in slots.chunks(BATCH_ROWS) {
+            let mut columns = self.parts.table.keys(slots).map_err(|error| internal(&error))?;
+            let changed_at = slots.iter().map(|slot| self.changed_at.get(*slot).copied().flatten());
+            columns.push(Arc::new(changed_at.collect::<TimestampMillisecondArray>()));
+            columns.extend(self.state.save(&self.parts.aggregates, slots)?);
+            writer.push(slots.len(), columns)?;
+        }
+        writer.finish(Snapshot::default())
+    }
+
+    pub(super) fn load(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
+        self.watermark = self.watermark.max(watermark);
+        let table = self.saved_table();
+        for batch in table.rows(state)? {
+            let (keys, rest) = batch.columns().split_at_checked(table.keys()).unwrap_or_default();
+            let keys: Vec<&ArrayRef> = keys.iter().collect();
+            let slots = &mut self.slots;
+            self.parts.table.slots(&keys, batch.num_rows(), slots).map_err(|error| internal(&error))?;
+            let Some((changed_at, accumulators)) = rest.split_first() else { continue };
+            self.state.load(&self.parts.aggregates, &self.slots, accumulators)?;
+            if self.emit == Emit::Changes {
+                continue;
+            }
+            for ((row, slot), time) in self.slots.iter().enumerate().zip(times(Some(changed_at))?) {
+                if changed_at.is_valid(row) {
+                    self.changed_at.set(*slot, Some(time));
+                    self.changed.push(*slot);
+                }
+            }
+        }
+        Ok(())
+    }
+}
