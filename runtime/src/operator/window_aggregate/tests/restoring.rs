@@ -128,7 +128,7 @@ fn state_of_other_aggregates_is_refused_by_column() {
     put_in(&mut sums, &input(), &[(row, 0)]);
     let state = sums.snapshot().unwrap();
     let names: Vec<_> = state.tables[0].rows[0].schema().fields().iter().map(|field| field.name().clone()).collect();
-    assert_eq!(names, ["id", "slice_start", "slice_end", "rows", "total.sum", "total.seen"]);
+    assert_eq!(names, ["id", "slice_start", "slice_end", "rows", "failed", "total.sum", "total.seen"]);
     let refusal = |mut other: WindowAggregate| other.restore(&state, Watermark(0)).unwrap_err().to_string();
     let error = refusal(counting(vec![built_in("total", AggregateFunction::Max, Some(2))]));
     let expected = "table `windows`, column 5: expected `total.best` Int64, found `total.sum` Decimal128(38, 0)";
