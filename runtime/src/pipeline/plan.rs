@@ -107,6 +107,17 @@ pub enum NodeKind {
     },
 }
 
+impl NodeKind {
+    /// For a node that holds state by key: the columns of its input `port` whose values decide which of its tasks gets a
+    /// row. The columns of all its inputs are of the same kinds in the same order, so equal keys meet in one task.
+    pub fn keys(&self, _port: usize) -> Option<&[usize]> {
+        match self {
+            Self::Aggregate { keys, .. } => Some(keys),
+            Self::Source { .. } | Self::Guest { .. } | Self::Side { .. } | Self::Sink { .. } => None,
+        }
+    }
+}
+
 /// How rows get from one node to the tasks of the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exchange {

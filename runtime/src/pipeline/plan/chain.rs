@@ -3,10 +3,10 @@
 use super::{Chain, Exchange, Node, NodeIndex, NodeKind};
 
 /// How rows reach input `port` of `node` from `from`.
-fn exchange(nodes: &[Node], from: NodeIndex, _port: usize, node: &Node) -> Exchange {
+fn exchange(nodes: &[Node], from: NodeIndex, port: usize, node: &Node) -> Exchange {
     let same = nodes.get(from).is_some_and(|from| from.parallelism == node.parallelism);
-    match &node.kind {
-        NodeKind::Aggregate { keys, .. } if node.parallelism > 1 => Exchange::Key(keys.clone()),
+    match node.kind.keys(port) {
+        Some(keys) if node.parallelism > 1 => Exchange::Key(keys.to_vec()),
         _ if same => Exchange::Forward,
         _ => Exchange::Rebalance,
     }
