@@ -251,7 +251,7 @@ impl Handle {
             NodeKind::Guest { index: step, .. } | NodeKind::Aggregate { index: step, .. } => {
                 Some((plan.spec.steps.get(step)?, index))
             }
-            NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => None,
+            NodeKind::Source { .. } | NodeKind::Join { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => None,
         }
     }
 

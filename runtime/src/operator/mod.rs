@@ -8,6 +8,7 @@ mod aggregate_values;
 mod guest;
 mod guest_fold;
 mod isolate;
+mod join;
 mod key_window_aggregate;
 mod spec;
 mod window_aggregate;
@@ -18,6 +19,10 @@ mod window_aggregate_slice;
 pub use aggregate::{AggregateCall, AggregateColumns, Fold, output_schema, result_field};
 pub use guest::GuestStep;
 pub use guest_fold::{AggregateStep, GuestFold};
+pub use join::{
+    Bound, IntervalJoin, JoinBounds, JoinColumn, JoinColumns, JoinKind, JoinRule, LookupJoin, SessionJoin, WindowJoin,
+    join_operator,
+};
 pub use key_window_aggregate::KeyWindowAggregate;
 pub use spec::{AggregateFunction, OnError};
 pub use window_aggregate::WindowAggregate;

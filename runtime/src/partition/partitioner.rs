@@ -20,6 +20,7 @@ pub struct Partitioner {
 enum Rule {
     Key { columns: Vec<usize>, task_of_group: Vec<usize> },
     Rebalance { rows_sent: Vec<u64> },
+    Broadcast,
 }
 
 impl Partitioner {
@@ -35,6 +36,12 @@ impl Partitioner {
     pub fn rebalance(parallelism: usize) -> Result<Self, PartitionError> {
         check(parallelism)?;
         Ok(Self { rule: Rule::Rebalance { rows_sent: vec![0; parallelism] }, parallelism, hashes: Vec::new() })
+    }
+
+    /// All rows go to all tasks; none is copied.
+    pub fn broadcast(parallelism: usize) -> Result<Self, PartitionError> {
+        check(parallelism)?;
+        Ok(Self { rule: Rule::Broadcast, parallelism, hashes: Vec::new() })
     }
 
     /// The parts of `batch` with the task that each is for, by task, rows in their order, no part empty.
@@ -58,6 +65,7 @@ impl Partitioner {
                 }
                 take_parts(batch, rows)
             }
+            Rule::Broadcast => Ok((0..self.parallelism).map(|task| (task, batch.clone())).collect()),
             Rule::Rebalance { rows_sent } => {
                 let least = (0..).zip(rows_sent.iter_mut()).min_by_key(|(_, sent)| **sent);
                 let Some((task, sent)) = least else { return Ok(Vec::new()) };

@@ -23,7 +23,7 @@ use crate::format::Format;
 use crate::limits;
 use crate::metrics::NodeCounters;
 use crate::operator::{
-    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OperatorError, WindowAggregateSpec,
+    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OperatorError, WindowAggregateSpec, join_operator,
 };
 use crate::partition::Partitioner;
 use crate::record::{Element, Field, Schema};
@@ -155,7 +155,7 @@ fn node_tasks(node: &Node) -> NodeTasks {
     let slots = match &node.kind {
         NodeKind::Guest { .. } => 1,
         NodeKind::Aggregate { inputs, .. } => inputs.len(),
-        NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => 0,
+        NodeKind::Source { .. } | NodeKind::Join { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => 0,
     };
     // the nodes of a chain all have its parallelism: others are not joined
     let parallelism = node.parallelism;
@@ -266,7 +266,9 @@ impl Builder<'_> {
             let planned = self.node(node)?;
             match &planned.kind {
                 NodeKind::Source { .. } => source = Some(node),
-                NodeKind::Guest { .. } | NodeKind::Aggregate { .. } => links.push(self.link(node, subtask)?),
+                NodeKind::Guest { .. } | NodeKind::Aggregate { .. } | NodeKind::Join { .. } => {
+                    links.push(self.link(node, subtask)?)
+                }
                 NodeKind::Side { .. } => {}
                 NodeKind::Sink { index } => tail = Some(self.sink(node, *index, subtask, plan.parallelism).await?),
             }
@@ -375,6 +377,7 @@ impl Builder<'_> {
                     let partitioner = match exchange {
                         Exchange::Forward => Partitioner::rebalance(1),
                         Exchange::Rebalance => Partitioner::rebalance(chain.parallelism),
+                        Exchange::Broadcast => Partitioner::broadcast(chain.parallelism),
                         Exchange::Key(columns) => Partitioner::key(columns.clone(), chain.parallelism),
                     };
                     let partitioner = partitioner.map_err(|error| StartError::Internal(error.to_string()))?;
@@ -416,6 +419,9 @@ impl Builder<'_> {
             NodeKind::Aggregate { index, keys, inputs } => {
                 let spec = self.step(*index)?;
                 self.aggregate(spec, node, keys, inputs, subtask, &metrics, versions)
+            }
+            NodeKind::Join { columns, rule, .. } => {
+                join_operator(columns, *rule).map_err(|source| StartError::Operator { step: node.name.clone(), source })
             }
             NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => {
                 Err(StartError::Internal(format!("`{}` is not an operator", node.name)))

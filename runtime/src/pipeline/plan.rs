@@ -4,6 +4,7 @@
 //! the steps, checking each against what reaches it → chains.
 
 mod chain;
+mod join;
 mod source;
 mod step;
 
@@ -14,6 +15,7 @@ use super::problems::{alternatives, code};
 use super::spec::{PipelineSpec, SinkSpec, StepSpec};
 use crate::error::{Diagnostic, PipelineError, Span, Spanned};
 use crate::format::Format;
+use crate::operator::{JoinColumns, JoinRule};
 use crate::record::Schema;
 use crate::sink::SinkKind;
 use crate::wasm::{OperatorKind, Signature};
@@ -93,6 +95,15 @@ pub enum NodeKind {
         /// for each entry of `aggregate` the input columns that it reads
         inputs: Vec<Vec<usize>>,
     },
+    /// join or lookup
+    Join {
+        /// position in the specification
+        index: usize,
+        /// key columns of both inputs and what comes out
+        columns: Box<JoinColumns>,
+        /// which rows of equal keys meet
+        rule: JoinRule,
+    },
     /// another output of a step, read under its own name; no task runs it
     Side {
         /// the step
@@ -110,11 +121,20 @@ pub enum NodeKind {
 impl NodeKind {
     /// For a node that holds state by key: the columns of its input `port` whose values decide which of its tasks gets a
     /// row. The columns of all its inputs are of the same kinds in the same order, so equal keys meet in one task.
-    pub fn keys(&self, _port: usize) -> Option<&[usize]> {
+    pub fn keys(&self, port: usize) -> Option<&[usize]> {
         match self {
             Self::Aggregate { keys, .. } => Some(keys),
+            Self::Join { rule: JoinRule::Lookup, .. } => None,
+            Self::Join { columns, .. } => columns.keys.get(port).map(Vec::as_slice),
             Self::Source { .. } | Self::Guest { .. } | Self::Side { .. } | Self::Sink { .. } => None,
         }
+    }
+}
+
+impl NodeKind {
+    /// Whether all rows of input `port` reach all tasks of the node.
+    pub fn broadcasts(&self, port: usize) -> bool {
+        port == 1 && matches!(self, Self::Join { rule: JoinRule::Lookup, .. })
     }
 }
 
@@ -127,6 +147,8 @@ pub enum Exchange {
     Key(Vec<usize>),
     /// evenly
     Rebalance,
+    /// all rows to all tasks
+    Broadcast,
 }
 
 /// Nodes that one task runs.

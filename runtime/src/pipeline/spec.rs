@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::join::JoinSpec;
 use crate::error::Spanned;
 use crate::format::Format;
 use crate::operator::{AggregateFunction, OnError};
@@ -127,6 +128,8 @@ pub enum StepKind {
         /// what is computed, in output order
         aggregates: Vec<AggregateSpec>,
     },
+    /// `join` or `lookup`; its other input is [`StepSpec::with`]
+    Join(Box<JoinSpec>),
 }
 
 /// A component reference: `"x.wasm"` or `{ component = "x.wasm", config = { .. } }`
@@ -196,7 +199,7 @@ impl StepKind {
     pub fn aggregate_name(&self, index: usize) -> Option<&str> {
         match self {
             Self::Aggregate { aggregates, .. } => aggregates.get(index).map(|entry| entry.output().value.as_str()),
-            Self::Map(_) | Self::Filter(_) | Self::FlatMap(_) => None,
+            Self::Map(_) | Self::Filter(_) | Self::FlatMap(_) | Self::Join(_) => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::join::JoinParts;
 use crate::error::{Span, Spanned};
 use crate::operator::{AggregateFunction, OnError};
 use crate::pipeline::problems::{Problems, code, quote};
@@ -27,6 +28,7 @@ pub struct Step {
     keep: Option<Spanned<Keep>>,
     on_error: OnError,
     limits: LimitsSpec,
+    join: JoinParts,
 }
 
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ enum Operation {
     Filter(String),
     FlatMap(String),
     Aggregate,
+    Join,
+    Lookup,
 }
 
 impl Step {
@@ -53,6 +57,7 @@ impl Step {
             keep: None,
             on_error: OnError::default(),
             limits: LimitsSpec::default(),
+            join: JoinParts::default(),
         }
     }
 
@@ -82,9 +87,24 @@ impl Step {
         self
     }
 
-    /// All that it reads.
+    pub(super) fn joining(lookup: bool) -> Self {
+        Self::of(if lookup { Operation::Lookup } else { Operation::Join })
+    }
+
+    pub(super) fn join_parts(&mut self) -> &mut JoinParts {
+        &mut self.join
+    }
+
+    /// Adds a source or step to the other input; several are united.
+    pub fn with(mut self, input: impl Into<String>) -> Self {
+        self.with.push(input.into().into());
+        self
+    }
+
+    /// All that it reads; what is both inputs, once.
     pub(super) fn reads(&self) -> Vec<Spanned<String>> {
-        self.from.iter().chain(&self.with).cloned().collect()
+        let other = |with: &&Spanned<String>| !self.from.iter().any(|from| from.value == with.value);
+        self.from.iter().chain(self.with.iter().filter(other)).cloned().collect()
     }
 
     /// Names of its outputs beside its own.
@@ -242,10 +262,15 @@ impl Step {
         let config = std::mem::take(&mut self.config);
         let kind = match std::mem::replace(&mut self.operation, Operation::Aggregate) {
             Operation::Aggregate => return self.into_aggregate(name, config, problems),
+            operation @ (Operation::Join | Operation::Lookup) => {
+                let lookup = matches!(operation, Operation::Lookup);
+                return self.into_join(name, lookup, config, problems);
+            }
             Operation::Map(path) => StepKind::Map(component(path, config)),
             Operation::Filter(path) => StepKind::Filter(component(path, config)),
             Operation::FlatMap(path) => StepKind::FlatMap(component(path, config)),
         };
+        self.refuse_join(&of, problems);
         if !self.key_by.is_empty() || self.window.is_some() || !self.aggregates.is_empty() {
             let message = format!("{of} has keys, a window or results beside its component");
             let help = "aggregate in a step of its own that reads from this one";
@@ -270,6 +295,7 @@ impl Step {
                 problems.add(code::CONFLICT, Span::default(), message, label, "remove `config`");
             }
         }
+        self.refuse_join(&of, problems);
         let Some(window) = self.window.take() else {
             let message = format!("{of} has no window");
             let help = "call `tumbling(Duration::from_secs(5))`";
@@ -280,6 +306,33 @@ impl Step {
         let aggregates = std::mem::take(&mut self.aggregates);
         let (window, allowed_lateness) = (window.into(), self.allowed_lateness);
         Some(self.with_kind(name, StepKind::Aggregate { key_by, window, allowed_lateness, aggregates }))
+    }
+
+    fn into_join(
+        mut self,
+        name: Spanned<String>,
+        lookup: bool,
+        config: Settings,
+        problems: &mut Problems,
+    ) -> Option<StepSpec> {
+        let of = format!("step {}", quote(&name.value));
+        let lateness = !self.allowed_lateness.is_zero() || self.late.is_some();
+        if !config.is_empty() || !self.key_by.is_empty() || !self.aggregates.is_empty() || lateness {
+            let message = format!("{of} is a join and has keys, results, lateness or `config`");
+            let help = "aggregate in a step of its own that reads from this one";
+            problems.add(code::CONFLICT, Span::default(), message, "they belong to other steps", help);
+        }
+        let join = std::mem::take(&mut self.join);
+        let join = join.into_spec(&of, lookup, self.window.take(), problems)?;
+        Some(self.with_kind(name, StepKind::Join(Box::new(join))))
+    }
+
+    fn refuse_join(&self, of: &str, problems: &mut Problems) {
+        if !self.join.is_empty() {
+            let message = format!("{of} has parts of a join and is none");
+            let help = "start it by `Step::join(\"other\")`";
+            problems.add(code::CONFLICT, Span::default(), message, "they belong to a join", help);
+        }
     }
 
     fn with_kind(self, name: Spanned<String>, kind: StepKind) -> StepSpec {

@@ -7,6 +7,7 @@ fn exchange(nodes: &[Node], from: NodeIndex, port: usize, node: &Node) -> Exchan
     let same = nodes.get(from).is_some_and(|from| from.parallelism == node.parallelism);
     match node.kind.keys(port) {
         Some(keys) if node.parallelism > 1 => Exchange::Key(keys.to_vec()),
+        _ if node.kind.broadcasts(port) && node.parallelism > 1 => Exchange::Broadcast,
         _ if same => Exchange::Forward,
         _ => Exchange::Rebalance,
     }

@@ -110,7 +110,7 @@ pub(super) const WATERMARK: Keys = Keys {
 };
 
 /// The keys of a step that say what is done.
-pub(super) const OPERATIONS: [&str; 4] = ["map", "filter", "flat_map", "aggregate"];
+pub(super) const OPERATIONS: [&str; 6] = ["map", "filter", "flat_map", "aggregate", "join", "lookup"];
 
 pub(super) const STEP: Keys = Keys {
     section: "Step",
@@ -124,6 +124,8 @@ pub(super) const STEP: Keys = Keys {
         key("allowed_lateness", "\"1s\""),
         key("late", "\"late_rows\""),
         key("aggregate", "{ count = \"count()\" }"),
+        key("join", "{ with = \"persons\", on = [\"seller = id\"] }"),
+        key("lookup", "{ with = \"rules\", on = [\"rule = id\"] }"),
         key("config", "{ language = \"en\" }"),
         key("parallelism", "2"),
         key("keep", "[\"url\"]"),
@@ -154,6 +156,33 @@ pub(super) const WINDOW: Keys = Keys {
         key("offset", "\"1s\""),
     ],
     later: &["trigger", "firing", "late"],
+};
+
+pub(super) const JOIN: Keys = Keys {
+    section: "Join",
+    known: &[
+        key("with", "\"persons\""),
+        key("on", "[\"seller = id\"]"),
+        key("kind", "\"left\""),
+        key("between", "[\"-10m\", \"10m\"]"),
+        key("exclusive", "\"upper\""),
+        key("state_ttl", "\"1h\""),
+        key("prefix", "\"person_\""),
+        key("select", "[\"id\", \"name\"]"),
+    ],
+    later: &[],
+};
+
+pub(super) const LOOKUP: Keys = Keys {
+    section: "Lookup",
+    known: &[
+        key("with", "\"rules\""),
+        key("on", "[\"rule = id\"]"),
+        key("kind", "\"left\""),
+        key("prefix", "\"rule_\""),
+        key("select", "[\"id\", \"name\"]"),
+    ],
+    later: &[],
 };
 
 pub(super) const LIMITS: Keys =
@@ -207,7 +236,7 @@ pub(super) const FORMATS_LATER: [&str; 2] = ["avro", "parquet"];
 
 /// Every table, for the test against the documentation.
 #[cfg(test)]
-pub(super) const ALL: [&Keys; 17] = [
+pub(super) const ALL: [&Keys; 19] = [
     &PIPELINE,
     &SOURCE,
     &GENERATOR,
@@ -219,6 +248,8 @@ pub(super) const ALL: [&Keys; 17] = [
     &STEP,
     &COMPONENT,
     &WINDOW,
+    &JOIN,
+    &LOOKUP,
     &LIMITS,
     &SINK,
     &EMPTY_SINK,

@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod item;
+mod join;
 mod keys;
 mod node;
 mod sink;

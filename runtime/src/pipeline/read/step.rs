@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::aggregate;
 use super::item::{Item, Table};
+use super::join;
 use super::keys;
 use super::node::Value;
 use super::source::{optional, read_on_error};
@@ -36,9 +37,9 @@ pub(super) fn read(name: Spanned<String>, item: Item, problems: &mut Problems) -
     } else {
         optional(table.take("late"), |item| item.text(problems))
     };
-    let with: Option<Vec<Spanned<String>>> = Some(Vec::new());
+    let mut with: Option<Vec<Spanned<String>>> = Some(Vec::new());
     let side_outputs: Option<Vec<Spanned<String>>> = late.map(|late| late.into_iter().collect());
-    let kind = read_kind(&mut table, problems);
+    let kind = read_kind(&mut table, &mut with, problems);
     let parallelism = optional(table.take("parallelism"), |item| item.integer(problems));
     let keep = optional(table.take("keep"), |item| read_keep(item, problems));
     let on_error = optional(table.take("on_error"), |item| read_on_error(item, problems));
@@ -57,11 +58,19 @@ pub(super) fn read(name: Spanned<String>, item: Item, problems: &mut Problems) -
         })
     };
     let step = step();
-    let from = from.zip(with).map(|(from, with)| from.into_iter().chain(with).collect());
+    let from = from.zip(with).map(|(from, with)| {
+        // one stream may be both inputs
+        let with: Vec<_> = with.into_iter().filter(|with| !from.iter().any(|from| from.value == with.value)).collect();
+        from.into_iter().chain(with).collect()
+    });
     ReadStep { from, outputs: side_outputs.unwrap_or_default(), step }
 }
 
-fn read_kind(table: &mut Table, problems: &mut Problems) -> Option<Spanned<StepKind>> {
+fn read_kind(
+    table: &mut Table,
+    with: &mut Option<Vec<Spanned<String>>>,
+    problems: &mut Problems,
+) -> Option<Spanned<StepKind>> {
     let config = optional(table.take("config"), |item| {
         let place = item.key;
         item.settings(problems).map(|settings| (settings, place))
@@ -79,6 +88,18 @@ fn read_kind(table: &mut Table, problems: &mut Problems) -> Option<Spanned<StepK
     let place = item.span();
     if key == "aggregate" {
         return read_aggregate(table, item, config, problems).map(|kind| Spanned::new(kind, place));
+    }
+    if matches!(key, "join" | "lookup") {
+        let read =
+            if key == "join" { join::read(table, item, problems) } else { join::read_lookup(table, item, problems) };
+        refuse_keyed(table, key, problems);
+        *with = read.with;
+        if let Some((_, place)) = config? {
+            let message = format!("{} has `config` and no component", table.what);
+            problems.add(code::CONFLICT, place, message, "a join takes none", "remove `config`");
+            return None;
+        }
+        return Some(Spanned::new(StepKind::Join(Box::new(read.join?)), place));
     }
     refuse_keyed(table, key, problems);
     let component = read_component(item, config?, problems)?;
