@@ -88,3 +88,6 @@ fn with_event_time(batch: Batch, out: &mut Output) -> Result<Batch, OperatorErro
     let keep = batch.times().iter().map(|time| *time != NO_EVENT_TIME).collect();
     keys::picked(&batch, &keep)
 }
+
+#[cfg(test)]
+mod tests;
