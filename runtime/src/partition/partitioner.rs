@@ -4,7 +4,7 @@ use arrow_array::{ArrayRef, UInt32Array};
 use arrow_buffer::ScalarBuffer;
 use arrow_select::take::take_record_batch;
 
-use super::{PartitionError, hash_rows, key_group, task_of_group};
+use super::{PartitionError, SplitPoints, hash_rows, key_group, task_of_group};
 use crate::limits::KEY_GROUPS;
 use crate::record::Batch;
 
@@ -21,6 +21,7 @@ enum Rule {
     Key { columns: Vec<usize>, task_of_group: Vec<usize> },
     Rebalance { rows_sent: Vec<u64> },
     Broadcast,
+    Range { column: usize, splits: SplitPoints },
 }
 
 impl Partitioner {
@@ -44,6 +45,12 @@ impl Partitioner {
         Ok(Self { rule: Rule::Broadcast, parallelism, hashes: Vec::new() })
     }
 
+    /// Rows go by the range that their value in `column` lies in.
+    pub fn range(column: usize, splits: SplitPoints, parallelism: usize) -> Result<Self, PartitionError> {
+        check(parallelism)?;
+        Ok(Self { rule: Rule::Range { column, splits }, parallelism, hashes: Vec::new() })
+    }
+
     /// The parts of `batch` with the task that each is for, by task, rows in their order, no part empty.
     /// A batch whose rows all go to one task is passed on as it is.
     pub fn split(&mut self, batch: &Batch) -> Result<Vec<(usize, Batch)>, PartitionError> {
@@ -61,6 +68,16 @@ impl Partitioner {
                     let task = task_of_group.get(key_group(*hash) as usize).copied().unwrap_or_default();
                     if let Some(rows) = rows.get_mut(task) {
                         rows.push(row);
+                    }
+                }
+                take_parts(batch, rows)
+            }
+            Rule::Range { column, splits } => {
+                let mut rows = vec![Vec::new(); self.parallelism];
+                for column in key_columns(batch, std::slice::from_ref(column))? {
+                    for (row, range) in (0u32..).zip(splits.ranges_of(column)?) {
+                        let task = rows.get_mut(splits.task_of(range, self.parallelism));
+                        task.into_iter().for_each(|rows| rows.push(row));
                     }
                 }
                 take_parts(batch, rows)

@@ -377,6 +377,9 @@ impl Builder<'_> {
                     let partitioner = match exchange {
                         Exchange::Forward => Partitioner::rebalance(1),
                         Exchange::Rebalance => Partitioner::rebalance(chain.parallelism),
+                        Exchange::Range { column, splits } => {
+                            Partitioner::range(*column, splits.clone(), chain.parallelism)
+                        }
                         Exchange::Broadcast => Partitioner::broadcast(chain.parallelism),
                         Exchange::Key(columns) => Partitioner::key(columns.clone(), chain.parallelism),
                     };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::join::JoinSpec;
+use super::partition::PartitionSpec;
 use super::plan::{Signatures, SlotId};
 use super::spec::{AggregateSpec, Keep, PipelineSpec, SourceSpec, StepKind, StepSpec};
 use crate::error::Spanned;
@@ -51,6 +52,9 @@ pub(super) fn needed<'a>(spec: &'a PipelineSpec, signatures: &Signatures) -> BTr
     }
     for step in readers_first(spec) {
         let beyond = needed.get(step.name.value.as_str()).cloned().unwrap_or_else(Needed::nothing);
+        if let Some(partition) = &step.partition {
+            add(&mut needed, &step.from, needed_to_spread(&partition.value));
+        }
         if let StepKind::Join(join) = &step.kind.value {
             add(&mut needed, &step.from, needed_by_join(join, 0));
             add(&mut needed, &step.with, needed_by_join(join, 1));
@@ -67,6 +71,16 @@ pub(super) fn needed<'a>(spec: &'a PipelineSpec, signatures: &Signatures) -> BTr
     }
     unite(spec, &mut needed);
     needed
+}
+
+/// What has to be known of rows to tell which task they go to.
+fn needed_to_spread(partition: &PartitionSpec) -> Needed {
+    match partition {
+        PartitionSpec::Forward | PartitionSpec::Rebalance | PartitionSpec::Broadcast => Needed::nothing(),
+        PartitionSpec::Row => Needed::All,
+        PartitionSpec::Key(columns) => Needed::Columns(columns.iter().map(|column| column.value.clone()).collect()),
+        PartitionSpec::Range { column, .. } => Needed::Columns(BTreeSet::from([column.value.clone()])),
+    }
 }
 
 /// What a join needs of input `port`: all there is, unless `select` says what comes out. A name may stand for a column of
@@ -277,6 +291,9 @@ fn declared_by(
             AggregateSpec::BuiltIn { column: Some(column), .. } => Some((column.value.clone(), user())),
             _ => None,
         }));
+    }
+    if let Some(Needed::Columns(columns)) = step.partition.as_ref().map(|partition| needed_to_spread(&partition.value)) {
+        all.untyped.extend(columns.into_iter().map(|column| (column, user())));
     }
     if let Some(Keep::Columns(columns)) = step.keep.as_ref().map(|keep| &keep.value) {
         all.untyped.extend(columns.iter().map(|column| (column.value.clone(), user())));

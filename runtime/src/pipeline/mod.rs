@@ -12,6 +12,7 @@ pub mod duration;
 pub mod exchange;
 pub mod join;
 mod merge;
+pub mod partition;
 pub mod plan;
 pub mod problems;
 pub mod read;

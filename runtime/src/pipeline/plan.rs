@@ -5,6 +5,7 @@
 
 mod chain;
 mod join;
+mod partition;
 mod source;
 mod step;
 
@@ -16,6 +17,7 @@ use super::spec::{PipelineSpec, SinkSpec, StepSpec};
 use crate::error::{Diagnostic, PipelineError, Span, Spanned};
 use crate::format::Format;
 use crate::operator::{JoinColumns, JoinRule};
+use crate::partition::SplitPoints;
 use crate::record::Schema;
 use crate::sink::SinkKind;
 use crate::wasm::{OperatorKind, Signature};
@@ -61,6 +63,8 @@ pub struct Node {
     pub schema: Schema,
     /// number of tasks
     pub parallelism: usize,
+    /// how rows of input 0 get to its tasks, where the pipeline says so
+    pub partition: Option<Exchange>,
 }
 
 /// What a node does, with all columns found.
@@ -139,7 +143,7 @@ impl NodeKind {
 }
 
 /// How rows get from one node to the tasks of the next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Exchange {
     /// task i to task i
     Forward,
@@ -149,6 +153,13 @@ pub enum Exchange {
     Rebalance,
     /// all rows to all tasks
     Broadcast,
+    /// by the range that the value of this column lies in
+    Range {
+        /// its position
+        column: usize,
+        /// where ranges begin
+        splits: SplitPoints,
+    },
 }
 
 /// Nodes that one task runs.
@@ -297,7 +308,15 @@ impl<'a> Planner<'a> {
             let Some(schema) = self.side_schema(of, step, output) else { continue };
             let Some(parallelism) = self.nodes.get(of).map(|node| node.parallelism) else { continue };
             let (name, kind) = (name.value.clone(), NodeKind::Side { of, output });
-            self.nodes.push(Node { name, kind, inputs: vec![of], ports: vec![0], schema, parallelism });
+            self.nodes.push(Node {
+                name,
+                kind,
+                inputs: vec![of],
+                ports: vec![0],
+                schema,
+                parallelism,
+                partition: None,
+            });
         }
     }
 
@@ -352,7 +371,7 @@ impl<'a> Planner<'a> {
         // One task unless asked otherwise: a file or stdout has one writer.
         let parallelism = sink.parallelism.as_ref().map_or(1, |given| given.value);
         let (name, kind, ports) = (sink.name.value.clone(), NodeKind::Sink { index }, vec![0; inputs.len()]);
-        Some(Node { name, kind, inputs, ports, schema, parallelism })
+        Some(Node { name, kind, inputs, ports, schema, parallelism, partition: None })
     }
 }
 

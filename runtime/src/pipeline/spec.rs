@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::join::JoinSpec;
+use super::partition::PartitionSpec;
 use crate::error::Spanned;
 use crate::format::Format;
 use crate::operator::{AggregateFunction, OnError};
@@ -82,6 +83,8 @@ pub struct StepSpec {
     pub on_error: OnError,
     /// `limits`
     pub limits: LimitsSpec,
+    /// `partition`: how rows of `from` get to its tasks; none: as they need to
+    pub partition: Option<Spanned<PartitionSpec>>,
 }
 
 /// `keep = "all"` or `keep = ["url"]`

@@ -111,6 +111,9 @@ fn chains(plan: &Plan) -> Vec<ChainJson<'_>> {
         let fields = plan.nodes.get(*from).map(|node| node.schema.fields()).unwrap_or_default();
         let (word, key) = match exchange {
             Exchange::Forward => ("forward", Vec::new()),
+            Exchange::Range { column, .. } => {
+                ("range", fields.get(*column).map(|field| field.name.as_str()).into_iter().collect())
+            }
             Exchange::Broadcast => ("broadcast", Vec::new()),
             Exchange::Rebalance => ("rebalance", Vec::new()),
             Exchange::Key(columns) => {

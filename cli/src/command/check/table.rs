@@ -217,6 +217,11 @@ fn exchange_name(plan: &Plan, from: usize, exchange: &Exchange) -> String {
     match exchange {
         Exchange::Forward => "forward".to_owned(),
         Exchange::Rebalance => "rebalance".to_owned(),
+        Exchange::Range { column, splits } => {
+            let fields = plan.nodes.get(from).map(|node| node.schema.fields()).unwrap_or_default();
+            let name = fields.get(*column).map_or("", |field| field.name.as_str());
+            format!("{} ranges of {name}", splits.ranges())
+        }
         Exchange::Broadcast => "broadcast".to_owned(),
         Exchange::Key(columns) => {
             let fields = plan.nodes.get(from).map(|node| node.schema.fields()).unwrap_or_default();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::join::JoinParts;
 use crate::error::{Span, Spanned};
 use crate::operator::{AggregateFunction, OnError};
+use crate::pipeline::partition::PartitionSpec;
 use crate::pipeline::problems::{Problems, code, quote};
 use crate::pipeline::spec::{AggregateSpec, ComponentSpec, Keep, LimitsSpec, StepKind, StepSpec};
 use crate::wasm::{Setting, Settings};
@@ -29,6 +30,7 @@ pub struct Step {
     on_error: OnError,
     limits: LimitsSpec,
     join: JoinParts,
+    partition: Option<Spanned<PartitionSpec>>,
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +60,7 @@ impl Step {
             on_error: OnError::default(),
             limits: LimitsSpec::default(),
             join: JoinParts::default(),
+            partition: None,
         }
     }
 
@@ -225,6 +228,12 @@ impl Step {
         self
     }
 
+    /// How rows get to its tasks; not where they go by key.
+    pub fn partition(mut self, partition: PartitionSpec) -> Self {
+        self.partition = Some(partition.into());
+        self
+    }
+
     /// Carries over all columns of the input that a map or flat_map does not produce itself.
     pub fn keep_all(mut self) -> Self {
         self.keep = Some(Keep::All.into());
@@ -346,6 +355,7 @@ impl Step {
             keep: self.keep,
             on_error: self.on_error,
             limits: self.limits,
+            partition: self.partition,
         }
     }
 }

@@ -5,6 +5,9 @@ use super::{Chain, Exchange, Node, NodeIndex, NodeKind};
 /// How rows reach input `port` of `node` from `from`.
 fn exchange(nodes: &[Node], from: NodeIndex, port: usize, node: &Node) -> Exchange {
     let same = nodes.get(from).is_some_and(|from| from.parallelism == node.parallelism);
+    if let Some(partition) = node.partition.as_ref().filter(|_| port == 0) {
+        return partition.clone();
+    }
     match node.kind.keys(port) {
         Some(keys) if node.parallelism > 1 => Exchange::Key(keys.to_vec()),
         _ if node.kind.broadcasts(port) && node.parallelism > 1 => Exchange::Broadcast,

@@ -35,7 +35,15 @@ impl Planner<'_> {
         let event_time = event_time.and_then(|column| schema.index_of(&column.value));
         let parallelism = self.parallelism(source.parallelism.as_ref());
         let kind = NodeKind::Source { index, full, event_time };
-        Some(Node { name: source.name.value.clone(), kind, inputs: Vec::new(), ports: Vec::new(), schema, parallelism })
+        Some(Node {
+            name: source.name.value.clone(),
+            kind,
+            inputs: Vec::new(),
+            ports: Vec::new(),
+            schema,
+            parallelism,
+            partition: None,
+        })
     }
 
     fn source_schema(&mut self, source: &SourceSpec) -> Option<Schema> {

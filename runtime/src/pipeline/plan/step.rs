@@ -22,7 +22,8 @@ impl Planner<'_> {
             StepKind::Join(_) => self.join(index, step, &input, from, with)?,
         };
         let parallelism = self.parallelism(step.parallelism.as_ref());
-        Some(Node { name: step.name.value.clone(), kind, inputs, ports, schema, parallelism })
+        let partition = self.partition(step, &input, from)?;
+        Some(Node { name: step.name.value.clone(), kind, inputs, ports, schema, parallelism, partition })
     }
 
     /// Columns of another output of `step`, which is node `of`.

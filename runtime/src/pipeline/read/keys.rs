@@ -128,6 +128,7 @@ pub(super) const STEP: Keys = Keys {
         key("lookup", "{ with = \"rules\", on = [\"rule = id\"] }"),
         key("config", "{ language = \"en\" }"),
         key("parallelism", "2"),
+        key("partition", "\"rebalance\""),
         key("keep", "[\"url\"]"),
         key("on_error", "\"skip\""),
         key("limits", "{ memory = \"64MiB\", deadline = \"1s\" }"),
@@ -185,6 +186,19 @@ pub(super) const LOOKUP: Keys = Keys {
     later: &[],
 };
 
+pub(super) const PARTITION: Keys = Keys {
+    section: "Partition",
+    known: &[
+        key("key", "[\"customer\"]"),
+        key("hash", "\"row\""),
+        key("range", "{ column = \"price\", splits = [10, 100] }"),
+    ],
+    later: &["custom"],
+};
+
+pub(super) const RANGE: Keys =
+    Keys { section: "Range", known: &[key("column", "\"price\""), key("splits", "[10, 100]")], later: &["sample"] };
+
 pub(super) const LIMITS: Keys =
     Keys { section: "Limits", known: &[key("memory", "\"64MiB\""), key("deadline", "\"1s\"")], later: &[] };
 
@@ -236,7 +250,7 @@ pub(super) const FORMATS_LATER: [&str; 2] = ["avro", "parquet"];
 
 /// Every table, for the test against the documentation.
 #[cfg(test)]
-pub(super) const ALL: [&Keys; 19] = [
+pub(super) const ALL: [&Keys; 21] = [
     &PIPELINE,
     &SOURCE,
     &GENERATOR,
@@ -250,6 +264,8 @@ pub(super) const ALL: [&Keys; 19] = [
     &WINDOW,
     &JOIN,
     &LOOKUP,
+    &PARTITION,
+    &RANGE,
     &LIMITS,
     &SINK,
     &EMPTY_SINK,

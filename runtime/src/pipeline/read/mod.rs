@@ -9,6 +9,7 @@ mod item;
 mod join;
 mod keys;
 mod node;
+mod partition;
 mod sink;
 mod source;
 mod step;

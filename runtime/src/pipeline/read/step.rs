@@ -7,6 +7,7 @@ use super::item::{Item, Table};
 use super::join;
 use super::keys;
 use super::node::Value;
+use super::partition;
 use super::source::{optional, read_on_error};
 use super::window::read_window;
 use crate::error::{Span, Spanned};
@@ -44,6 +45,7 @@ pub(super) fn read(name: Spanned<String>, item: Item, problems: &mut Problems) -
     let keep = optional(table.take("keep"), |item| read_keep(item, problems));
     let on_error = optional(table.take("on_error"), |item| read_on_error(item, problems));
     let limits = optional(table.take("limits"), |item| read_limits(item, problems));
+    let partition = optional(table.take("partition"), |item| partition::read(item, problems));
     let step = || {
         Some(StepSpec {
             name,
@@ -55,6 +57,7 @@ pub(super) fn read(name: Spanned<String>, item: Item, problems: &mut Problems) -
             keep: keep?,
             on_error: on_error?.unwrap_or_default(),
             limits: limits?.unwrap_or_default(),
+            partition: partition?,
         })
     };
     let step = step();

@@ -464,7 +464,7 @@ fn wrong_joins_are_refused_with_place_and_help() {
         join("join = { with = \"o\", on = \"k\" }\n«late = \"l\"", CONFLICT, &["`late`", "`join`"]),
         join("join = { with = \"o\", on = \"k\" }\nkeep = «\"all\"", CONFLICT, &["`keep`", "select"]),
         join("join = { with = \"o\", on = \"k\" }\n«config = { a = 1 }", CONFLICT, &["a join takes none"]),
-        join("«join = { with = \"o\", on = \"k\" }\nmap = \"m.wasm\"", SEVERAL_KINDS, &["`join`, `map`"]),
+        join("join = { with = \"o\", on = \"k\" }\n«map = \"m.wasm\"", SEVERAL_KINDS, &["`join`, `map`"]),
         join("join = { with = \"o\", on = \"k\", between = «[\"0s\"] }", BAD_VALUE, &["two ends", "-10m"]),
         join("join = { with = \"o\", on = \"k\", between = [\"0s\", «\"5\"] }", BAD_DURATION, &["`5`", "no unit"]),
         join(
@@ -491,5 +491,28 @@ fn wrong_joins_are_refused_with_place_and_help() {
         join("join = { with = \"o\", on = \"k\", state_ttl = «\"0s\" }", BAD_DURATION, &["is zero"]),
         join("join = { with = \"o\", on = \"k\", select = [\"a\", «\"a\"] }", DUPLICATE_COLUMN, &["`a` comes twice"]),
         join("join = { with = \"o\", on = \"k\", prefix = «\"\" }", BAD_VALUE, &["`prefix`", "empty"]),
+    ]);
+}
+
+#[test]
+fn wrong_partitions_are_refused_with_place_and_help() {
+    let map = |partition: &str, code, words| step(&format!("from = \"s\"\nmap = \"m.wasm\"\n{partition}"), code, words);
+    check(vec![
+        map("partition = «\"round_robin\"", UNKNOWN_VALUE, &["forward, rebalance, broadcast"]),
+        map("«partition = {}", NO_KIND, &["by what rows are spread"]),
+        map("partition = «{ key = [] }", BAD_VALUE, &["`key`", "at least one column"]),
+        map("partition = { hash = «\"rows\" }", UNKNOWN_VALUE, &["row"]),
+        map("partition = { «custom = \"router.wasm\" }", NOT_AVAILABLE, &["`custom`"]),
+        map("partition = { «range = { splits = [1] } }", MISSING_KEY, &["`column`"]),
+        map("partition = { range = { column = \"a\", splits = «[] } }", BAD_VALUE, &["at least one"]),
+        map("partition = { range = { column = \"a\", splits = «[2, 1] } }", BAD_VALUE, &["ascend"]),
+        map("partition = { range = { column = \"a\", splits = «[1, \"a\"] } }", WRONG_TYPE, &["one kind"]),
+        map("partition = { range = { column = \"a\", splits = «7 } }", WRONG_TYPE, &["one kind", "[10, 100]"]),
+        aggregate(
+            "key_by = \"k\"\nwindow = { global = true }\naggregate = { n = \"count()\" }\npartition = «\"rebalance\"",
+            CONFLICT,
+            &["holds their key"],
+        ),
+        join("join = { with = \"o\", on = \"k\" }\npartition = «\"broadcast\"", CONFLICT, &["holds their key"]),
     ]);
 }
