@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::check_join::check_join;
+use super::check_partition::check_partition;
 use super::duration::{NANOSECONDS_MAX, display_ns};
-use super::partition::PartitionSpec;
 use super::problems::{Problems, code, quote};
 use super::spec::{AggregateSpec, Keep, LimitsSpec, PipelineSpec, SinkSpec, SourceSpec, StepKind, StepSpec};
 use super::wiring::Wiring;
@@ -285,34 +285,6 @@ fn check_step(step: &StepSpec, problems: &mut Problems) {
     }
     check_keep(&of, step, problems);
     check_partition(&of, step, problems);
-}
-
-/// Where rows go by key already, nothing else may decide.
-fn check_partition(of: &str, step: &StepSpec, problems: &mut Problems) {
-    let Some(partition) = &step.partition else { return };
-    let keyed = match &step.kind.value {
-        StepKind::Aggregate { .. } => true,
-        StepKind::Join(join) => !join.is_lookup(),
-        StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) => false,
-    };
-    if keyed {
-        let message = format!("`partition` has no meaning in {of}");
-        let label = "rows go to the task that holds their key";
-        problems.add(code::CONFLICT, partition.span, message, label, "remove `partition`");
-    }
-    match &partition.value {
-        PartitionSpec::Key(columns) if columns.is_empty() => {
-            let message = format!("`key` in `partition` of {of} is empty");
-            let help = "name the columns, like `key = [\"customer\"]`";
-            problems.add(code::BAD_VALUE, partition.span, message, "expected at least one column", help);
-        }
-        PartitionSpec::Range { splits, .. } if !splits.value.ascend() || splits.value.ranges() < 2 => {
-            let message = format!("`splits` of {of} do not ascend");
-            let help = "write where ranges begin, each larger than the one before, like `[10, 100]`";
-            problems.add(code::BAD_VALUE, splits.span, message, "expected at least one, ascending", help);
-        }
-        _ => {}
-    }
 }
 
 fn check_keep(of: &str, step: &StepSpec, problems: &mut Problems) {

@@ -292,7 +292,8 @@ fn declared_by(
             _ => None,
         }));
     }
-    if let Some(Needed::Columns(columns)) = step.partition.as_ref().map(|partition| needed_to_spread(&partition.value)) {
+    if let Some(Needed::Columns(columns)) = step.partition.as_ref().map(|partition| needed_to_spread(&partition.value))
+    {
         all.untyped.extend(columns.into_iter().map(|column| (column, user())));
     }
     if let Some(Keep::Columns(columns)) = step.keep.as_ref().map(|keep| &keep.value) {

@@ -5,6 +5,7 @@ pub mod builder;
 pub mod change;
 pub mod check;
 mod check_join;
+mod check_partition;
 mod columns;
 pub mod cut;
 mod dead_letter;

@@ -163,14 +163,14 @@ impl Planner<'_> {
         let [first, ..] = twice.as_slice() else { return Some(()) };
         let span = join.select.iter().flatten().find(|name| name.value == *first).map_or(step.kind.span, |n| n.span);
         let message = format!("both sides of step `{}` have {}", step.name.value, quoted(&twice));
-        let (label, help) = match (&join.prefix, first.starts_with("window_")) {
-            (None, _) => (
+        let (label, help) = match &join.prefix {
+            None => (
                 "columns of a stream have different names".to_owned(),
                 "add `prefix = \"other_\"`: it stands before the names of columns of `with` that `from` has too; or name \
                  the columns that are to come out in `select`"
                     .to_owned(),
             ),
-            (Some(prefix), _) => (
+            Some(prefix) => (
                 format!("even with the prefix {:?}", prefix.value),
                 "choose another prefix, or give the column another name by a map before the join".to_owned(),
             ),
