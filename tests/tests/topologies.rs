@@ -11,6 +11,7 @@ use millstream::control::{Running, Status, SwapError};
 use millstream::operator::OnError;
 use millstream::pipeline::build::RunOptions;
 use millstream::pipeline::builder::{Pipeline, Sink, Source, Step};
+use millstream::pipeline::partition::PartitionSpec;
 use millstream::pipeline::resolve::resolve;
 use millstream::pipeline::spec::PipelineSpec;
 use millstream::record::Batch;
@@ -253,5 +254,42 @@ fn a_failure_in_one_branch_ends_the_run_with_its_cause() {
         let outcome = run_to_end(spec, results, Meanwhile::Swaps, None);
         let error = outcome.status.expect_err("a failure");
         assert!(error.contains("step `euro`") && error.contains("no rate for currency \"XXX\""), "{error}");
+    }
+}
+
+#[test]
+fn rows_that_are_broadcast_reach_every_task_once() {
+    const ROWS: u64 = 50_000;
+    let counted = |partition: Option<PartitionSpec>, cuts| {
+        let (sink, results) = ChannelSink::new(1_000);
+        let mut all = Step::filter("min-amount.wasm").config("minimum", -1e12).from("visits");
+        if let Some(partition) = partition {
+            all = all.partition(partition);
+        }
+        let counts = Step::aggregate().key_by(["customer"]).tumbling(Duration::from_secs(1_000)).count("n").from("all");
+        let spec = Pipeline::new("broadcast")
+            .base(guests())
+            .parallelism(3)
+            .source("visits", Source::generator(customers(ROWS)))
+            .step("all", all)
+            .step("counts", counts)
+            .sink("out", Sink::of(SinkKind::Channel(sink)).from("counts"))
+            .build()
+            .expect("a pipeline");
+        let outcome = run_to_end(spec, results, Meanwhile::Swaps, cuts);
+        outcome.status.expect("a run");
+        let count =
+            |row: &Row| (row["customer"].to_string(), row["window_start"].as_i64(), row["n"].as_i64().expect("n"));
+        let mut counts: Vec<_> = outcome.rows.iter().map(count).collect();
+        counts.sort();
+        counts
+    };
+    let once = counted(None, None);
+    assert_eq!(once.iter().map(|(.., n)| n).sum::<i64>(), 50_000);
+    for cuts in [None, Some(3)] {
+        let thrice: Vec<_> = once.iter().map(|(key, start, n)| (key.clone(), *start, n * 3)).collect();
+        assert_eq!(counted(Some(PartitionSpec::Broadcast), cuts), thrice);
+        assert_eq!(counted(Some(PartitionSpec::Row), cuts), once);
+        assert_eq!(counted(Some(PartitionSpec::Rebalance), cuts), once);
     }
 }

@@ -392,3 +392,65 @@ fn every_mistake_is_told_at_once_in_file_order() {
     let column = || Said { code: code::MISSING_COLUMN, label: "no such column", words: &[] };
     check(&text, &[column(), column(), column()]);
 }
+
+/// Two sources and a step that joins them.
+fn with_join(step: &str) -> String {
+    format!(
+        r#"
+name = "wrong"
+[source.bids]
+file = {{ path = "bids.json" }}
+format = "json"
+schema = {{ auction = "int64", price = "float64", at = "timestamp_ms", word = "text" }}
+event_time = "at"
+[source.auctions]
+file = {{ path = "auctions.json" }}
+format = "json"
+schema = {{ id = "int64", price = "float64", at = "timestamp_ms", name = "text" }}
+[step.s]
+from = "bids"
+{step}
+[sink.out]
+from = "s"
+print = {{}}
+"#
+    )
+}
+
+#[test]
+fn a_join_that_cannot_be_is_told_with_the_columns_at_fault() {
+    let said = |code, label, words| [Said { code, label, words }];
+    check(
+        &with_join("join = { with = \"auctions\", on = [«\"auction = word\"] }"),
+        &said(code::MISSING_COLUMN, "no such column", &["`with` of step `s` has no column `word`", "name"]),
+    );
+    check(
+        &with_join("join = { with = \"auctions\", on = [«\"word = id\"] }"),
+        &said(code::WRONG_TYPE, "`word` is text, `id` is int64", &["different kinds", "schema"]),
+    );
+    check(
+        &with_join("join = «{ with = \"auctions\", on = [\"auction = id\"] }"),
+        &said(code::DUPLICATE_COLUMN, "different names", &["`price`, `at`", "prefix", "select"]),
+    );
+    check(
+        &with_join("join = { with = \"auctions\", on = [\"auction = id\"], select = [\"word\", «\"price\"] }"),
+        &said(code::DUPLICATE_COLUMN, "different names", &["`price`", "prefix"]),
+    );
+    check(
+        &with_join("join = { with = \"auctions\", on = [\"auction = id\"], select = [\"word\", «\"nam\"] }"),
+        &said(code::MISSING_COLUMN, "no such column", &["`nam`", "did you mean `name`?"]),
+    );
+    check(
+        &with_join(
+            "join = { with = \"auctions\", on = [\"auction = id\"], prefix = \"a_\" }\nwindow = «{ tumbling = \"1s\" }",
+        ),
+        &said(code::NO_EVENT_TIME, "needs event time", &["source `auctions`", "event_time"]),
+    );
+    let event_time = |text: String| text.replace("name = \"text\" }", "name = \"text\" }\nevent_time = \"at\"");
+    check(
+        &event_time(with_join(
+            "join = { with = \"auctions\", on = \"auction = id\", prefix = \"a_\", between = [\"0s\", «\"word\"] }",
+        )),
+        &said(code::WRONG_TYPE, "found text", &["`word` in `between`", "at"]),
+    );
+}

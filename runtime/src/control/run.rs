@@ -177,6 +177,7 @@ impl Handle {
                 | NodeKind::Aggregate { .. }
                 | NodeKind::Side { .. } => NodeRole::Step,
                 NodeKind::Top { .. } => NodeRole::Step,
+                NodeKind::Join { .. } => NodeRole::Step,
                 NodeKind::Sink { .. } => NodeRole::Sink,
             };
             NodeStatus {

@@ -253,6 +253,7 @@ impl Handle {
             }
             NodeKind::Source { .. } | NodeKind::Select { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => None,
             NodeKind::Top { .. } => None,
+            NodeKind::Join { .. } => None,
         }
     }
 

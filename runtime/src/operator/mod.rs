@@ -8,6 +8,7 @@ mod aggregate_values;
 mod guest;
 mod guest_fold;
 mod isolate;
+mod join;
 mod key_window_aggregate;
 mod late_rows;
 mod policy;
@@ -24,6 +25,10 @@ mod window_aggregate_slice;
 pub use aggregate::{AggregateCall, AggregateColumns, Fold, output_schema, result_field, rolling_schema};
 pub use guest::GuestStep;
 pub use guest_fold::{AggregateStep, GuestFold};
+pub use join::{
+    Bound, IntervalJoin, JoinBounds, JoinColumn, JoinColumns, JoinKind, JoinRule, LookupJoin, SessionJoin, WindowJoin,
+    join_operator,
+};
 pub use key_window_aggregate::KeyWindowAggregate;
 pub use rolling_aggregate::RollingAggregate;
 pub use select::Select;

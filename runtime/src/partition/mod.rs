@@ -6,9 +6,11 @@
 
 mod hash;
 mod partitioner;
+mod range;
 
 pub use hash::{hash_rows, key_group, task_of_group};
 pub use partitioner::Partitioner;
+pub use range::SplitPoints;
 
 /// A batch could not be split. None of these depends on the values of a row.
 #[derive(Debug, thiserror::Error)]

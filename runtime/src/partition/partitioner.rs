@@ -4,7 +4,7 @@ use arrow_array::{ArrayRef, UInt32Array};
 use arrow_buffer::ScalarBuffer;
 use arrow_select::take::take_record_batch;
 
-use super::{PartitionError, hash_rows, key_group, task_of_group};
+use super::{PartitionError, SplitPoints, hash_rows, key_group, task_of_group};
 use crate::limits::KEY_GROUPS;
 use crate::record::Batch;
 
@@ -20,6 +20,8 @@ pub struct Partitioner {
 enum Rule {
     Key { columns: Vec<usize>, task_of_group: Vec<usize> },
     Rebalance { rows_sent: Vec<u64> },
+    Broadcast,
+    Range { column: usize, splits: SplitPoints },
 }
 
 impl Partitioner {
@@ -35,6 +37,18 @@ impl Partitioner {
     pub fn rebalance(parallelism: usize) -> Result<Self, PartitionError> {
         check(parallelism)?;
         Ok(Self { rule: Rule::Rebalance { rows_sent: vec![0; parallelism] }, parallelism, hashes: Vec::new() })
+    }
+
+    /// All rows go to all tasks; none is copied.
+    pub fn broadcast(parallelism: usize) -> Result<Self, PartitionError> {
+        check(parallelism)?;
+        Ok(Self { rule: Rule::Broadcast, parallelism, hashes: Vec::new() })
+    }
+
+    /// Rows go by the range that their value in `column` lies in.
+    pub fn range(column: usize, splits: SplitPoints, parallelism: usize) -> Result<Self, PartitionError> {
+        check(parallelism)?;
+        Ok(Self { rule: Rule::Range { column, splits }, parallelism, hashes: Vec::new() })
     }
 
     /// The parts of `batch` with the task that each is for, by task, rows in their order, no part empty.
@@ -58,6 +72,17 @@ impl Partitioner {
                 }
                 take_parts(batch, rows)
             }
+            Rule::Range { column, splits } => {
+                let mut rows = vec![Vec::new(); self.parallelism];
+                for column in key_columns(batch, std::slice::from_ref(column))? {
+                    for (row, range) in (0u32..).zip(splits.ranges_of(column)?) {
+                        let task = rows.get_mut(splits.task_of(range, self.parallelism));
+                        task.into_iter().for_each(|rows| rows.push(row));
+                    }
+                }
+                take_parts(batch, rows)
+            }
+            Rule::Broadcast => Ok((0..self.parallelism).map(|task| (task, batch.clone())).collect()),
             Rule::Rebalance { rows_sent } => {
                 let least = (0..).zip(rows_sent.iter_mut()).min_by_key(|(_, sent)| **sent);
                 let Some((task, sent)) = least else { return Ok(Vec::new()) };

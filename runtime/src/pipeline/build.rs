@@ -25,7 +25,7 @@ use crate::limits;
 use crate::metrics::NodeCounters;
 use crate::operator::{
     AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OperatorError, OrderBy, Select, Top, TopSpec,
-    TopWindows, WindowAggregateSpec,
+    TopWindows, WindowAggregateSpec, join_operator,
 };
 use crate::partition::Partitioner;
 use crate::record::{Element, Field, Schema};
@@ -160,7 +160,11 @@ fn node_tasks(node: &Node) -> NodeTasks {
         NodeKind::Guest { .. } => 1,
         NodeKind::Aggregate { inputs, .. } => inputs.len(),
         NodeKind::Source { marks, .. } => usize::from(marks.assigner.is_some()),
-        NodeKind::Select { .. } | NodeKind::Top { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => 0,
+        NodeKind::Select { .. }
+        | NodeKind::Join { .. }
+        | NodeKind::Top { .. }
+        | NodeKind::Side { .. }
+        | NodeKind::Sink { .. } => 0,
     };
     // the nodes of a chain all have its parallelism: others are not joined
     let parallelism = node.parallelism;
@@ -290,6 +294,7 @@ impl Builder<'_> {
                     links.push(self.link(node, subtask)?)
                 }
                 NodeKind::Top { .. } => links.push(self.link(node, subtask)?),
+                NodeKind::Join { .. } => links.push(self.link(node, subtask)?),
                 NodeKind::Side { .. } => {}
                 NodeKind::Sink { index } => tail = Some(self.sink(node, *index, subtask, plan.parallelism).await?),
             }
@@ -409,6 +414,10 @@ impl Builder<'_> {
                     let partitioner = match exchange {
                         Exchange::Forward => Partitioner::rebalance(1),
                         Exchange::Rebalance => Partitioner::rebalance(chain.parallelism),
+                        Exchange::Range { column, splits } => {
+                            Partitioner::range(*column, splits.clone(), chain.parallelism)
+                        }
+                        Exchange::Broadcast => Partitioner::broadcast(chain.parallelism),
                         Exchange::Key(columns) => Partitioner::key(columns.clone(), chain.parallelism),
                     };
                     let partitioner = partitioner.map_err(|error| StartError::Internal(error.to_string()))?;
@@ -453,6 +462,9 @@ impl Builder<'_> {
                 self.aggregate(spec, node, keys, inputs, subtask, &metrics, versions)
             }
             NodeKind::Top { index, keys, windows, by } => self.top(node, *index, keys, *windows, by),
+            NodeKind::Join { columns, rule, .. } => {
+                join_operator(columns, *rule).map_err(|source| StartError::Operator { step: node.name.clone(), source })
+            }
             NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => {
                 Err(StartError::Internal(format!("`{}` is not an operator", node.name)))
             }

@@ -15,6 +15,7 @@
 //! # Ok::<(), millstream::error::PipelineError>(())
 //! ```
 
+mod join;
 mod step;
 mod top;
 

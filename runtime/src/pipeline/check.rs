@@ -4,6 +4,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use super::check_join::check_join;
+use super::check_partition::check_partition;
 use super::duration::{NANOSECONDS_MAX, display_ns};
 use super::problems::{Problems, code, quote};
 use super::spec::{
@@ -346,13 +348,15 @@ fn check_step(step: &StepSpec, problems: &mut Problems) {
             check_aggregate(&of, step.kind.span, key_by, bounds, aggregates, problems);
         }
         StepKind::Top(top) => check_top(&of, step.kind.span, top, problems),
+        StepKind::Join(join) => check_join(&of, step, join, problems),
     }
     check_keep(&of, step, problems);
+    check_partition(&of, step, problems);
 }
 
 fn check_keep(of: &str, step: &StepSpec, problems: &mut Problems) {
     let Some(keep) = &step.keep else { return };
-    let why_not = match step.kind.value {
+    let why_not = match &step.kind.value {
         StepKind::Map(_) | StepKind::FlatMap(_) => {
             if let Keep::Columns(columns) = &keep.value {
                 let names = columns.iter().map(|column| (column.value.as_str(), column.span));
@@ -363,6 +367,7 @@ fn check_keep(of: &str, step: &StepSpec, problems: &mut Problems) {
         StepKind::Filter(_) => "a filter keeps all columns",
         StepKind::Select(_) => "`select` names all columns that are kept",
         StepKind::Top(_) => "a top-N step keeps all columns",
+        StepKind::Join(_) => "a join puts out the columns of both sides, or those of `select`",
         StepKind::Aggregate { .. } => "an aggregate puts out its key columns, the window and its results",
     };
     let message = format!("`keep` has no meaning in {of}");
@@ -431,7 +436,7 @@ fn check_top(of: &str, span: Span, top: &TopStepSpec, problems: &mut Problems) {
     }
 }
 
-fn check_window(of: &str, window: &Spanned<WindowSpec>, problems: &mut Problems) {
+pub(super) fn check_window(of: &str, window: &Spanned<WindowSpec>, problems: &mut Problems) {
     let (every, offset_ms, repeat) = match window.value {
         WindowSpec::Tumbling { size, offset_ms } => {
             if !positive(&format!("`tumbling` of {of}"), size, window.span, problems) {
@@ -529,7 +534,7 @@ fn inputs(of: &str, from: &[Spanned<String>], span: Span, problems: &mut Problem
     }
 }
 
-fn unique_columns<'a>(of: &str, names: impl Iterator<Item = (&'a str, Span)>, problems: &mut Problems) {
+pub(super) fn unique_columns<'a>(of: &str, names: impl Iterator<Item = (&'a str, Span)>, problems: &mut Problems) {
     let mut seen = HashSet::new();
     for (name, span) in names {
         not_empty(&format!("a column name in {of}"), name, span, problems);
@@ -545,14 +550,14 @@ fn unique_columns<'a>(of: &str, names: impl Iterator<Item = (&'a str, Span)>, pr
     }
 }
 
-fn not_empty(what: &str, text: &str, span: Span, problems: &mut Problems) {
+pub(super) fn not_empty(what: &str, text: &str, span: Span, problems: &mut Problems) {
     if text.is_empty() {
         problems.add(code::BAD_VALUE, span, format!("{what} is empty"), "expected text", "");
     }
 }
 
 /// At least 1 ms, whole milliseconds, not beyond what durations may be.
-fn positive(what: &str, duration: Duration, span: Span, problems: &mut Problems) -> bool {
+pub(super) fn positive(what: &str, duration: Duration, span: Span, problems: &mut Problems) -> bool {
     let label = if duration < Duration::from_millis(1) {
         "expected 1ms or more"
     } else if !duration.as_nanos().is_multiple_of(1_000_000) {

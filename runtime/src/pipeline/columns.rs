@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::WINDOW_COLUMNS;
+use super::join::JoinSpec;
+use super::partition::PartitionSpec;
 use super::plan::{Signatures, SlotId};
 use super::spec::{AggregateSpec, Keep, PipelineSpec, SourceSpec, StepKind, StepSpec};
 use crate::error::Spanned;
@@ -51,6 +53,14 @@ pub(super) fn needed<'a>(spec: &'a PipelineSpec, signatures: &Signatures) -> BTr
     }
     for step in readers_first(spec) {
         let beyond = needed.get(step.name.value.as_str()).cloned().unwrap_or_else(Needed::nothing);
+        if let Some(partition) = &step.partition {
+            add(&mut needed, &step.from, needed_to_spread(&partition.value));
+        }
+        if let StepKind::Join(join) = &step.kind.value {
+            add(&mut needed, &step.from, needed_by_join(join, 0));
+            add(&mut needed, &step.with, needed_by_join(join, 1));
+            continue;
+        }
         add(&mut needed, &step.from, needed_by(step, signatures, beyond));
         // late rows leave with the columns that came in
         for output in &step.side_outputs {
@@ -62,6 +72,32 @@ pub(super) fn needed<'a>(spec: &'a PipelineSpec, signatures: &Signatures) -> BTr
     }
     unite(spec, &mut needed);
     needed
+}
+
+/// What has to be known of rows to tell which task they go to.
+fn needed_to_spread(partition: &PartitionSpec) -> Needed {
+    match partition {
+        PartitionSpec::Forward | PartitionSpec::Rebalance | PartitionSpec::Broadcast => Needed::nothing(),
+        PartitionSpec::Row => Needed::All,
+        PartitionSpec::Key(columns) => Needed::Columns(columns.iter().map(|column| column.value.clone()).collect()),
+        PartitionSpec::Range { column, .. } => Needed::Columns(BTreeSet::from([column.value.clone()])),
+    }
+}
+
+/// What a join needs of input `port`: all there is, unless `select` says what comes out. A name may stand for a column of
+/// either side, and behind the prefix for one that both have.
+fn needed_by_join(join: &JoinSpec, port: usize) -> Needed {
+    let Some(select) = &join.select else { return Needed::All };
+    let mut columns: BTreeSet<String> = join.keys(port).map(|key| key.value.clone()).collect();
+    let prefix = join.prefix.as_ref().map(|prefix| prefix.value.as_str());
+    for name in select {
+        columns.insert(name.value.clone());
+        columns.extend(prefix.and_then(|prefix| name.value.strip_prefix(prefix)).map(str::to_owned));
+    }
+    if port == 0 {
+        columns.extend(join.bound_columns().map(|column| column.value));
+    }
+    Needed::Columns(columns)
 }
 
 /// What a step needs of its inputs; `beyond` is what is needed of its own rows.
@@ -93,8 +129,8 @@ fn needed_by(step: &StepSpec, signatures: &Signatures, beyond: Needed) -> Needed
 
 /// Gives sources whose rows are united the needs of all of them.
 fn unite<'a>(spec: &'a PipelineSpec, needed: &mut BTreeMap<&'a str, Needed>) {
-    let unions = spec.steps.iter().filter(|step| step.from.len() > 1);
-    let unions: Vec<BTreeSet<&str>> = unions.map(|step| origins(spec, step)).collect();
+    let unions = spec.steps.iter().flat_map(|step| [&step.from, &step.with]).filter(|names| names.len() > 1);
+    let unions: Vec<BTreeSet<&str>> = unions.map(|names| origins(spec, names)).collect();
     loop {
         let before = needed.clone();
         for union in &unions {
@@ -109,11 +145,11 @@ fn unite<'a>(spec: &'a PipelineSpec, needed: &mut BTreeMap<&'a str, Needed>) {
     }
 }
 
-/// The sources whose rows reach `step` with the columns that they came with.
-fn origins<'a>(spec: &'a PipelineSpec, step: &'a StepSpec) -> BTreeSet<&'a str> {
+/// The sources whose rows are those of `names`, with the columns that they came with.
+fn origins<'a>(spec: &'a PipelineSpec, names: &'a [Spanned<String>]) -> BTreeSet<&'a str> {
     let steps: BTreeMap<&str, &StepSpec> = spec.steps.iter().map(|step| (step.name.value.as_str(), step)).collect();
     let mut seen = BTreeSet::new();
-    let mut open: Vec<&str> = step.from.iter().map(|from| from.value.as_str()).collect();
+    let mut open: Vec<&str> = names.iter().map(|from| from.value.as_str()).collect();
     while let Some(name) = open.pop() {
         if seen.insert(name) {
             let upstream = steps.get(name).filter(|step| passes(step));
@@ -157,6 +193,7 @@ fn slots(step: &StepSpec) -> usize {
         StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) => 1,
         StepKind::Select(_) => 0,
         StepKind::Top(_) => 0,
+        StepKind::Join(_) => 0,
     }
 }
 
@@ -267,6 +304,12 @@ fn declared(
 ) -> Result<Declared, String> {
     let mut all = Declared::default();
     for step in spec.steps.iter().filter(|step| step.inputs().any(|(_, from)| from.value == name)) {
+        if let StepKind::Join(join) = &step.kind.value {
+            let user = format!("step `{}`", step.name.value);
+            let ports = step.inputs().filter(|(_, from)| from.value == name).map(|(port, _)| port);
+            all.untyped.extend(ports.flat_map(|port| join.keys(port)).map(|key| (key.value.clone(), user.clone())));
+            continue;
+        }
         let Some(step_declares) = by_step.get(step.name.value.as_str()) else { continue };
         let Declared { fields, untyped } = step_declares.clone()?;
         fields.iter().try_for_each(|field| merge(&mut all.fields, field, step))?;
@@ -305,6 +348,10 @@ fn declared_by(
             Some(kind) => merge(&mut all.fields, &Field::new(column, kind), step)?,
             None => all.untyped.push((column.to_owned(), user())),
         }
+    }
+    if let Some(Needed::Columns(columns)) = step.partition.as_ref().map(|partition| needed_to_spread(&partition.value))
+    {
+        all.untyped.extend(columns.into_iter().map(|column| (column, user())));
     }
     if let Some(Keep::Columns(columns)) = step.keep.as_ref().map(|keep| &keep.value) {
         all.untyped.extend(columns.iter().map(|column| (column.value.clone(), user())));

@@ -4,7 +4,9 @@
 //! the steps, checking each against what reaches it → chains.
 
 mod chain;
+mod join;
 mod marks;
+mod partition;
 mod source;
 mod step;
 mod top;
@@ -16,7 +18,8 @@ use super::problems::{alternatives, code};
 use super::spec::{PipelineSpec, SinkSpec, StepSpec};
 use crate::error::{Diagnostic, PipelineError, Span, Spanned};
 use crate::format::Format;
-use crate::operator::{OrderBy, TopWindows};
+use crate::operator::{JoinColumns, JoinRule, OrderBy, TopWindows, partition_keys};
+use crate::partition::SplitPoints;
 use crate::record::Schema;
 use crate::sink::SinkKind;
 use crate::wasm::{OperatorKind, Signature};
@@ -62,6 +65,8 @@ pub struct Node {
     pub schema: Schema,
     /// number of tasks
     pub parallelism: usize,
+    /// how rows of input 0 get to its tasks, where the pipeline says so
+    pub partition: Option<Exchange>,
 }
 
 /// What a node does, with all columns found.
@@ -116,6 +121,15 @@ pub enum NodeKind {
         /// what rows are ordered by
         by: Vec<OrderBy>,
     },
+    /// join or lookup
+    Join {
+        /// position in the specification
+        index: usize,
+        /// key columns of both inputs and what comes out
+        columns: Box<JoinColumns>,
+        /// which rows of equal keys meet
+        rule: JoinRule,
+    },
     /// another output of a step, read under its own name; no task runs it
     Side {
         /// the step
@@ -152,8 +166,31 @@ pub struct Assigner {
     pub watermark: Option<usize>,
 }
 
+impl NodeKind {
+    /// For a node that holds state by key: the columns of its input `port` whose values decide which of its tasks gets a
+    /// row. The columns of all its inputs are of the same kinds in the same order, so equal keys meet in one task.
+    pub fn keys(&self, port: usize) -> Option<Vec<usize>> {
+        match self {
+            Self::Aggregate { keys, .. } => Some(keys.clone()),
+            Self::Top { keys, windows, .. } => Some(partition_keys(keys, *windows)),
+            Self::Join { rule: JoinRule::Lookup, .. } => None,
+            Self::Join { columns, .. } => columns.keys.get(port).cloned(),
+            Self::Source { .. } | Self::Guest { .. } | Self::Select { .. } | Self::Side { .. } | Self::Sink { .. } => {
+                None
+            }
+        }
+    }
+}
+
+impl NodeKind {
+    /// Whether all rows of input `port` reach all tasks of the node.
+    pub fn broadcasts(&self, port: usize) -> bool {
+        port == 1 && matches!(self, Self::Join { rule: JoinRule::Lookup, .. })
+    }
+}
+
 /// How rows get from one node to the tasks of the next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Exchange {
     /// task i to task i
     Forward,
@@ -161,6 +198,15 @@ pub enum Exchange {
     Key(Vec<usize>),
     /// evenly
     Rebalance,
+    /// all rows to all tasks
+    Broadcast,
+    /// by the range that the value of this column lies in
+    Range {
+        /// its position
+        column: usize,
+        /// where ranges begin
+        splits: SplitPoints,
+    },
 }
 
 /// Nodes that one task runs.
@@ -309,7 +355,15 @@ impl<'a> Planner<'a> {
             let Some(schema) = self.side_schema(of, step, output) else { continue };
             let Some(parallelism) = self.nodes.get(of).map(|node| node.parallelism) else { continue };
             let (name, kind) = (name.value.clone(), NodeKind::Side { of, output });
-            self.nodes.push(Node { name, kind, inputs: vec![of], ports: vec![0], schema, parallelism });
+            self.nodes.push(Node {
+                name,
+                kind,
+                inputs: vec![of],
+                ports: vec![0],
+                schema,
+                parallelism,
+                partition: None,
+            });
         }
     }
 
@@ -364,7 +418,7 @@ impl<'a> Planner<'a> {
         // One task unless asked otherwise: a file or stdout has one writer.
         let parallelism = sink.parallelism.as_ref().map_or(1, |given| given.value);
         let (name, kind, ports) = (sink.name.value.clone(), NodeKind::Sink { index }, vec![0; inputs.len()]);
-        Some(Node { name, kind, inputs, ports, schema, parallelism })
+        Some(Node { name, kind, inputs, ports, schema, parallelism, partition: None })
     }
 }
 

@@ -77,6 +77,7 @@ pub fn components_of(step: &StepSpec) -> Vec<(usize, &ComponentSpec, OperatorKin
         StepKind::FlatMap(component) => vec![(0, component, OperatorKind::FlatMapper)],
         StepKind::Select(_) => Vec::new(),
         StepKind::Top(_) => Vec::new(),
+        StepKind::Join(_) => Vec::new(),
         StepKind::Aggregate { aggregates, .. } => aggregates
             .iter()
             .enumerate()

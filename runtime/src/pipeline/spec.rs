@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::join::JoinSpec;
+use super::partition::PartitionSpec;
 use crate::error::Spanned;
 use crate::format::Format;
 use crate::operator::{AggregateFunction, OnError, Ties};
@@ -85,6 +87,8 @@ pub struct StepSpec {
     pub on_error: OnError,
     /// `limits`
     pub limits: LimitsSpec,
+    /// `partition`: how rows of `from` get to its tasks; none: as they need to
+    pub partition: Option<Spanned<PartitionSpec>>,
 }
 
 /// `keep = "all"` or `keep = ["url"]`
@@ -141,6 +145,8 @@ pub enum StepKind {
     },
     /// `top = { n = 3, by = "count" }`
     Top(TopStepSpec),
+    /// `join` or `lookup`; its other input is [`StepSpec::with`]
+    Join(Box<JoinSpec>),
 }
 
 /// A top-N step.
@@ -246,7 +252,7 @@ impl StepKind {
         match self {
             Self::Aggregate { aggregates, .. } => aggregates.get(index).map(|entry| entry.output().value.as_str()),
             Self::Map(_) | Self::Filter(_) | Self::FlatMap(_) | Self::Select(_) => None,
-            Self::Top(_) => None,
+            Self::Top(_) | Self::Join(_) => None,
         }
     }
 }

@@ -53,7 +53,14 @@ impl Wiring {
     /// The wiring of a pipeline that was read as a whole.
     pub(super) fn of(spec: &PipelineSpec) -> Self {
         let sources = spec.sources.iter().map(|s| (Role::Source, &s.name, Vec::new()));
-        let all = |step: &StepSpec| step.inputs().map(|(_, name)| name.clone()).collect();
+        // one stream may be both inputs
+        let other = |step: &StepSpec, name: &String| !step.from.iter().any(|from| from.value == *name);
+        let all = |step: &StepSpec| {
+            step.inputs()
+                .filter(|(port, name)| *port == 0 || other(step, &name.value))
+                .map(|(_, name)| name.clone())
+                .collect()
+        };
         let steps = spec.steps.iter().map(|s| (Role::Step, &s.name, all(s)));
         let outputs = spec
             .steps

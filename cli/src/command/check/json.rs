@@ -80,14 +80,17 @@ pub(super) fn plan(resolution: &Resolution) -> String {
 }
 
 fn nodes(plan: &Plan) -> Vec<NodeJson<'_>> {
-    let node = |node: &'_ millstream::pipeline::plan::Node| match node.kind {
+    let node = |node: &'_ millstream::pipeline::plan::Node| match &node.kind {
         NodeKind::Source { index, .. } => {
-            ("source", plan.spec.sources.get(index).map(|source| table::source_name(&source.kind.value)))
+            ("source", plan.spec.sources.get(*index).map(|source| table::source_name(&source.kind.value)))
         }
         NodeKind::Guest { .. } | NodeKind::Select { .. } | NodeKind::Aggregate { .. } => ("step", None),
         NodeKind::Top { .. } => ("step", None),
+        NodeKind::Join { .. } => ("step", None),
         NodeKind::Side { .. } => ("output", None),
-        NodeKind::Sink { index } => ("sink", plan.spec.sinks.get(index).map(|sink| table::sink_name(&sink.kind.value))),
+        NodeKind::Sink { index } => {
+            ("sink", plan.spec.sinks.get(*index).map(|sink| table::sink_name(&sink.kind.value)))
+        }
     };
     plan.nodes
         .iter()
@@ -110,6 +113,10 @@ fn chains(plan: &Plan) -> Vec<ChainJson<'_>> {
         let fields = plan.nodes.get(*from).map(|node| node.schema.fields()).unwrap_or_default();
         let (word, key) = match exchange {
             Exchange::Forward => ("forward", Vec::new()),
+            Exchange::Range { column, .. } => {
+                ("range", fields.get(*column).map(|field| field.name.as_str()).into_iter().collect())
+            }
+            Exchange::Broadcast => ("broadcast", Vec::new()),
             Exchange::Rebalance => ("rebalance", Vec::new()),
             Exchange::Key(columns) => {
                 ("key", columns.iter().filter_map(|&column| Some(fields.get(column)?.name.as_str())).collect())

@@ -1,6 +1,9 @@
 //! A plan for people: every node with its columns, then the chains and how rows get from one to the next.
 
+use std::time::Duration;
+
 use millstream::format::Format;
+use millstream::pipeline::join::{BoundSpec, JoinKey, JoinSpec, JoinTime};
 use millstream::pipeline::plan::{Exchange, Node, NodeKind, Plan};
 use millstream::pipeline::resolve::{Resolution, Resolved};
 use millstream::pipeline::spec::{AggregateSpec, PipelineSpec, SelectedColumn, StepKind};
@@ -38,6 +41,7 @@ fn role(node: &Node) -> &'static str {
         NodeKind::Source { .. } => "source",
         NodeKind::Guest { .. } | NodeKind::Select { .. } | NodeKind::Aggregate { .. } => "step",
         NodeKind::Top { .. } => "step",
+        NodeKind::Join { .. } => "step",
         NodeKind::Side { .. } => "output",
         NodeKind::Sink { .. } => "sink",
     }
@@ -68,7 +72,7 @@ fn what(spec: &PipelineSpec, node: &Node) -> String {
         NodeKind::Guest { index, .. } | NodeKind::Select { index, .. } | NodeKind::Aggregate { index, .. } => {
             spec.steps.get(*index).map_or_else(String::new, |step| step_name(&step.kind.value))
         }
-        NodeKind::Top { index, .. } => {
+        NodeKind::Top { index, .. } | NodeKind::Join { index, .. } => {
             spec.steps.get(*index).map_or_else(String::new, |step| step_name(&step.kind.value))
         }
         NodeKind::Side { .. } => "rows beside those of the step".to_owned(),
@@ -102,6 +106,7 @@ fn step_name(kind: &StepKind) -> String {
             let by: Vec<String> = by.collect();
             format!("{}top {} by {}{keys}", window.unwrap_or_default(), top.rows.value, by.join(", "))
         }
+        StepKind::Join(join) => join_name(join),
         StepKind::Aggregate { key_by, window, aggregates, .. } => {
             let keys: Vec<&str> = key_by.iter().map(|key| key.value.as_str()).collect();
             let entries: Vec<String> = aggregates.iter().map(aggregate_name).collect();
@@ -109,6 +114,32 @@ fn step_name(kind: &StepKind) -> String {
             format!("{}{by} · {}", window_name(&window.value), entries.join(", "))
         }
     }
+}
+
+/// `left join on seller = id · tumbling 10 s`
+fn join_name(join: &JoinSpec) -> String {
+    let pair = |key: &JoinKey| match key.left.value == key.right.value {
+        true => key.left.value.clone(),
+        false => format!("{} = {}", key.left.value, key.right.value),
+    };
+    let on: Vec<String> = join.on.iter().map(pair).collect();
+    let bound = |end: &BoundSpec| match end {
+        BoundSpec::Offset(ms) => {
+            let length = figures::duration(Duration::from_millis(ms.unsigned_abs()));
+            if *ms < 0 { format!("-{length}") } else { length }
+        }
+        BoundSpec::Column(name) => name.clone(),
+    };
+    let (word, when) = match &join.when {
+        JoinTime::Window(window) => ("join", window_name(&window.value)),
+        JoinTime::Between { lower, upper, .. } => {
+            ("join", format!("between {} and {}", bound(&lower.value), bound(&upper.value)))
+        }
+        JoinTime::Always { state_ttl: None } => ("join", "all rows".to_owned()),
+        JoinTime::Always { state_ttl: Some(ttl) } => ("join", format!("rows within {}", figures::duration(*ttl))),
+        JoinTime::Latest => ("lookup", "the latest row".to_owned()),
+    };
+    format!("{} {word} on {} · {when}", join.kind.value.name(), on.join(", "))
 }
 
 fn aggregate_name(aggregate: &AggregateSpec) -> String {
@@ -215,6 +246,12 @@ fn exchange_name(plan: &Plan, from: usize, exchange: &Exchange) -> String {
     match exchange {
         Exchange::Forward => "forward".to_owned(),
         Exchange::Rebalance => "rebalance".to_owned(),
+        Exchange::Range { column, splits } => {
+            let fields = plan.nodes.get(from).map(|node| node.schema.fields()).unwrap_or_default();
+            let name = fields.get(*column).map_or("", |field| field.name.as_str());
+            format!("{} ranges of {name}", splits.ranges())
+        }
+        Exchange::Broadcast => "broadcast".to_owned(),
         Exchange::Key(columns) => {
             let fields = plan.nodes.get(from).map(|node| node.schema.fields()).unwrap_or_default();
             let names: Vec<&str> =

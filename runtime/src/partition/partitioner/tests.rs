@@ -94,3 +94,30 @@ fn what_cannot_be_is_refused_with_the_bounds() {
     let error = Partitioner::key(vec![2], 2).unwrap().split(&batch(&[(None, String::new(), 0)])).unwrap_err();
     assert!(error.to_string().contains("key column 2 of a batch with 2 columns"), "{error}");
 }
+
+fn numbers(values: std::ops::Range<i64>) -> Batch {
+    let schema = crate::record::Schema::new([crate::record::Field::new("n", crate::record::Kind::Int64)]);
+    let column: ArrayRef = std::sync::Arc::new(arrow_array::Int64Array::from_iter_values(values.clone()));
+    let columns = arrow_array::RecordBatch::try_new(schema.arrow().clone(), vec![column]).unwrap();
+    Batch::new(columns, values.collect()).unwrap()
+}
+
+#[test]
+fn all_rows_reach_all_tasks_when_they_are_broadcast() {
+    let mut partitioner = Partitioner::broadcast(3).unwrap();
+    let parts = partitioner.split(&numbers(0..10)).unwrap();
+    let found: Vec<(usize, Vec<i64>)> = parts.iter().map(|(task, part)| (*task, part.times().to_vec())).collect();
+    assert_eq!(found, [0, 1, 2].map(|task| (task, (0..10).collect())));
+    assert!(partitioner.split(&numbers(0..0)).unwrap().is_empty());
+}
+
+#[test]
+fn rows_of_one_range_reach_one_task_in_their_order() {
+    let splits = super::SplitPoints::Integers(vec![3, 5, 8]);
+    let mut partitioner = Partitioner::range(0, splits.clone(), 3).unwrap();
+    let parts = partitioner.split(&numbers(0..10)).unwrap();
+    let found: Vec<(usize, Vec<i64>)> = parts.iter().map(|(task, part)| (*task, part.times().to_vec())).collect();
+    // four ranges in three tasks: the first two share one
+    assert_eq!(found, [(0, vec![0, 1, 2, 3, 4]), (1, vec![5, 6, 7]), (2, vec![8, 9])]);
+    assert!(Partitioner::range(7, splits, 3).unwrap().split(&numbers(0..10)).is_err());
+}

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::join::JoinParts;
 use crate::error::{Span, Spanned};
 use crate::operator::{AggregateFunction, OnError};
+use crate::pipeline::partition::PartitionSpec;
 use crate::pipeline::problems::{Problems, code, quote};
 use crate::pipeline::spec::{
     AggregateSpec, ComponentSpec, Keep, LimitsSpec, SelectedColumn, StepKind, StepSpec, TopStepSpec,
@@ -32,6 +34,8 @@ pub struct Step {
     keep: Option<Spanned<Keep>>,
     on_error: OnError,
     limits: LimitsSpec,
+    join: JoinParts,
+    partition: Option<Spanned<PartitionSpec>>,
 }
 
 #[derive(Clone, Debug)]
@@ -42,6 +46,8 @@ enum Operation {
     Select(Vec<SelectedColumn>),
     Aggregate,
     Top(TopStepSpec),
+    Join,
+    Lookup,
 }
 
 impl Step {
@@ -63,6 +69,8 @@ impl Step {
             keep: None,
             on_error: OnError::default(),
             limits: LimitsSpec::default(),
+            join: JoinParts::default(),
+            partition: None,
         }
     }
 
@@ -112,9 +120,24 @@ impl Step {
         self
     }
 
-    /// All that it reads.
+    pub(super) fn joining(lookup: bool) -> Self {
+        Self::of(if lookup { Operation::Lookup } else { Operation::Join })
+    }
+
+    pub(super) fn join_parts(&mut self) -> &mut JoinParts {
+        &mut self.join
+    }
+
+    /// Adds a source or step to the other input; several are united.
+    pub fn with(mut self, input: impl Into<String>) -> Self {
+        self.with.push(input.into().into());
+        self
+    }
+
+    /// All that it reads; what is both inputs, once.
     pub(super) fn reads(&self) -> Vec<Spanned<String>> {
-        self.from.iter().chain(&self.with).cloned().collect()
+        let other = |with: &&Spanned<String>| !self.from.iter().any(|from| from.value == with.value);
+        self.from.iter().chain(self.with.iter().filter(other)).cloned().collect()
     }
 
     /// Names of its outputs beside its own.
@@ -268,6 +291,12 @@ impl Step {
         self
     }
 
+    /// How rows get to its tasks; not where they go by key.
+    pub fn partition(mut self, partition: PartitionSpec) -> Self {
+        self.partition = Some(partition.into());
+        self
+    }
+
     /// Carries over all columns of the input that a map or flat_map does not produce itself.
     pub fn keep_all(mut self) -> Self {
         self.keep = Some(Keep::All.into());
@@ -305,6 +334,10 @@ impl Step {
         let config = std::mem::take(&mut self.config);
         let kind = match std::mem::replace(&mut self.operation, Operation::Aggregate) {
             Operation::Aggregate => return self.into_aggregate(name, config, problems),
+            operation @ (Operation::Join | Operation::Lookup) => {
+                let lookup = matches!(operation, Operation::Lookup);
+                return self.into_join(name, lookup, config, problems);
+            }
             Operation::Map(path) => StepKind::Map(component(path, config)),
             Operation::Filter(path) => StepKind::Filter(component(path, config)),
             Operation::FlatMap(path) => StepKind::FlatMap(component(path, config)),
@@ -314,6 +347,7 @@ impl Step {
                 StepKind::Top(TopStepSpec { key_by, window, ..top })
             }
         };
+        self.refuse_join(&of, problems);
         if !self.key_by.is_empty() || self.window.is_some() || !self.aggregates.is_empty() {
             let message = format!("{of} has keys, a window or results beside its component");
             let help = "aggregate in a step of its own that reads from this one";
@@ -338,6 +372,7 @@ impl Step {
                 problems.add(code::CONFLICT, Span::default(), message, label, "remove `config`");
             }
         }
+        self.refuse_join(&of, problems);
         let window = self.window.take().unwrap_or(WindowSpec::Rolling { emit: Emit::Changes });
         let key_by = std::mem::take(&mut self.key_by);
         let aggregates = std::mem::take(&mut self.aggregates);
@@ -345,6 +380,33 @@ impl Step {
         let (gap, trigger, firing) = (self.gap.take(), self.trigger.map(Spanned::from), self.firing.map(Spanned::from));
         let kind = StepKind::Aggregate { key_by, window, allowed_lateness, gap, trigger, firing, aggregates };
         Some(self.with_kind(name, kind))
+    }
+
+    fn into_join(
+        mut self,
+        name: Spanned<String>,
+        lookup: bool,
+        config: Settings,
+        problems: &mut Problems,
+    ) -> Option<StepSpec> {
+        let of = format!("step {}", quote(&name.value));
+        let lateness = !self.allowed_lateness.is_zero() || self.late.is_some();
+        if !config.is_empty() || !self.key_by.is_empty() || !self.aggregates.is_empty() || lateness {
+            let message = format!("{of} is a join and has keys, results, lateness or `config`");
+            let help = "aggregate in a step of its own that reads from this one";
+            problems.add(code::CONFLICT, Span::default(), message, "they belong to other steps", help);
+        }
+        let join = std::mem::take(&mut self.join);
+        let join = join.into_spec(&of, lookup, self.window.take(), problems)?;
+        Some(self.with_kind(name, StepKind::Join(Box::new(join))))
+    }
+
+    fn refuse_join(&self, of: &str, problems: &mut Problems) {
+        if !self.join.is_empty() {
+            let message = format!("{of} has parts of a join and is none");
+            let help = "start it by `Step::join(\"other\")`";
+            problems.add(code::CONFLICT, Span::default(), message, "they belong to a join", help);
+        }
     }
 
     fn with_kind(self, name: Spanned<String>, kind: StepKind) -> StepSpec {
@@ -358,6 +420,7 @@ impl Step {
             keep: self.keep,
             on_error: self.on_error,
             limits: self.limits,
+            partition: self.partition,
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Built pipelines are those that are read, and are checked like them.
 
 use super::*;
+use crate::operator::JoinKind;
 use crate::pipeline::check_structure;
+use crate::pipeline::join::Exclusive;
 use crate::pipeline::problems::code;
 use crate::pipeline::read::tests::{EXAMPLE, parse_text, without_places};
+use crate::pipeline::spec::StepSpec;
 use crate::record::Kind;
 use crate::window::WindowSpec;
 
@@ -92,4 +95,68 @@ fn built_steps_are_checked_like_those_of_files() {
     assert_eq!(with(Step::top(3, "n").count("rows")), [code::CONFLICT]);
     let huge = WindowSpec::Tumbling { size: Duration::MAX, offset_ms: i64::MIN };
     assert_eq!(with(Step::aggregate().key_by(["k"]).window(huge).count("n")), [code::BAD_DURATION]);
+}
+
+#[test]
+fn built_joins_are_those_that_are_read() {
+    let text = r#"
+name = "joins"
+[source.a]
+stdin = {}
+format = "json"
+[source.b]
+stdin = {}
+format = "json"
+[step.windowed]
+from = "a"
+join = { with = "b", on = ["x = y", "z"], kind = "full", prefix = "b_" }
+window = { tumbling = "5s" }
+[step.near]
+from = "a"
+join = { with = "b", on = ["x = y"], between = ["-1s", "until"], exclusive = "upper", select = ["x"] }
+[step.all]
+from = "a"
+join = { with = "b", on = ["z"], state_ttl = "1h" }
+[step.looked_up]
+from = "a"
+lookup = { with = "b", on = ["z"], kind = "left" }
+[sink.out]
+from = ["windowed", "near", "all", "looked_up"]
+print = {}
+"#;
+    let stdin = || Source::stdin().format(Format::Json);
+    let windowed = Step::join("b").from("a").on(["x = y", "z"]).join_kind(JoinKind::Full).prefix("b_");
+    let near = Step::join("b").from("a").on(["x = y"]).between("-1s", "until").exclusive(Exclusive::Upper);
+    let sink = ["windowed", "near", "all", "looked_up"].into_iter().fold(Sink::print(), Sink::from);
+    let built = Pipeline::new("joins")
+        .source("a", stdin())
+        .source("b", stdin())
+        .step("windowed", windowed.tumbling(Duration::from_secs(5)))
+        .step("near", near.joined(["x"]))
+        .step("all", Step::join("b").from("a").on(["z"]).state_ttl(Duration::from_secs(3_600)))
+        .step("looked_up", Step::lookup("b").from("a").on(["z"]).join_kind(JoinKind::Left))
+        .sink("out", sink)
+        .build();
+    let kinds = |steps: &[StepSpec]| -> Vec<String> {
+        let bare = |step: &StepSpec| format!("{:?} {:?} {:?}", step.from, step.with, step.kind);
+        let spans = |text: String| {
+            text.split("Span {").map(|part| part.split_once('}').map_or(part, |(_, rest)| rest).to_owned()).collect()
+        };
+        steps.iter().map(|step| spans(bare(step))).collect()
+    };
+    assert_eq!(kinds(&built.unwrap().steps), kinds(&parse_text(text).unwrap().steps));
+    let windowed = || Step::join("b").from("a").on(["z"]).tumbling(Duration::from_secs(5));
+    for (wrong, expected) in [
+        (windowed().between("0s", "1s"), code::CONFLICT),
+        (windowed().key_by(["z"]), code::CONFLICT),
+        (Step::lookup("b").from("a").on(["z"]).tumbling(Duration::from_secs(1)), code::CONFLICT),
+        (Step::join("b").from("a").on(["z = "]), code::CONFLICT),
+        (Step::join("b").from("a").on(["z"]).join_kind(JoinKind::Left), code::CONFLICT),
+        (Step::join("b").from("a"), code::BAD_VALUE),
+        (Step::map("m.wasm").from("a").on(["z"]), code::CONFLICT),
+    ] {
+        let pipeline = Pipeline::new("p").source("a", stdin()).source("b", stdin()).step("j", wrong);
+        let found = codes(pipeline.sink("out", Sink::print().from("j")).sink("b", Sink::print().from("b")));
+        assert_eq!(found, [expected]);
+    }
 }

@@ -1,15 +1,16 @@
 //! Nodes that run in one task, and how rows get from task to task.
 
-use crate::operator::partition_keys;
-
 use super::{Chain, Exchange, Node, NodeIndex, NodeKind};
 
 /// How rows reach input `port` of `node` from `from`.
-fn exchange(nodes: &[Node], from: NodeIndex, _port: usize, node: &Node) -> Exchange {
+fn exchange(nodes: &[Node], from: NodeIndex, port: usize, node: &Node) -> Exchange {
     let same = nodes.get(from).is_some_and(|from| from.parallelism == node.parallelism);
-    match &node.kind {
-        NodeKind::Aggregate { keys, .. } if node.parallelism > 1 => Exchange::Key(keys.clone()),
-        NodeKind::Top { keys, windows, .. } if node.parallelism > 1 => Exchange::Key(partition_keys(keys, *windows)),
+    if let Some(partition) = node.partition.as_ref().filter(|_| port == 0) {
+        return partition.clone();
+    }
+    match node.kind.keys(port) {
+        Some(keys) if node.parallelism > 1 => Exchange::Key(keys),
+        _ if node.kind.broadcasts(port) && node.parallelism > 1 => Exchange::Broadcast,
         _ if same => Exchange::Forward,
         _ => Exchange::Rebalance,
     }

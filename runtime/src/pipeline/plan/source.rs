@@ -37,7 +37,15 @@ impl Planner<'_> {
         let parallelism = self.parallelism(source.parallelism.as_ref());
         let marks = self.marks(source, &full, &schema)?;
         let kind = NodeKind::Source { index, full, event_time, marks };
-        Some(Node { name: source.name.value.clone(), kind, inputs: Vec::new(), ports: Vec::new(), schema, parallelism })
+        Some(Node {
+            name: source.name.value.clone(),
+            kind,
+            inputs: Vec::new(),
+            ports: Vec::new(),
+            schema,
+            parallelism,
+            partition: None,
+        })
     }
 
     fn source_schema(&mut self, source: &SourceSpec) -> Option<Schema> {

@@ -12,7 +12,7 @@ use crate::wasm::OperatorKind;
 impl Planner<'_> {
     pub(super) fn step(&mut self, index: usize, step: &StepSpec, inputs: Vec<NodeIndex>) -> Option<Node> {
         let ports: Vec<usize> = step.inputs().map(|(port, _)| port).collect();
-        let (from, _with) = inputs.split_at_checked(step.from.len())?;
+        let (from, with) = inputs.split_at_checked(step.from.len())?;
         let input = self.united(&step.name, &step.from, from)?;
         let (kind, schema) = match &step.kind.value {
             StepKind::Map(_) => self.guest(index, step, &input, OperatorKind::Mapper)?,
@@ -21,9 +21,11 @@ impl Planner<'_> {
             StepKind::Select(columns) => self.select(index, step, columns, &input)?,
             StepKind::Aggregate { .. } => self.aggregate(index, step, &inputs, &input)?,
             StepKind::Top(top) => self.top(index, step, top, &inputs, &input)?,
+            StepKind::Join(_) => self.join(index, step, &input, from, with)?,
         };
         let parallelism = self.parallelism(step.parallelism.as_ref());
-        Some(Node { name: step.name.value.clone(), kind, inputs, ports, schema, parallelism })
+        let partition = self.partition(step, &input, from)?;
+        Some(Node { name: step.name.value.clone(), kind, inputs, ports, schema, parallelism, partition })
     }
 
     /// Columns of another output of `step`, which is node `of`.
@@ -34,7 +36,9 @@ impl Planner<'_> {
                 let input = self.nodes.get(of)?.inputs.first()?;
                 Some(self.nodes.get(*input)?.schema.clone())
             }
-            StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) => None,
+            StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) | StepKind::Join(_) => {
+                None
+            }
         }
     }
 
@@ -159,7 +163,7 @@ impl Planner<'_> {
         let StepKind::Aggregate { key_by, aggregates, window, gap, .. } = &step.kind.value else { return None };
         let has_bounds = window.value.has_bounds();
         if has_bounds {
-            self.check_has_event_time(step, window.span, from);
+            self.check_has_event_time(step, "has a window", window.span, from);
         }
         let place = format!("the input of step `{}`", step.name.value);
         // all of them before any is given up: every mistake is told at once
@@ -250,13 +254,13 @@ impl Planner<'_> {
     }
 
     /// Event-time windows over rows without event times would never fire in a way anybody expects.
-    pub(super) fn check_has_event_time(&mut self, step: &StepSpec, span: Span, from: &[NodeIndex]) {
+    pub(super) fn check_has_event_time(&mut self, step: &StepSpec, why: &str, span: Span, from: &[NodeIndex]) {
         for source in self.sources_behind(from) {
             let Some(spec) = self.spec.sources.get(source) else { continue };
             if spec.event_time.is_none() && spec.assigner.is_none() && !source::has_event_time(&spec.kind.value) {
                 let name = &spec.name.value;
                 let message =
-                    format!("step `{}` has a window, but rows of source `{name}` have no event time", step.name.value);
+                    format!("step `{}` {why}, but rows of source `{name}` have no event time", step.name.value);
                 let help = format!("add `event_time = \"<column>\"` to [source.{name}]");
                 self.report(code::NO_EVENT_TIME, span, message, "needs event time".to_owned(), Some(help));
             }
@@ -283,7 +287,7 @@ impl Planner<'_> {
                 // results of a window carry a time of their own
                 NodeKind::Aggregate { index, .. } if self.has_bounds(index) => {}
                 NodeKind::Side { of, .. } => open.extend(self.nodes.get(of).iter().flat_map(|node| &node.inputs)),
-                _ => open.extend(&node.inputs),
+                _ => open.extend(Self::timed_inputs(node)),
             }
         }
         found.sort_unstable();

@@ -22,7 +22,7 @@ impl Planner<'_> {
         let by: Vec<Option<usize>> = top.by.iter().map(|by| self.column(&place, &by.column, input)).collect();
         let windows = match &top.window {
             Some(window) => {
-                self.check_has_event_time(step, window.span, from);
+                self.check_has_event_time(step, "has a window", window.span, from);
                 Some(TopWindows::Assigned(window.value))
             }
             None => self.bounds(step, input),

@@ -309,6 +309,11 @@ impl Table {
         );
     }
 
+    /// Where the key `name` stands, if it is there.
+    pub(super) fn key_of(&self, name: &str) -> Option<Span> {
+        self.entries.iter().find(|entry| entry.key.value == name).map(|entry| entry.key.span)
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.entries.iter().any(|entry| entry.key.value == name)
     }

@@ -116,7 +116,7 @@ pub(super) const WATERMARK: Keys = Keys {
 };
 
 /// The keys of a step that say what is done.
-pub(super) const OPERATIONS: [&str; 6] = ["map", "filter", "flat_map", "aggregate", "select", "top"];
+pub(super) const OPERATIONS: [&str; 8] = ["map", "filter", "flat_map", "aggregate", "select", "top", "join", "lookup"];
 
 pub(super) const STEP: Keys = Keys {
     section: "Step",
@@ -135,8 +135,11 @@ pub(super) const STEP: Keys = Keys {
         key("emit", "\"latest\""),
         key("aggregate", "{ count = \"count()\" }"),
         key("top", "{ n = 3, by = \"count\" }"),
+        key("join", "{ with = \"persons\", on = [\"seller = id\"] }"),
+        key("lookup", "{ with = \"rules\", on = [\"rule = id\"] }"),
         key("config", "{ language = \"en\" }"),
         key("parallelism", "2"),
+        key("partition", "\"rebalance\""),
         key("keep", "[\"url\"]"),
         key("on_error", "\"skip\""),
         key("limits", "{ memory = \"64MiB\", deadline = \"1s\" }"),
@@ -183,6 +186,46 @@ pub(super) const TRIGGER: Keys = Keys {
     known: &[key("count", "4"), key("every", "\"1s\""), key("processing_time", "\"1s\""), key("at_end", "true")],
     later: &[],
 };
+
+pub(super) const JOIN: Keys = Keys {
+    section: "Join",
+    known: &[
+        key("with", "\"persons\""),
+        key("on", "[\"seller = id\"]"),
+        key("kind", "\"left\""),
+        key("between", "[\"-10m\", \"10m\"]"),
+        key("exclusive", "\"upper\""),
+        key("state_ttl", "\"1h\""),
+        key("prefix", "\"person_\""),
+        key("select", "[\"id\", \"name\"]"),
+    ],
+    later: &[],
+};
+
+pub(super) const LOOKUP: Keys = Keys {
+    section: "Lookup",
+    known: &[
+        key("with", "\"rules\""),
+        key("on", "[\"rule = id\"]"),
+        key("kind", "\"left\""),
+        key("prefix", "\"rule_\""),
+        key("select", "[\"id\", \"name\"]"),
+    ],
+    later: &[],
+};
+
+pub(super) const PARTITION: Keys = Keys {
+    section: "Partition",
+    known: &[
+        key("key", "[\"customer\"]"),
+        key("hash", "\"row\""),
+        key("range", "{ column = \"price\", splits = [10, 100] }"),
+    ],
+    later: &["custom"],
+};
+
+pub(super) const RANGE: Keys =
+    Keys { section: "Range", known: &[key("column", "\"price\""), key("splits", "[10, 100]")], later: &["sample"] };
 
 pub(super) const LIMITS: Keys =
     Keys { section: "Limits", known: &[key("memory", "\"64MiB\""), key("deadline", "\"1s\"")], later: &[] };
@@ -235,7 +278,7 @@ pub(super) const FORMATS_LATER: [&str; 1] = ["avro"];
 
 /// Every table, for the test against the documentation.
 #[cfg(test)]
-pub(super) const ALL: [&Keys; 20] = [
+pub(super) const ALL: [&Keys; 24] = [
     &PIPELINE,
     &SOURCE,
     &GENERATOR,
@@ -250,6 +293,10 @@ pub(super) const ALL: [&Keys; 20] = [
     &WINDOW,
     &SESSION,
     &TRIGGER,
+    &JOIN,
+    &LOOKUP,
+    &PARTITION,
+    &RANGE,
     &LIMITS,
     &SINK,
     &EMPTY_SINK,

@@ -6,8 +6,10 @@
 
 mod aggregate;
 mod item;
+mod join;
 mod keys;
 mod node;
+mod partition;
 mod sink;
 mod source;
 mod step;

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::aggregate;
 use super::item::{Item, Table};
+use super::join;
 use super::keys;
 use super::node::Value;
+use super::partition;
 use super::source::{optional, read_on_error};
 use super::trigger::{read_firing, read_trigger};
 use super::window::read_window;
@@ -38,13 +40,14 @@ pub(super) fn read(name: Spanned<String>, item: Item, problems: &mut Problems) -
     } else {
         optional(table.take("late"), |item| item.text(problems))
     };
-    let with: Option<Vec<Spanned<String>>> = Some(Vec::new());
+    let mut with: Option<Vec<Spanned<String>>> = Some(Vec::new());
     let side_outputs: Option<Vec<Spanned<String>>> = late.map(|late| late.into_iter().collect());
-    let kind = read_kind(&mut table, problems);
+    let kind = read_kind(&mut table, &mut with, problems);
     let parallelism = optional(table.take("parallelism"), |item| item.integer(problems));
     let keep = optional(table.take("keep"), |item| read_keep(item, problems));
     let on_error = optional(table.take("on_error"), |item| read_on_error(item, problems));
     let limits = optional(table.take("limits"), |item| read_limits(item, problems));
+    let partition = optional(table.take("partition"), |item| partition::read(item, problems));
     let step = || {
         Some(StepSpec {
             name,
@@ -56,14 +59,23 @@ pub(super) fn read(name: Spanned<String>, item: Item, problems: &mut Problems) -
             keep: keep?,
             on_error: on_error?.unwrap_or_default(),
             limits: limits?.unwrap_or_default(),
+            partition: partition?,
         })
     };
     let step = step();
-    let from = from.zip(with).map(|(from, with)| from.into_iter().chain(with).collect());
+    let from = from.zip(with).map(|(from, with)| {
+        // one stream may be both inputs
+        let with: Vec<_> = with.into_iter().filter(|with| !from.iter().any(|from| from.value == with.value)).collect();
+        from.into_iter().chain(with).collect()
+    });
     ReadStep { from, outputs: side_outputs.unwrap_or_default(), step }
 }
 
-fn read_kind(table: &mut Table, problems: &mut Problems) -> Option<Spanned<StepKind>> {
+fn read_kind(
+    table: &mut Table,
+    with: &mut Option<Vec<Spanned<String>>>,
+    problems: &mut Problems,
+) -> Option<Spanned<StepKind>> {
     let config = optional(table.take("config"), |item| {
         let place = item.key;
         item.settings(problems).map(|settings| (settings, place))
@@ -88,6 +100,18 @@ fn read_kind(table: &mut Table, problems: &mut Problems) -> Option<Spanned<StepK
             problems.add(code::CONFLICT, place, message, "there is no component to read it", "remove `config`");
         }
         return super::top::read(table, item, problems).map(|top| Spanned::new(StepKind::Top(top), place));
+    }
+    if matches!(key, "join" | "lookup") {
+        let read =
+            if key == "join" { join::read(table, item, problems) } else { join::read_lookup(table, item, problems) };
+        refuse_keyed(table, key, problems);
+        *with = read.with;
+        if let Some((_, place)) = config? {
+            let message = format!("{} has `config` and no component", table.what);
+            problems.add(code::CONFLICT, place, message, "a join takes none", "remove `config`");
+            return None;
+        }
+        return Some(Spanned::new(StepKind::Join(Box::new(read.join?)), place));
     }
     refuse_keyed(table, key, problems);
     if key == "select" {

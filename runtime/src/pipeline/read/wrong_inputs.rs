@@ -38,6 +38,14 @@ fn window(window: &str, code: &'static str, words: &'static [&'static str]) -> C
     aggregate(&format!("key_by = [\"k\"]\nwindow = {window}\naggregate = {{ n = \"count()\" }}"), code, words)
 }
 
+/// A right pair of sources around a step that joins them.
+fn join(body: &str, code: &'static str, words: &'static [&'static str]) -> Case {
+    let source = |name: &str| format!("[source.{name}]\nstdin = {{}}\nformat = \"json\"\n");
+    let sources = source("s") + &source("o");
+    let rest = "[sink.out]\nfrom = \"t\"\nprint = {}\n[sink.other]\nfrom = \"o\"\nprint = {}\n";
+    case(format!("name = \"p\"\n{sources}[step.t]\nfrom = \"s\"\n{body}\n{rest}"), code, words)
+}
+
 fn result(result: &str, code: &'static str, words: &'static [&'static str]) -> Case {
     let keyed = "key_by = [\"k\"]\nwindow = { tumbling = \"1s\" }";
     aggregate(&format!("{keyed}\naggregate = {{ {result} }}"), code, words)
@@ -478,6 +486,87 @@ fn wrong_top_steps_are_refused_with_place_and_help() {
 }
 
 #[test]
+fn wrong_joins_are_refused_with_place_and_help() {
+    check(vec![
+        join("join = «\"o\"", WRONG_TYPE, &["expected a table"]),
+        join("«join = { on = \"k\" }", MISSING_KEY, &["no `with`", "add `with = "]),
+        join("«join = { with = \"o\" }", MISSING_KEY, &["no `on`", "seller = id"]),
+        join("join = { with = «\"oo\", on = \"k\" }", UNKNOWN_INPUT, &["`oo`"]),
+        join("join = { with = \"o\", on = «\"a = b = c\" }", BAD_VALUE, &["`a = b = c`", "left = right"]),
+        join("join = { with = \"o\", on = [\"k\", «\"= b\"] }", BAD_VALUE, &["`= b`", "seller = id"]),
+        join("join = «{ with = \"o\", on = [] }", BAD_VALUE, &["`on` of step `t` is empty"]),
+        join("join = «{ with = [], on = \"k\" }", MISSING_KEY, &["`with` of step `t` names nothing"]),
+        join("join = { with = \"o\", on = \"k\", kind = «\"outer\" }", UNKNOWN_VALUE, &["inner, left, right, full"]),
+        join(
+            "join = { with = \"o\", on = \"k\", kind = «\"left\" }",
+            CONFLICT,
+            &["a left join", "cannot be taken back", "window"],
+        ),
+        join(
+            "lookup = { with = \"o\", on = \"k\", kind = «\"full\" }",
+            CONFLICT,
+            &["a full join", "looked up", "left"],
+        ),
+        join(
+            "lookup = { with = \"o\", on = \"k\", «between = [\"0s\", \"1s\"] }",
+            UNKNOWN_KEY,
+            &["`between`", "select"],
+        ),
+        join(
+            "lookup = { with = \"o\", on = \"k\" }\n«window = { tumbling = \"1s\" }",
+            CONFLICT,
+            &["`window`", "write `join`"],
+        ),
+        join(
+            "join = { with = \"o\", on = \"k\" }\nwindow = «{ count = 5 }",
+            CONFLICT,
+            &["tumbling, sliding or session"],
+        ),
+        join(
+            "join = { with = \"o\", on = \"k\" }\nwindow = «{ tumbling = \"1s\", offset = \"2s\" }",
+            BAD_DURATION,
+            &["offset"],
+        ),
+        join("join = { with = \"o\", on = \"k\" }\n«key_by = \"k\"", CONFLICT, &["`key_by`", "`join`"]),
+        join(
+            "join = { with = \"o\", on = \"k\" }\n«allowed_lateness = \"1s\"",
+            CONFLICT,
+            &["`allowed_lateness`", "`join`"],
+        ),
+        join("join = { with = \"o\", on = \"k\" }\n«late = \"l\"", CONFLICT, &["`late`", "`join`"]),
+        join("join = { with = \"o\", on = \"k\" }\nkeep = «\"all\"", CONFLICT, &["`keep`", "select"]),
+        join("join = { with = \"o\", on = \"k\" }\n«config = { a = 1 }", CONFLICT, &["a join takes none"]),
+        join("join = { with = \"o\", on = \"k\" }\n«map = \"m.wasm\"", SEVERAL_KINDS, &["`join`, `map`"]),
+        join("join = { with = \"o\", on = \"k\", between = «[\"0s\"] }", BAD_VALUE, &["two ends", "-10m"]),
+        join("join = { with = \"o\", on = \"k\", between = [\"0s\", «\"5\"] }", BAD_DURATION, &["`5`", "no unit"]),
+        join(
+            "join = { with = \"o\", on = \"k\", between = [«\"2s\", \"1s\"] }",
+            BAD_DURATION,
+            &["no time", "earliest first"],
+        ),
+        join(
+            "join = { with = \"o\", on = \"k\", between = [«\"0s\", \"1ms\"], exclusive = \"both\" }",
+            BAD_DURATION,
+            &["no time lies in `between`"],
+        ),
+        join("join = { with = \"o\", on = \"k\", «exclusive = \"both\" }", CONFLICT, &["no `between`"]),
+        join(
+            "join = { with = \"o\", on = \"k\", between = [«\"0s\", \"1s\"] }\nwindow = { tumbling = \"1s\" }",
+            CONFLICT,
+            &["has a `window`", "keep one"],
+        ),
+        join(
+            "join = { with = \"o\", on = \"k\", «state_ttl = \"1s\" }\nwindow = { tumbling = \"1s\" }",
+            CONFLICT,
+            &["`state_ttl`", "forgotten"],
+        ),
+        join("join = { with = \"o\", on = \"k\", state_ttl = «\"0s\" }", BAD_DURATION, &["is zero"]),
+        join("join = { with = \"o\", on = \"k\", select = [\"a\", «\"a\"] }", DUPLICATE_COLUMN, &["`a` comes twice"]),
+        join("join = { with = \"o\", on = \"k\", prefix = «\"\" }", BAD_VALUE, &["`prefix`", "empty"]),
+    ]);
+}
+
+#[test]
 fn wrong_aggregates_without_windows_are_refused_with_place_and_help() {
     let running = |rest: &str, code, words| {
         aggregate(&format!("key_by = \"k\"\naggregate = {{ n = \"count()\" }}\n{rest}"), code, words)
@@ -498,5 +587,28 @@ fn wrong_aggregates_without_windows_are_refused_with_place_and_help() {
         ),
         step("from = \"s\"\nmap = \"a.wasm\"\n«emit = \"latest\"", CONFLICT, &["`emit`", "belongs to `aggregate`"]),
         top_n("top = { n = 1, by = \"a\" }\n«emit = \"latest\"", CONFLICT, &["`emit`", "`top`"]),
+    ]);
+}
+
+#[test]
+fn wrong_partitions_are_refused_with_place_and_help() {
+    let map = |partition: &str, code, words| step(&format!("from = \"s\"\nmap = \"m.wasm\"\n{partition}"), code, words);
+    check(vec![
+        map("partition = «\"round_robin\"", UNKNOWN_VALUE, &["forward, rebalance, broadcast"]),
+        map("«partition = {}", NO_KIND, &["by what rows are spread"]),
+        map("partition = «{ key = [] }", BAD_VALUE, &["`key`", "at least one column"]),
+        map("partition = { hash = «\"rows\" }", UNKNOWN_VALUE, &["row"]),
+        map("partition = { «custom = \"router.wasm\" }", NOT_AVAILABLE, &["`custom`"]),
+        map("partition = { «range = { splits = [1] } }", MISSING_KEY, &["`column`"]),
+        map("partition = { range = { column = \"a\", splits = «[] } }", BAD_VALUE, &["at least one"]),
+        map("partition = { range = { column = \"a\", splits = «[2, 1] } }", BAD_VALUE, &["ascend"]),
+        map("partition = { range = { column = \"a\", splits = «[1, \"a\"] } }", WRONG_TYPE, &["one kind"]),
+        map("partition = { range = { column = \"a\", splits = «7 } }", WRONG_TYPE, &["one kind", "[10, 100]"]),
+        aggregate(
+            "key_by = \"k\"\nwindow = { global = true }\naggregate = { n = \"count()\" }\npartition = «\"rebalance\"",
+            CONFLICT,
+            &["holds their key"],
+        ),
+        join("join = { with = \"o\", on = \"k\" }\npartition = «\"broadcast\"", CONFLICT, &["holds their key"]),
     ]);
 }

@@ -1,0 +1,57 @@
+//! Rows of a side as a snapshot holds them: key columns, the time, whether the row has met a partner, the row.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMillisecondType;
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, TimestampMillisecondArray};
+use arrow_buffer::{BooleanBuffer, ScalarBuffer};
+
+use super::{arrow, wrong};
+use crate::operator::OperatorError;
+use crate::record::{Batch, EventTime, Kind, Schema};
+
+/// Names of the tables, by side.
+pub(super) const NAMES: [&str; 2] = ["left", "right"];
+
+/// Columns between the keys and the row.
+const OWN_COLUMNS: usize = 2;
+
+/// Rows that come back.
+pub(super) struct Restored {
+    pub(super) batch: Batch,
+    pub(super) met: BooleanBuffer,
+}
+
+/// Rows on their way into a snapshot. Columns are shared, not copied.
+pub(super) fn saved(
+    rows: &RecordBatch,
+    keys: &[usize],
+    times: ScalarBuffer<EventTime>,
+    met: Option<BooleanBuffer>,
+) -> Result<RecordBatch, OperatorError> {
+    let schema = rows.schema();
+    let field = |name: &str, kind: Kind| arrow_schema::Field::new(name, kind.data_type(), false);
+    let met = met.unwrap_or_else(|| BooleanBuffer::new_unset(rows.num_rows()));
+    let mut fields: Vec<Arc<arrow_schema::Field>> =
+        keys.iter().filter_map(|key| schema.fields().get(*key).cloned()).collect();
+    let mut columns: Vec<ArrayRef> = keys.iter().filter_map(|key| rows.columns().get(*key).cloned()).collect();
+    fields.push(Arc::new(field("event time", Kind::TimestampMs)));
+    columns.push(Arc::new(TimestampMillisecondArray::try_new(times, None).map_err(|error| arrow(&error))?));
+    fields.push(Arc::new(field("met", Kind::Boolean)));
+    columns.push(Arc::new(BooleanArray::from(met)));
+    fields.extend(schema.fields().iter().cloned());
+    columns.extend(rows.columns().iter().cloned());
+    RecordBatch::try_new(Arc::new(arrow_schema::Schema::new(fields)), columns).map_err(|error| arrow(&error))
+}
+
+/// The rows of a table that [`saved`] made, with `keys` key columns, which are of `schema`.
+pub(super) fn restored(table: &RecordBatch, schema: &Schema, keys: usize) -> Result<Restored, OperatorError> {
+    let lacks = || wrong("the saved rows of a join have other columns than the join");
+    let times = table.columns().get(keys).and_then(|times| times.as_primitive_opt::<TimestampMillisecondType>());
+    let times = times.ok_or_else(lacks)?.values().clone();
+    let met = table.columns().get(keys + 1).and_then(|met| met.as_boolean_opt()).ok_or_else(lacks)?.values().clone();
+    let columns = table.columns().get(keys + OWN_COLUMNS..).ok_or_else(lacks)?.to_vec();
+    let rows = RecordBatch::try_new(schema.arrow().clone(), columns).map_err(|error| arrow(&error))?;
+    Ok(Restored { batch: Batch::new(rows, times).ok_or_else(lacks)?, met })
+}

@@ -1,0 +1,145 @@
+//! Rules of joins, one by one.
+
+use super::*;
+use crate::limits::BATCH_ROWS;
+use crate::restoring::Restoring;
+
+fn interval(kind: JoinKind, lower: Bound, upper: Bound) -> IntervalJoin {
+    IntervalJoin::new(columns(kind, false), JoinBounds { lower, upper, strict: true })
+}
+
+#[test]
+fn rows_of_one_window_meet_and_carry_its_last_time() {
+    let mut join = WindowJoin::new(columns(JoinKind::Full, true), tumbling(10)).unwrap();
+    let script = [
+        rows_of(LEFT, &[row(1, 10, 0), row(1, 11, 9), row(2, 12, 9), row(1, 13, 10)]),
+        rows_of(RIGHT, &[row(1, 20, 5), row(3, 21, 5)]),
+        Event::Watermark(9),
+    ];
+    let expected = ["- 21 0 10 @ 9", "1 10 20 0 10 @ 9", "1 11 20 0 10 @ 9", "2 12 - 0 10 @ 9"];
+    let (found, late) = run(&mut join, &script);
+    assert_eq!((found.len(), late), (4, 0), "{found:?}");
+    for row in expected {
+        assert!(found.iter().any(|found| found.ends_with(row)), "{row} in {found:?}");
+    }
+}
+
+#[test]
+fn both_ends_of_an_interval_count() {
+    let mut join = interval(JoinKind::Inner, Bound::Offset(-5), Bound::Offset(5));
+    let rights: Vec<Row> = [4, 5, 15, 16].into_iter().zip(20..).map(|(time, id)| row(1, id, time)).collect();
+    let (found, _) = run(&mut join, &[rows_of(LEFT, &[row(1, 10, 10)]), rows_of(RIGHT, &rights)]);
+    assert_eq!(found, ["1 10 21 @ 10", "1 10 22 @ 15"]);
+}
+
+#[test]
+fn a_lower_bound_in_a_column_begins_with_the_row_itself() {
+    let column = Bound::Column { index: 2, shift_ms: 0 };
+    let mut join = interval(JoinKind::Inner, column, Bound::Offset(10));
+    let lefts = [Row { until: Some(3), ..row(1, 10, 10) }, Row { until: Some(14), ..row(1, 11, 10) }, row(1, 12, 10)];
+    let rights: Vec<Row> = [9, 10, 14].into_iter().zip(20..).map(|(time, id)| row(1, id, time)).collect();
+    let (found, _) = run(&mut join, &[rows_of(RIGHT, &rights), rows_of(LEFT, &lefts)]);
+    assert_eq!(found, ["1 10 21 @ 10", "1 10 22 @ 14", "1 11 22 @ 14"]);
+}
+
+#[test]
+fn state_goes_with_the_watermark() {
+    let mut join = interval(JoinKind::Inner, Bound::Offset(-5), Bound::Offset(20));
+    let mut out = Output::default();
+    for time in 0..50_000 {
+        for side in [LEFT, RIGHT] {
+            let Event::Rows(_, batch) = rows_of(side, &[row(time, time, time)]) else { continue };
+            join.on_input(side, batch, &mut out).unwrap();
+        }
+        join.on_watermark(Watermark(time), &mut out).unwrap();
+        assert!(join.rows_held() <= 30, "{} rows at {time}", join.rows_held());
+        assert!(join.keys_held() <= 3_000, "{} keys at {time}", join.keys_held());
+    }
+    assert_eq!(out.batches.iter().map(Batch::rows).sum::<usize>(), 50_000);
+}
+
+#[test]
+fn many_results_come_in_batches() {
+    let mut join = WindowJoin::new(columns(JoinKind::Inner, true), tumbling(10)).unwrap();
+    let mut out = Output::default();
+    for side in [LEFT, RIGHT] {
+        for id in 0..200 {
+            let Event::Rows(_, batch) = rows_of(side, &[row(1, id, 0)]) else { continue };
+            join.on_input(side, batch, &mut out).unwrap();
+        }
+    }
+    join.on_watermark(Watermark::MAX, &mut out).unwrap();
+    assert_eq!(out.batches.iter().map(Batch::rows).sum::<usize>(), 40_000);
+    assert!(out.batches.iter().all(|batch| batch.rows() <= BATCH_ROWS));
+}
+
+#[test]
+fn a_lookup_finds_the_latest_row_of_the_key_at_that_moment() {
+    let mut join = LookupJoin::new(columns(JoinKind::Left, false));
+    let asks = |time| rows_of(LEFT, &[row(1, time, time), row(2, time, time), Row { key: None, ..row(0, time, time) }]);
+    let script = [
+        asks(10),
+        rows_of(RIGHT, &[row(1, 100, 0), row(2, 200, 0), row(1, 101, 99)]),
+        asks(11),
+        Event::Watermark(50),
+        rows_of(RIGHT, &[row(2, 201, 0)]),
+        asks(60),
+    ];
+    let (found, late) = run(&mut join, &script);
+    let expected = [
+        "- 10 - @ 10",
+        "- 11 - @ 11",
+        "- 60 - @ 60",
+        "1 10 - @ 10",
+        "1 11 101 @ 11",
+        "1 60 101 @ 60",
+        "2 10 - @ 10",
+        "2 11 200 @ 11",
+        "2 60 201 @ 60",
+    ];
+    assert_eq!((found.iter().map(String::as_str).collect::<Vec<_>>(), late), (expected.to_vec(), 0));
+    assert_eq!(join.rows_held(), 2);
+    Restoring::new(|| Box::new(LookupJoin::new(columns(JoinKind::Inner, false))) as Box<dyn Operator>).check(&script);
+}
+
+#[test]
+fn keys_that_were_only_asked_for_are_forgotten() {
+    let mut join = LookupJoin::new(columns(JoinKind::Inner, false));
+    let learnt: Vec<Row> = (0..100).map(|key| row(key, key, 0)).collect();
+    let mut script = vec![rows_of(RIGHT, &learnt)];
+    script.extend((0..50).map(|part| {
+        let asked: Vec<Row> = (part * 100..part * 100 + 100).map(|key| row(key, key, 0)).collect();
+        rows_of(LEFT, &asked)
+    }));
+    script.push(rows_of(LEFT, &learnt));
+    assert_eq!(run(&mut join, &script).0.len(), 200);
+    assert!(join.keys_held() < 2_000, "{}", join.keys_held());
+}
+
+#[test]
+fn every_task_that_comes_back_knows_each_rule_once() {
+    let mut tasks = [(); 3].map(|()| LookupJoin::new(columns(JoinKind::Inner, false)));
+    let mut state = crate::state::Snapshot::default();
+    for task in &mut tasks {
+        run(task, &[rows_of(RIGHT, &[row(1, 100, 0), row(2, 200, 0)])]);
+        let table = task.snapshot().unwrap().tables.remove(0);
+        match state.tables.first_mut() {
+            Some(all) => all.rows.extend(table.rows),
+            None => state.tables.push(table),
+        }
+    }
+    let mut back = LookupJoin::new(columns(JoinKind::Inner, false));
+    back.restore(&state, Watermark::MIN).unwrap();
+    assert_eq!(back.rows_held(), 2);
+    assert_eq!(run(&mut back, &[rows_of(LEFT, &[row(2, 7, 3)])]).0, ["2 7 200 @ 3"]);
+}
+
+#[test]
+fn rows_without_event_time_are_dead_where_times_decide() {
+    let mut join = WindowJoin::new(columns(JoinKind::Inner, true), tumbling(10)).unwrap();
+    let mut out = Output::default();
+    let Event::Rows(_, batch) = rows_of(LEFT, &[row(1, 1, i64::MIN), row(1, 2, 5)]) else { return };
+    join.on_input(LEFT, batch, &mut out).unwrap();
+    assert_eq!((out.dead.len(), out.late_rows), (1, 0));
+    assert!(out.dead[0].reason.contains("event_time"), "{}", out.dead[0].reason);
+}

@@ -1,0 +1,33 @@
+//! What must hold where a step says how rows get to its tasks. Columns are the planner's work.
+
+use super::partition::PartitionSpec;
+use super::problems::{Problems, code};
+use super::spec::{StepKind, StepSpec};
+
+/// Where rows go by key already, nothing else may decide.
+pub(super) fn check_partition(of: &str, step: &StepSpec, problems: &mut Problems) {
+    let Some(partition) = &step.partition else { return };
+    let keyed = match &step.kind.value {
+        StepKind::Aggregate { .. } | StepKind::Top(_) => true,
+        StepKind::Join(join) => !join.is_lookup(),
+        StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) => false,
+    };
+    if keyed {
+        let message = format!("`partition` has no meaning in {of}");
+        let label = "rows go to the task that holds their key";
+        problems.add(code::CONFLICT, partition.span, message, label, "remove `partition`");
+    }
+    match &partition.value {
+        PartitionSpec::Key(columns) if columns.is_empty() => {
+            let message = format!("`key` in `partition` of {of} is empty");
+            let help = "name the columns, like `key = [\"customer\"]`";
+            problems.add(code::BAD_VALUE, partition.span, message, "expected at least one column", help);
+        }
+        PartitionSpec::Range { splits, .. } if !splits.value.ascend() || splits.value.ranges() < 2 => {
+            let message = format!("`splits` of {of} do not ascend");
+            let help = "write where ranges begin, each larger than the one before, like `[10, 100]`";
+            problems.add(code::BAD_VALUE, splits.span, message, "expected at least one, ascending", help);
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,89 @@
+//! How rows get to the tasks of a step that says so itself.
+
+use super::{Exchange, NodeIndex, Planner};
+use crate::error::Spanned;
+use crate::partition::SplitPoints;
+use crate::pipeline::partition::PartitionSpec;
+use crate::pipeline::problems::{code, listed};
+use crate::pipeline::spec::StepSpec;
+use crate::record::Schema;
+
+impl Planner<'_> {
+    /// What `partition` of a step means for rows of `input`; `None` if something in it is wrong, `Some(None)` where the step
+    /// says nothing.
+    pub(super) fn partition(
+        &mut self,
+        step: &StepSpec,
+        input: &Schema,
+        from: &[NodeIndex],
+    ) -> Option<Option<Exchange>> {
+        let Some(partition) = &step.partition else { return Some(None) };
+        let place = format!("the input of step `{}`", step.name.value);
+        let exchange = match &partition.value {
+            PartitionSpec::Rebalance => Exchange::Rebalance,
+            PartitionSpec::Broadcast => Exchange::Broadcast,
+            PartitionSpec::Row => Exchange::Key((0..input.fields().len()).collect()),
+            PartitionSpec::Key(columns) => {
+                let found: Vec<_> = columns.iter().map(|name| self.column(&place, name, input)).collect();
+                Exchange::Key(found.into_iter().collect::<Option<_>>()?)
+            }
+            PartitionSpec::Range { column, splits } => {
+                let found = self.column(&place, column, input)?;
+                self.check_splits(step, column, splits, input.fields().get(found)?.kind, input)?;
+                let splits = match (&splits.value, input.fields().get(found)?.kind) {
+                    (points, kind) if points.fits(kind) => points.clone(),
+                    #[allow(clippy::cast_precision_loss)] // as one writes an integer where a number belongs
+                    (SplitPoints::Integers(points), _) => {
+                        SplitPoints::Floats(points.iter().map(|point| *point as f64).collect())
+                    }
+                    (points, _) => points.clone(),
+                };
+                Exchange::Range { column: found, splits }
+            }
+            PartitionSpec::Forward => self.forward(step, partition, from)?,
+        };
+        Some(Some(exchange))
+    }
+
+    fn check_splits(
+        &mut self,
+        step: &StepSpec,
+        column: &Spanned<String>,
+        splits: &Spanned<SplitPoints>,
+        kind: crate::record::Kind,
+        input: &Schema,
+    ) -> Option<()> {
+        let whole_floats = matches!(splits.value, SplitPoints::Integers(_)) && kind == crate::record::Kind::Float64;
+        if splits.value.fits(kind) || whole_floats {
+            return Some(());
+        }
+        let message = format!("`splits` of step `{}` do not fit the column `{}`", step.name.value, column.value);
+        let (what, label) = match splits.value {
+            SplitPoints::Integers(_) => ("integers", "integers cut int64, float64 and timestamp_ms"),
+            SplitPoints::Floats(_) => ("numbers", "numbers with a fraction cut float64"),
+            SplitPoints::Texts(_) => ("texts", "texts cut text"),
+        };
+        let fitting = input.fields().iter().filter(|field| splits.value.fits(field.kind));
+        let fitting: Vec<&str> = fitting.map(|field| field.name.as_str()).collect();
+        let help = if fitting.is_empty() {
+            format!("the column is {kind}, and no column of the input is cut by {what}")
+        } else {
+            format!("the column is {kind}; columns that {what} cut: {}", listed(&fitting))
+        };
+        self.report(code::WRONG_TYPE, splits.span, message, label.to_owned(), Some(help));
+        None
+    }
+
+    fn forward(&mut self, step: &StepSpec, partition: &Spanned<PartitionSpec>, from: &[NodeIndex]) -> Option<Exchange> {
+        let own = self.parallelism(step.parallelism.as_ref());
+        let other = from.iter().filter_map(|&input| self.nodes.get(input)).find(|input| input.parallelism != own);
+        let Some((name, tasks)) = other.map(|input| (input.name.clone(), input.parallelism)) else {
+            return Some(Exchange::Forward);
+        };
+        let message = format!("rows of `{name}` cannot go forward to step `{}`", step.name.value);
+        let label = format!("`{name}` has {tasks} tasks, the step {own}");
+        let help = format!("write `parallelism = {tasks}` for the step, or `partition = \"rebalance\"`");
+        self.report(code::CONFLICT, partition.span, message, label, Some(help));
+        None
+    }
+}
