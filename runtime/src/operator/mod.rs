@@ -9,6 +9,9 @@ mod guest;
 mod guest_fold;
 mod isolate;
 mod key_window_aggregate;
+mod process;
+mod process_state;
+mod process_timers;
 mod spec;
 mod window_aggregate;
 mod window_aggregate_emission;
@@ -19,6 +22,7 @@ pub use aggregate::{AggregateCall, AggregateColumns, Fold, output_schema, result
 pub use guest::GuestStep;
 pub use guest_fold::{AggregateStep, GuestFold};
 pub use key_window_aggregate::KeyWindowAggregate;
+pub use process::{ProcessSpec, ProcessStep};
 pub use spec::{AggregateFunction, OnError};
 pub use window_aggregate::WindowAggregate;
 pub use window_aggregate_parts::WindowAggregateSpec;

@@ -157,6 +157,7 @@ fn key(kind: OperatorKind) -> &'static str {
         OperatorKind::Filter => "filter",
         OperatorKind::FlatMapper => "flat_map",
         OperatorKind::Aggregator => "aggregate",
+        OperatorKind::Processor => "process",
     }
 }
 
@@ -166,6 +167,7 @@ fn noun(kind: OperatorKind) -> &'static str {
         OperatorKind::Filter => "a filter",
         OperatorKind::FlatMapper => "a flat-mapper",
         OperatorKind::Aggregator => "an aggregator",
+        OperatorKind::Processor => "a processor",
     }
 }
 
