@@ -18,6 +18,10 @@
 //! assert_eq!(doubled, [Number { n: 4 }, Number { n: 6 }]);
 //! ```
 
+mod process;
+
+pub use process::Processing;
+
 use crate::columns::Columns;
 use crate::contract::{Batch, Failure, Field, Signature};
 use crate::drive;

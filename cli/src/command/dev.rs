@@ -80,7 +80,7 @@ fn slots(spec: &PipelineSpec) -> Vec<(String, PathBuf)> {
             Some(AggregateSpec::Component { output, .. }) => Some(output.value.clone()),
             _ => None,
         },
-        StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) => None,
+        StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Process { .. } => None,
     };
     let of_step = |step: &StepSpec| {
         let components = components_of(step);

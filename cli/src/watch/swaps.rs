@@ -29,7 +29,7 @@ fn by_file(resolution: &Resolution) -> Slots {
             StepKind::Aggregate { aggregates, .. } => aggregates.get(slot.slot).map(|aggregate| match aggregate {
                 AggregateSpec::BuiltIn { output, .. } | AggregateSpec::Component { output, .. } => &output.value,
             }),
-            StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) => None,
+            StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Process { .. } => None,
         });
         let name = match entry.filter(|_| several) {
             Some(entry) => format!("{}.{entry}", slot.step),

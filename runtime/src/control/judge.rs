@@ -60,19 +60,56 @@ pub fn judge(running: &Signature, offered: &Signature, available: &Schema) -> Ve
             });
         }
     }
-    for field in offered.inputs.fields() {
-        let found = available.field(&field.name);
-        let fits = found.is_some_and(|found| found.kind == field.kind && (field.nullable || !found.nullable));
-        if !fits {
-            return Verdict::Refused(Refusal {
-                what: "input",
-                field: field.name.clone(),
-                running: found.map_or_else(|| "none".to_owned(), ToString::to_string),
-                offered: field.to_string(),
-            });
-        }
+    if let Some(refusal) = lacking("input", &offered.inputs, available) {
+        return Verdict::Refused(refusal);
     }
     if running.inputs == offered.inputs { Verdict::Identical } else { Verdict::Compatible }
+}
+
+/// What only processors have: further outputs as they are, and a second input and keys that are there. `second` are the
+/// columns that reach the step as its second input, `keys` those of its keys.
+pub(super) fn judge_process(
+    running: &Signature,
+    offered: &Signature,
+    second: Option<&Schema>,
+    keys: &Schema,
+) -> Result<(), Refusal> {
+    let (Some(running), Some(offered)) = (&running.process, &offered.process) else { return Ok(()) };
+    let refused = |what, field: &str, running: Option<String>, offered: Option<String>| {
+        let word = |said: Option<String>| said.unwrap_or_else(|| "none".to_owned());
+        Refusal { what, field: field.to_owned(), running: word(running), offered: word(offered) }
+    };
+    for at in 0..running.sides.len().max(offered.sides.len()) {
+        let (old, new) = (running.sides.get(at), offered.sides.get(at));
+        if old != new {
+            let said = |side: Option<&(String, Schema)>| side.map(|(name, schema)| format!("{name} ({schema})"));
+            let name = old.or(new).map_or("", |(name, _)| name.as_str());
+            return Err(refused("side output", name, said(old), said(new)));
+        }
+    }
+    match (second, &offered.second) {
+        (Some(second), Some(wanted)) => lacking("second input", wanted, second).map_or(Ok(()), Err)?,
+        (None, None) => {}
+        (there, wanted) => {
+            let (there, wanted) = (there.map(ToString::to_string), wanted.as_ref().map(ToString::to_string));
+            return Err(refused("input", "with", there, wanted));
+        }
+    }
+    lacking("key", &offered.keys, keys).map_or(Ok(()), Err)
+}
+
+/// The first of the `wanted` columns that is not there.
+fn lacking(what: &'static str, wanted: &Schema, available: &Schema) -> Option<Refusal> {
+    wanted.fields().iter().find_map(|field| {
+        let found = available.field(&field.name);
+        let fits = found.is_some_and(|found| found.kind == field.kind && (field.nullable || !found.nullable));
+        (!fits).then(|| Refusal {
+            what,
+            field: field.name.clone(),
+            running: found.map_or_else(|| "none".to_owned(), ToString::to_string),
+            offered: field.to_string(),
+        })
+    })
 }
 
 /// The first field that differs.
@@ -99,6 +136,7 @@ mod tests {
             inputs: Schema::new(inputs),
             outputs: Schema::new(outputs),
             state: state.map(|(version, fields)| StateSchema { version, fields: Schema::new(fields) }),
+            process: None,
         }
     }
 

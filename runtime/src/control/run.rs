@@ -172,7 +172,10 @@ impl Handle {
             let counts = tasks.counters.iter().map(|task| task.read()).fold(NodeCounts::ZERO, NodeCounts::plus);
             let role = match node.kind {
                 NodeKind::Source { .. } => NodeRole::Source,
-                NodeKind::Guest { .. } | NodeKind::Aggregate { .. } | NodeKind::Side { .. } => NodeRole::Step,
+                NodeKind::Guest { .. }
+                | NodeKind::Aggregate { .. }
+                | NodeKind::Process { .. }
+                | NodeKind::Side { .. } => NodeRole::Step,
                 NodeKind::Sink { .. } => NodeRole::Sink,
             };
             NodeStatus {

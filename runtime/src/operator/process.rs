@@ -280,7 +280,9 @@ impl Handler {
     fn call(&mut self, work: Work<'_>, moment: Moment) -> Result<Processed, Failed> {
         let slots = &self.groups.slots;
         let present = self.state.present(slots, moment.now_ms);
-        let state = self.state.gather(slots).map_err(|error| internal(&error))?;
+        let with_state: Vec<u32> =
+            slots.iter().zip(&present).filter(|(_, present)| **present == 1).map(|(slot, _)| *slot).collect();
+        let state = self.state.gather(&with_state).map_err(|error| internal(&error))?;
         let known = if self.known.is_empty() {
             Vec::new()
         } else {
@@ -296,8 +298,8 @@ impl Handler {
             now_ms: moment.now_ms,
             watermark_ms: moment.watermark.0,
             keys: &keys,
-            state: &state,
             present: &present,
+            state: &state,
             work,
         };
         Ok(self.guest.process(&call)?)

@@ -84,7 +84,7 @@ impl KeyedState {
         self.columns.gather(slots)
     }
 
-    /// State rows take the place of others; slots without `present` have none from now on.
+    /// Slots with `present` get the next of `rows` as their state, the others have none from now on.
     pub(super) fn write(
         &mut self,
         slots: &[u32],
@@ -92,15 +92,16 @@ impl KeyedState {
         present: &BooleanArray,
         now_ms: i64,
     ) -> Result<(), StateError> {
-        self.columns.scatter(slots, rows)?;
-        let mut gone = Vec::new();
+        let (mut held, mut gone) = (Vec::with_capacity(rows.num_rows()), Vec::new());
         for (slot, present) in slots.iter().zip(present.values()) {
             if present {
-                self.touch(*slot, now_ms);
+                held.push(*slot);
             } else if self.has(*slot) {
                 gone.push(*slot);
             }
         }
+        self.columns.scatter(&held, rows)?;
+        held.iter().for_each(|slot| self.touch(*slot, now_ms));
         self.clear(&gone);
         Ok(())
     }

@@ -279,6 +279,10 @@ fn check_step(step: &StepSpec, problems: &mut Problems) {
             check_window(&of, window, problems);
             check_aggregate(&of, step.kind.span, key_by, aggregates, problems);
         }
+        StepKind::Process { component, key_by, with_key_by, state_ttl } => {
+            not_empty(&format!("the component of {of}"), &component.path.value, component.path.span, problems);
+            check_process(&of, step, key_by, with_key_by, *state_ttl, problems);
+        }
     }
     check_keep(&of, step, problems);
 }
@@ -295,6 +299,7 @@ fn check_keep(of: &str, step: &StepSpec, problems: &mut Problems) {
         }
         StepKind::Filter(_) => "a filter keeps all columns",
         StepKind::Aggregate { .. } => "an aggregate puts out its key columns, the window and its results",
+        StepKind::Process { .. } => "a processor puts out the columns of its component",
     };
     let message = format!("`keep` has no meaning in {of}");
     problems.add(code::CONFLICT, keep.span, message, why_not, "remove `keep`; it belongs to map and flat_map");
@@ -329,6 +334,34 @@ fn check_aggregate(
             let what = format!("the component of {} in {of}", quote(&output.value));
             not_empty(&what, &component.path.value, component.path.span, problems);
         }
+    }
+}
+
+fn check_process(
+    of: &str,
+    step: &StepSpec,
+    key_by: &[Spanned<String>],
+    with_key_by: &[Spanned<String>],
+    state_ttl: Option<Duration>,
+    problems: &mut Problems,
+) {
+    let span = step.kind.span;
+    if key_by.is_empty() {
+        let message = format!("`key_by` of {of} is empty");
+        problems.add(code::BAD_VALUE, span, message, "expected at least one column", "write `key_by = [\"user\"]`");
+    }
+    if !step.with.is_empty() && with_key_by.len() != key_by.len() {
+        let message = format!("`with_key_by` of {of} names {} columns, `key_by` {}", with_key_by.len(), key_by.len());
+        let span = with_key_by.first().map_or(span, |column| column.span);
+        let help = "name as many, of the same kinds in the same order";
+        problems.add(code::CONFLICT, span, message, "keys of the two inputs must be alike", help);
+    }
+    for (key, columns) in [("key_by", key_by), ("with_key_by", with_key_by)] {
+        let names = columns.iter().map(|column| (column.value.as_str(), column.span));
+        unique_columns(&format!("`{key}` of {of}"), names, problems);
+    }
+    if let Some(state_ttl) = state_ttl {
+        positive(&format!("`state_ttl` of {of}"), state_ttl, span, problems);
     }
 }
 

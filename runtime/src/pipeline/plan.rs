@@ -4,6 +4,7 @@
 //! the steps, checking each against what reaches it → chains.
 
 mod chain;
+mod process;
 mod source;
 mod step;
 
@@ -23,7 +24,7 @@ use crate::wasm::{OperatorKind, Signature};
 pub struct SlotId {
     /// the step's name
     pub step: String,
-    /// 0 for map, filter and flat_map; the position among the entries of `aggregate` otherwise
+    /// 0 for map, filter, flat_map and process; the position among the entries of `aggregate` otherwise
     pub slot: usize,
 }
 
@@ -93,6 +94,15 @@ pub enum NodeKind {
         /// for each entry of `aggregate` the input columns that it reads
         inputs: Vec<Vec<usize>>,
     },
+    /// a component with state and timers by key
+    Process {
+        /// position in the specification
+        index: usize,
+        /// for each of its inputs the key columns
+        keys: Vec<Vec<usize>>,
+        /// for each further output of the component the number of the step's output, where the pipeline names it
+        sides: Vec<Option<usize>>,
+    },
     /// another output of a step, read under its own name; no task runs it
     Side {
         /// the step
@@ -110,9 +120,10 @@ pub enum NodeKind {
 impl NodeKind {
     /// For a node that holds state by key: the columns of its input `port` whose values decide which of its tasks gets a
     /// row. The columns of all its inputs are of the same kinds in the same order, so equal keys meet in one task.
-    pub fn keys(&self, _port: usize) -> Option<&[usize]> {
+    pub fn keys(&self, port: usize) -> Option<&[usize]> {
         match self {
             Self::Aggregate { keys, .. } => Some(keys),
+            Self::Process { keys, .. } => keys.get(port).map(Vec::as_slice),
             Self::Source { .. } | Self::Guest { .. } | Self::Side { .. } | Self::Sink { .. } => None,
         }
     }

@@ -65,6 +65,7 @@ pub fn components_of(step: &StepSpec) -> Vec<(usize, &ComponentSpec, OperatorKin
         StepKind::Map(component) => vec![(0, component, OperatorKind::Mapper)],
         StepKind::Filter(component) => vec![(0, component, OperatorKind::Filter)],
         StepKind::FlatMap(component) => vec![(0, component, OperatorKind::FlatMapper)],
+        StepKind::Process { component, .. } => vec![(0, component, OperatorKind::Processor)],
         StepKind::Aggregate { aggregates, .. } => aggregates
             .iter()
             .enumerate()

@@ -127,6 +127,17 @@ pub enum StepKind {
         /// what is computed, in output order
         aggregates: Vec<AggregateSpec>,
     },
+    /// `key_by`, `process`
+    Process {
+        /// the component
+        component: ComponentSpec,
+        /// key columns, at least one
+        key_by: Vec<Spanned<String>>,
+        /// `with_key_by`: key columns of the second input; as `key_by` unless given
+        with_key_by: Vec<Spanned<String>>,
+        /// `state_ttl`: how long state is kept without being written
+        state_ttl: Option<Duration>,
+    },
 }
 
 /// A component reference: `"x.wasm"` or `{ component = "x.wasm", config = { .. } }`
@@ -196,7 +207,7 @@ impl StepKind {
     pub fn aggregate_name(&self, index: usize) -> Option<&str> {
         match self {
             Self::Aggregate { aggregates, .. } => aggregates.get(index).map(|entry| entry.output().value.as_str()),
-            Self::Map(_) | Self::Filter(_) | Self::FlatMap(_) => None,
+            Self::Map(_) | Self::Filter(_) | Self::FlatMap(_) | Self::Process { .. } => None,
         }
     }
 }

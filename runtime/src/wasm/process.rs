@@ -41,10 +41,10 @@ pub struct ProcessCall<'a> {
     pub watermark_ms: i64,
     /// one row a key: the key columns of the signature
     pub keys: &'a RecordBatch,
-    /// one row a key
-    pub state: &'a RecordBatch,
     /// one byte a key: 1 where it has state
     pub present: &'a [u8],
+    /// one row for each key that has state
+    pub state: &'a RecordBatch,
     /// what is to be done
     pub work: Work<'a>,
 }
@@ -77,10 +77,10 @@ pub enum Work<'a> {
 /// What came of a call.
 #[derive(Clone, Debug)]
 pub struct Processed {
-    /// one row a key of the call
-    pub state: RecordBatch,
-    /// which keys have state
+    /// which keys of the call have state
     pub present: BooleanArray,
+    /// one row for each of these
+    pub state: RecordBatch,
     /// for each row of `output` the row or timer that it came from; never decreases
     pub origin: Vec<u32>,
     /// the rows
@@ -113,8 +113,9 @@ impl Guest {
         };
         let (inputs, process) = (inputs.clone(), process.clone());
         let keys = call.keys.num_rows();
-        if call.state.num_rows() != keys || call.present.len() != keys {
-            return Err(internal(format!("{keys} keys, but {} states", call.state.num_rows())));
+        let with_state = call.present.iter().filter(|present| **present == 1).count();
+        if call.state.num_rows() != with_state || call.present.len() != keys {
+            return Err(internal(format!("{with_state} of {keys} keys have state, but {} rows", call.state.num_rows())));
         }
         let nothing = RecordBatch::new_empty(inputs.arrow().clone());
         let (port, groups, times, schema, input, clocks) = match call.work {
@@ -144,8 +145,8 @@ impl Guest {
                     now: call.now_ms,
                     watermark: call.watermark_ms,
                     keys: keys.batch(),
-                    state: held.batch(),
                     present: call.present,
+                    state: held.batch(),
                     port,
                     groups: rows.0,
                     times: rows.1,
@@ -188,9 +189,10 @@ fn check(
             rows(schema, side.origin, side.output).map_err(|reason| format!("side output `{name}`: {reason}"))?;
         sides.push(SideRows { side: number, origin, rows });
     }
+    let present = lift::mask(keys, &said.present).map_err(of_state)?;
     Ok(Processed {
-        state: lift::batch(state, keys, said.state).map_err(of_state)?,
-        present: lift::mask(keys, &said.present).map_err(of_state)?,
+        state: lift::batch(state, present.true_count(), said.state).map_err(of_state)?,
+        present,
         origin,
         output,
         sides,

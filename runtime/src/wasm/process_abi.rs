@@ -41,8 +41,8 @@ pub(super) struct CallIn<'a> {
     pub(super) now: i64,
     pub(super) watermark: i64,
     pub(super) keys: BatchIn<'a>,
-    pub(super) state: BatchIn<'a>,
     pub(super) present: &'a [u8],
+    pub(super) state: BatchIn<'a>,
     pub(super) port: u32,
     pub(super) groups: &'a [u32],
     pub(super) times: &'a [i64],
@@ -72,8 +72,8 @@ pub(super) struct SideRowsOut {
 #[derive(Debug, ComponentType, Lift)]
 #[component(record)]
 pub(super) struct OutcomeOut {
-    pub(super) state: BatchOut,
     pub(super) present: Vec<u8>,
+    pub(super) state: BatchOut,
     pub(super) origin: Vec<u32>,
     pub(super) output: BatchOut,
     pub(super) sides: Vec<SideRowsOut>,

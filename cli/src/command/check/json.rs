@@ -84,7 +84,7 @@ fn nodes(plan: &Plan) -> Vec<NodeJson<'_>> {
         NodeKind::Source { index, .. } => {
             ("source", plan.spec.sources.get(index).map(|source| table::source_name(&source.kind.value)))
         }
-        NodeKind::Guest { .. } | NodeKind::Aggregate { .. } => ("step", None),
+        NodeKind::Guest { .. } | NodeKind::Aggregate { .. } | NodeKind::Process { .. } => ("step", None),
         NodeKind::Side { .. } => ("output", None),
         NodeKind::Sink { index } => ("sink", plan.spec.sinks.get(index).map(|sink| table::sink_name(&sink.kind.value))),
     };

@@ -36,7 +36,7 @@ pub(super) fn plan(resolution: &Resolution, paint: Paint) -> String {
 fn role(node: &Node) -> &'static str {
     match node.kind {
         NodeKind::Source { .. } => "source",
-        NodeKind::Guest { .. } | NodeKind::Aggregate { .. } => "step",
+        NodeKind::Guest { .. } | NodeKind::Aggregate { .. } | NodeKind::Process { .. } => "step",
         NodeKind::Side { .. } => "output",
         NodeKind::Sink { .. } => "sink",
     }
@@ -64,7 +64,7 @@ fn what(spec: &PipelineSpec, node: &Node) -> String {
             let format = source.format.as_ref().map(|format| format!(" · {}", format_name(format.value)));
             format!("{}{}", source_name(&source.kind.value), format.unwrap_or_default())
         }),
-        NodeKind::Guest { index, .. } | NodeKind::Aggregate { index, .. } => {
+        NodeKind::Guest { index, .. } | NodeKind::Aggregate { index, .. } | NodeKind::Process { index, .. } => {
             spec.steps.get(*index).map_or_else(String::new, |step| step_name(&step.kind.value))
         }
         NodeKind::Side { .. } => "rows beside those of the step".to_owned(),
@@ -83,6 +83,10 @@ fn step_name(kind: &StepKind) -> String {
         StepKind::Map(component) => format!("map {}", component.path.value),
         StepKind::Filter(component) => format!("filter {}", component.path.value),
         StepKind::FlatMap(component) => format!("flat_map {}", component.path.value),
+        StepKind::Process { component, key_by, .. } => {
+            let keys: Vec<&str> = key_by.iter().map(|key| key.value.as_str()).collect();
+            format!("process {} by {}", component.path.value, keys.join(", "))
+        }
         StepKind::Aggregate { key_by, window, aggregates, .. } => {
             let keys: Vec<&str> = key_by.iter().map(|key| key.value.as_str()).collect();
             let entries: Vec<String> = aggregates.iter().map(aggregate_name).collect();

@@ -12,32 +12,34 @@ use crate::wasm::OperatorKind;
 impl Planner<'_> {
     pub(super) fn step(&mut self, index: usize, step: &StepSpec, inputs: Vec<NodeIndex>) -> Option<Node> {
         let ports: Vec<usize> = step.inputs().map(|(port, _)| port).collect();
-        let (from, _with) = inputs.split_at_checked(step.from.len())?;
+        let (from, with) = inputs.split_at_checked(step.from.len())?;
         let input = self.united(&step.name, &step.from, from)?;
         let (kind, schema) = match &step.kind.value {
             StepKind::Map(_) => self.guest(index, step, &input, OperatorKind::Mapper)?,
             StepKind::Filter(_) => self.guest(index, step, &input, OperatorKind::Filter)?,
             StepKind::FlatMap(_) => self.guest(index, step, &input, OperatorKind::FlatMapper)?,
             StepKind::Aggregate { .. } => self.aggregate(index, step, &inputs, &input)?,
+            StepKind::Process { .. } => self.process(index, step, with, &input)?,
         };
         let parallelism = self.parallelism(step.parallelism.as_ref());
         Some(Node { name: step.name.value.clone(), kind, inputs, ports, schema, parallelism })
     }
 
     /// Columns of another output of `step`, which is node `of`.
-    pub(super) fn side_schema(&self, of: NodeIndex, step: &StepSpec, _output: usize) -> Option<Schema> {
+    pub(super) fn side_schema(&self, of: NodeIndex, step: &StepSpec, output: usize) -> Option<Schema> {
         match step.kind.value {
             // late rows leave as they came
             StepKind::Aggregate { .. } => {
                 let input = self.nodes.get(of)?.inputs.first()?;
                 Some(self.nodes.get(*input)?.schema.clone())
             }
+            StepKind::Process { .. } => self.process_side_schema(step, output),
             StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) => None,
         }
     }
 
     /// Columns of `input` that a component reads, each of the right kind.
-    fn guest_inputs(&mut self, step: &StepSpec, span: Span, wanted: &Schema, input: &Schema) -> Option<Vec<usize>> {
+    pub(super) fn guest_inputs(&mut self, step: &StepSpec, span: Span, wanted: &Schema, input: &Schema) -> Option<Vec<usize>> {
         let mut found = Vec::with_capacity(wanted.fields().len());
         let before = self.diagnostics.len();
         for field in wanted.fields() {

@@ -110,7 +110,7 @@ pub(super) const WATERMARK: Keys = Keys {
 };
 
 /// The keys of a step that say what is done.
-pub(super) const OPERATIONS: [&str; 4] = ["map", "filter", "flat_map", "aggregate"];
+pub(super) const OPERATIONS: [&str; 5] = ["map", "filter", "flat_map", "aggregate", "process"];
 
 pub(super) const STEP: Keys = Keys {
     section: "Step",
@@ -124,13 +124,18 @@ pub(super) const STEP: Keys = Keys {
         key("allowed_lateness", "\"1s\""),
         key("late", "\"late_rows\""),
         key("aggregate", "{ count = \"count()\" }"),
+        key("process", "\"inactivity.wasm\""),
+        key("with", "\"rules\""),
+        key("with_key_by", "[\"id\"]"),
+        key("state_ttl", "\"1h\""),
+        key("side_outputs", "[\"alerts\"]"),
         key("config", "{ language = \"en\" }"),
         key("parallelism", "2"),
         key("keep", "[\"url\"]"),
         key("on_error", "\"skip\""),
         key("limits", "{ memory = \"64MiB\", deadline = \"1s\" }"),
     ],
-    later: &["process", "trigger", "firing"],
+    later: &["trigger", "firing"],
 };
 
 pub(super) const COMPONENT: Keys = Keys {

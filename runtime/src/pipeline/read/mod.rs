@@ -8,6 +8,7 @@ mod aggregate;
 mod item;
 mod keys;
 mod node;
+mod process;
 mod sink;
 mod source;
 mod step;
