@@ -81,6 +81,7 @@ fn slots(spec: &PipelineSpec) -> Vec<(String, PathBuf)> {
             _ => None,
         },
         StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Process { .. } => None,
+        StepKind::Top(_) => None,
     };
     let of_step = |step: &StepSpec| {
         let components = components_of(step);

@@ -30,6 +30,7 @@ fn by_file(resolution: &Resolution) -> Slots {
                 AggregateSpec::BuiltIn { output, .. } | AggregateSpec::Component { output, .. } => &output.value,
             }),
             StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Process { .. } => None,
+            StepKind::Top(_) => None,
         });
         let name = match entry.filter(|_| several) {
             Some(entry) => format!("{}.{entry}", slot.step),

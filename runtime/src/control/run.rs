@@ -176,6 +176,7 @@ impl Handle {
                 | NodeKind::Aggregate { .. }
                 | NodeKind::Process { .. }
                 | NodeKind::Side { .. } => NodeRole::Step,
+                NodeKind::Top { .. } => NodeRole::Step,
                 NodeKind::Sink { .. } => NodeRole::Sink,
             };
             NodeStatus {

@@ -258,6 +258,7 @@ impl Handle {
             | NodeKind::Process { index: step, .. } => {
                 Some((plan.spec.steps.get(step)?, index))
             }
+            NodeKind::Top { .. } => None,
             NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => None,
         }
     }

@@ -23,7 +23,8 @@ use crate::format::Format;
 use crate::limits;
 use crate::metrics::NodeCounters;
 use crate::operator::{
-    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OperatorError, ProcessSpec, ProcessStep, WindowAggregateSpec,
+    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OperatorError, OrderBy, ProcessSpec, ProcessStep, Top,
+    TopSpec, TopWindows, WindowAggregateSpec,
 };
 use crate::partition::Partitioner;
 use crate::record::{Element, Field, Schema};
@@ -155,6 +156,7 @@ fn node_tasks(node: &Node) -> NodeTasks {
     let slots = match &node.kind {
         NodeKind::Guest { .. } | NodeKind::Process { .. } => 1,
         NodeKind::Aggregate { inputs, .. } => inputs.len(),
+        NodeKind::Top { .. } => 0,
         NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => 0,
     };
     // the nodes of a chain all have its parallelism: others are not joined
@@ -267,6 +269,7 @@ impl Builder<'_> {
             match &planned.kind {
                 NodeKind::Source { .. } => source = Some(node),
                 NodeKind::Guest { .. } | NodeKind::Aggregate { .. } | NodeKind::Process { .. } => links.push(self.link(node, subtask)?),
+                NodeKind::Top { .. } => links.push(self.link(node, subtask)?),
                 NodeKind::Side { .. } => {}
                 NodeKind::Sink { index } => tail = Some(self.sink(node, *index, subtask, plan.parallelism).await?),
             }
@@ -421,10 +424,40 @@ impl Builder<'_> {
                 let guest = self.guest(self.step(*index)?, 0, subtask, metrics, versions)?;
                 self.process(self.step(*index)?, node, keys, sides, guest)
             }
+            NodeKind::Top { index, keys, windows, by } => self.top(node, *index, keys, *windows, by),
             NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => {
                 Err(StartError::Internal(format!("`{}` is not an operator", node.name)))
             }
         }
+    }
+
+    fn top(
+        &self,
+        node: &Node,
+        index: usize,
+        keys: &[usize],
+        windows: TopWindows,
+        by: &[OrderBy],
+    ) -> Result<Box<dyn Operator>, StartError> {
+        let step = self.step(index)?;
+        let StepKind::Top(top) = &step.kind.value else {
+            return Err(StartError::Internal(format!("`{}` is not a top-N", node.name)));
+        };
+        let input = node.inputs.first().and_then(|&input| self.plan.nodes.get(input));
+        let input = input.ok_or_else(|| StartError::Internal("a top-N without input".to_owned()))?.schema.clone();
+        let spec = TopSpec {
+            input,
+            keys: keys.to_vec(),
+            windows,
+            rows: top.rows.value,
+            by: by.to_vec(),
+            ties: top.ties,
+            output: node.schema.clone(),
+            late: !step.side_outputs.is_empty(),
+            on_error: step.on_error,
+        };
+        let failed = |source| StartError::Operator { step: node.name.clone(), source };
+        Ok(Box::new(Top::new(spec).map_err(failed)?))
     }
 
     fn step(&self, index: usize) -> Result<&StepSpec, StartError> {
@@ -521,6 +554,7 @@ impl Builder<'_> {
             keys: keys.to_vec(),
             window: window.value,
             allowed_lateness: *allowed_lateness,
+            late: !step.side_outputs.is_empty(),
             aggregates: calls,
         };
         Ok(Box::new(AggregateStep::new(spec, step.on_error, outputs).map_err(failed)?))

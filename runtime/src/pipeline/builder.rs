@@ -16,6 +16,7 @@
 //! ```
 
 mod step;
+mod top;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::duration::{NANOSECONDS_MAX, display_ns};
 use super::problems::{Problems, code, quote};
-use super::spec::{AggregateSpec, Keep, LimitsSpec, PipelineSpec, SinkSpec, SourceSpec, StepKind, StepSpec};
+use super::spec::{
+    AggregateSpec, Keep, LimitsSpec, PipelineSpec, SinkSpec, SourceSpec, StepKind, StepSpec, TopStepSpec,
+};
 use super::wiring::Wiring;
 use crate::error::{Diagnostic, Span, Spanned};
 use crate::format::Format;
@@ -28,7 +30,7 @@ pub const GUEST_MEMORY_BYTES_MAX: usize = 4 << 30;
 const TOPIC_BYTES_MAX: usize = 249;
 
 /// Columns that a windowed aggregate adds itself.
-const WINDOW_COLUMNS: [&str; 2] = ["window_start", "window_end"];
+pub(super) const WINDOW_COLUMNS: [&str; 2] = ["window_start", "window_end"];
 
 /// Formats as users write them.
 pub(super) const FORMATS: [(&str, Format); 5] = [
@@ -283,6 +285,7 @@ fn check_step(step: &StepSpec, problems: &mut Problems) {
             not_empty(&format!("the component of {of}"), &component.path.value, component.path.span, problems);
             check_process(&of, step, key_by, with_key_by, *state_ttl, problems);
         }
+        StepKind::Top(top) => check_top(&of, step.kind.span, top, problems),
     }
     check_keep(&of, step, problems);
 }
@@ -298,6 +301,7 @@ fn check_keep(of: &str, step: &StepSpec, problems: &mut Problems) {
             return;
         }
         StepKind::Filter(_) => "a filter keeps all columns",
+        StepKind::Top(_) => "a top-N step keeps all columns",
         StepKind::Aggregate { .. } => "an aggregate puts out its key columns, the window and its results",
         StepKind::Process { .. } => "a processor puts out the columns of its component",
     };
@@ -362,6 +366,31 @@ fn check_process(
     }
     if let Some(state_ttl) = state_ttl {
         positive(&format!("`state_ttl` of {of}"), state_ttl, span, problems);
+    }
+}
+
+fn check_top(of: &str, span: Span, top: &TopStepSpec, problems: &mut Problems) {
+    if top.rows.value == 0 {
+        let message = format!("`n` of `top` in {of} is 0");
+        problems.add(code::BAD_VALUE, top.rows.span, message, "expected 1 or more", "write `n = 3`");
+    }
+    if top.by.is_empty() {
+        let message = format!("`by` of `top` in {of} is empty");
+        problems.add(code::BAD_VALUE, span, message, "expected at least one column", "write `by = \"count\"`");
+    }
+    unique_columns(&format!("`key_by` of {of}"), top.key_by.iter().map(|key| (key.value.as_str(), key.span)), problems);
+    let by = top.by.iter().map(|by| (by.column.value.as_str(), by.column.span));
+    unique_columns(&format!("`by` of {of}"), by, problems);
+    not_empty(&format!("`rank` of {of}"), &top.rank.value, top.rank.span, problems);
+    if let Some(window) = &top.window {
+        check_window(of, window, problems);
+        if !window.value.is_alike_for_all_keys() {
+            let message = format!("the window of {of} lies differently for every key");
+            let label = "expected `tumbling` or `sliding`";
+            let help =
+                "aggregate by session, count or globally in a step before, and read its results without `window`";
+            problems.add(code::CONFLICT, window.span, message, label, help);
+        }
     }
 }
 

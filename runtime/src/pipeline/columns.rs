@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::check::WINDOW_COLUMNS;
 use super::plan::{Signatures, SlotId};
 use super::spec::{AggregateSpec, Keep, PipelineSpec, SourceSpec, StepKind, StepSpec};
 use crate::error::Spanned;
@@ -81,6 +82,7 @@ fn needed_by(step: &StepSpec, signatures: &Signatures, beyond: Needed) -> Needed
     if let StepKind::Process { key_by, .. } = &step.kind.value {
         needed.add(Needed::Columns(key_by.iter().map(|column| column.value.clone()).collect()));
     }
+    needed.add(Needed::Columns(read_by_top(step).map(|(column, _)| column.to_owned()).collect()));
     if passes(step) {
         needed.add(beyond);
     } else if let Some(Keep::Columns(columns)) = step.keep.as_ref().map(|keep| &keep.value) {
@@ -138,13 +140,28 @@ fn origins<'a>(spec: &'a PipelineSpec, step: &'a StepSpec) -> BTreeSet<&'a str> 
 
 /// Whether the columns of the input leave the step, beside those that it makes.
 fn passes(step: &StepSpec) -> bool {
-    matches!(step.kind.value, StepKind::Filter(_))
+    matches!(step.kind.value, StepKind::Filter(_) | StepKind::Top(_))
         || matches!(step.keep.as_ref().map(|keep| &keep.value), Some(Keep::All))
 }
 
 /// Whether the step's other output has the columns of its input.
 fn passes_late(step: &StepSpec) -> bool {
-    matches!(step.kind.value, StepKind::Aggregate { .. })
+    matches!(step.kind.value, StepKind::Aggregate { .. } | StepKind::Top(_))
+}
+
+/// Columns that a top-N step reads; those with a kind are known to have it.
+fn read_by_top(step: &StepSpec) -> impl Iterator<Item = (&str, Option<Kind>)> {
+    let StepKind::Top(top) = &step.kind.value else { return Vec::new().into_iter() };
+    let by = top.by.iter().map(|by| &by.column);
+    let named = top.key_by.iter().chain(by).map(|column| (column.value.as_str(), None));
+    let bounds = WINDOW_COLUMNS.iter().filter(|_| top.window.is_none()).map(|name| (*name, Some(Kind::TimestampMs)));
+    named.chain(bounds).collect::<Vec<_>>().into_iter()
+}
+
+/// Columns of the results of a top-N step that it makes itself.
+fn made_by_top(step: &StepSpec, name: &str) -> bool {
+    let StepKind::Top(top) = &step.kind.value else { return false };
+    top.rank.value == name || top.window.is_some() && WINDOW_COLUMNS.contains(&name)
 }
 
 /// Numbers of components that a step can have.
@@ -152,6 +169,7 @@ fn slots(step: &StepSpec) -> usize {
     match &step.kind.value {
         StepKind::Aggregate { aggregates, .. } => aggregates.len(),
         StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Process { .. } => 1,
+        StepKind::Top(_) => 0,
     }
 }
 
@@ -271,13 +289,21 @@ fn declared_by(
     if let StepKind::Process { key_by, .. } = &step.kind.value {
         all.untyped.extend(key_by.iter().map(|key| (key.value.clone(), user())));
     }
+    for (column, kind) in read_by_top(step) {
+        match kind {
+            Some(kind) => merge(&mut all.fields, &Field::new(column, kind), step)?,
+            None => all.untyped.push((column.to_owned(), user())),
+        }
+    }
     if let Some(Keep::Columns(columns)) = step.keep.as_ref().map(|keep| &keep.value) {
         all.untyped.extend(columns.iter().map(|column| (column.value.clone(), user())));
     }
     if passes(step) {
         let beyond = declared(spec, &step.name.value, by_step)?;
         // what this step makes itself does not come from the source
-        let made = |name: &str| signature(0).is_some_and(|signature| signature.outputs.index_of(name).is_some());
+        let made = |name: &str| {
+            made_by_top(step, name) || signature(0).is_some_and(|signature| signature.outputs.index_of(name).is_some())
+        };
         beyond.fields.iter().filter(|field| !made(&field.name)).try_for_each(|f| merge(&mut all.fields, f, step))?;
         all.untyped.extend(beyond.untyped.into_iter().filter(|(column, _)| !made(column)));
     }

@@ -7,6 +7,7 @@ mod chain;
 mod process;
 mod source;
 mod step;
+mod top;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use super::problems::{alternatives, code};
 use super::spec::{PipelineSpec, SinkSpec, StepSpec};
 use crate::error::{Diagnostic, PipelineError, Span, Spanned};
 use crate::format::Format;
+use crate::operator::{OrderBy, TopWindows, partition_keys};
 use crate::record::Schema;
 use crate::sink::SinkKind;
 use crate::wasm::{OperatorKind, Signature};
@@ -103,6 +105,17 @@ pub enum NodeKind {
         /// for each further output of the component the number of the step's output, where the pipeline names it
         sides: Vec<Option<usize>>,
     },
+    /// top-N
+    Top {
+        /// position in the specification
+        index: usize,
+        /// key columns of the input
+        keys: Vec<usize>,
+        /// the window of a row
+        windows: TopWindows,
+        /// what rows are ordered by
+        by: Vec<OrderBy>,
+    },
     /// another output of a step, read under its own name; no task runs it
     Side {
         /// the step
@@ -120,10 +133,11 @@ pub enum NodeKind {
 impl NodeKind {
     /// For a node that holds state by key: the columns of its input `port` whose values decide which of its tasks gets a
     /// row. The columns of all its inputs are of the same kinds in the same order, so equal keys meet in one task.
-    pub fn keys(&self, port: usize) -> Option<&[usize]> {
+    pub fn keys(&self, port: usize) -> Option<Vec<usize>> {
         match self {
-            Self::Aggregate { keys, .. } => Some(keys),
-            Self::Process { keys, .. } => keys.get(port).map(Vec::as_slice),
+            Self::Aggregate { keys, .. } => Some(keys.clone()),
+            Self::Top { keys, windows, .. } => Some(partition_keys(keys, *windows)),
+            Self::Process { keys, .. } => keys.get(port).cloned(),
             Self::Source { .. } | Self::Guest { .. } | Self::Side { .. } | Self::Sink { .. } => None,
         }
     }

@@ -66,6 +66,7 @@ pub fn components_of(step: &StepSpec) -> Vec<(usize, &ComponentSpec, OperatorKin
         StepKind::Filter(component) => vec![(0, component, OperatorKind::Filter)],
         StepKind::FlatMap(component) => vec![(0, component, OperatorKind::FlatMapper)],
         StepKind::Process { component, .. } => vec![(0, component, OperatorKind::Processor)],
+        StepKind::Top(_) => Vec::new(),
         StepKind::Aggregate { aggregates, .. } => aggregates
             .iter()
             .enumerate()

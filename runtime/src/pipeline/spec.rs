@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::error::Spanned;
 use crate::format::Format;
-use crate::operator::{AggregateFunction, OnError};
+use crate::operator::{AggregateFunction, OnError, Ties};
 use crate::record::Schema;
 use crate::sink::SinkKind;
 use crate::source::{SourceKind, WatermarkSpec};
@@ -138,6 +138,34 @@ pub enum StepKind {
         /// `state_ttl`: how long state is kept without being written
         state_ttl: Option<Duration>,
     },
+    /// `top = { n = 3, by = "count" }`
+    Top(TopStepSpec),
+}
+
+/// A top-N step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopStepSpec {
+    /// `key_by`: each key has a list of its own; may be empty
+    pub key_by: Vec<Spanned<String>>,
+    /// `window`; none: rows have their bounds as columns
+    pub window: Option<Spanned<WindowSpec>>,
+    /// `n`: rows of a window and key, at least 1
+    pub rows: Spanned<usize>,
+    /// `by`: at least one column
+    pub by: Vec<OrderBySpec>,
+    /// `ties`
+    pub ties: Ties,
+    /// `rank`: name of the column with the rank
+    pub rank: Spanned<String>,
+}
+
+/// `"count desc"`
+#[derive(Clone, Debug, PartialEq)]
+pub struct OrderBySpec {
+    /// the column
+    pub column: Spanned<String>,
+    /// largest first, unless it says `asc`
+    pub descending: bool,
 }
 
 /// A component reference: `"x.wasm"` or `{ component = "x.wasm", config = { .. } }`
@@ -208,6 +236,7 @@ impl StepKind {
         match self {
             Self::Aggregate { aggregates, .. } => aggregates.get(index).map(|entry| entry.output().value.as_str()),
             Self::Map(_) | Self::Filter(_) | Self::FlatMap(_) | Self::Process { .. } => None,
+            Self::Top(_) => None,
         }
     }
 }

@@ -85,6 +85,7 @@ fn nodes(plan: &Plan) -> Vec<NodeJson<'_>> {
             ("source", plan.spec.sources.get(index).map(|source| table::source_name(&source.kind.value)))
         }
         NodeKind::Guest { .. } | NodeKind::Aggregate { .. } | NodeKind::Process { .. } => ("step", None),
+        NodeKind::Top { .. } => ("step", None),
         NodeKind::Side { .. } => ("output", None),
         NodeKind::Sink { index } => ("sink", plan.spec.sinks.get(index).map(|sink| table::sink_name(&sink.kind.value))),
     };

@@ -37,6 +37,7 @@ fn role(node: &Node) -> &'static str {
     match node.kind {
         NodeKind::Source { .. } => "source",
         NodeKind::Guest { .. } | NodeKind::Aggregate { .. } | NodeKind::Process { .. } => "step",
+        NodeKind::Top { .. } => "step",
         NodeKind::Side { .. } => "output",
         NodeKind::Sink { .. } => "sink",
     }
@@ -67,6 +68,9 @@ fn what(spec: &PipelineSpec, node: &Node) -> String {
         NodeKind::Guest { index, .. } | NodeKind::Aggregate { index, .. } | NodeKind::Process { index, .. } => {
             spec.steps.get(*index).map_or_else(String::new, |step| step_name(&step.kind.value))
         }
+        NodeKind::Top { index, .. } => {
+            spec.steps.get(*index).map_or_else(String::new, |step| step_name(&step.kind.value))
+        }
         NodeKind::Side { .. } => "rows beside those of the step".to_owned(),
         NodeKind::Sink { index } => spec.sinks.get(*index).map_or_else(String::new, |sink| {
             let format = sink.format.as_ref().map_or(Format::Json, |format| format.value);
@@ -86,6 +90,14 @@ fn step_name(kind: &StepKind) -> String {
         StepKind::Process { component, key_by, .. } => {
             let keys: Vec<&str> = key_by.iter().map(|key| key.value.as_str()).collect();
             format!("process {} by {}", component.path.value, keys.join(", "))
+        }
+        StepKind::Top(top) => {
+            let by = top.by.iter().map(|by| format!("{}{}", by.column.value, if by.descending { "" } else { " asc" }));
+            let window = top.window.as_ref().map(|window| format!("{} · ", window_name(&window.value)));
+            let keys: Vec<&str> = top.key_by.iter().map(|key| key.value.as_str()).collect();
+            let keys = if keys.is_empty() { String::new() } else { format!(" for each {}", keys.join(", ")) };
+            let by: Vec<String> = by.collect();
+            format!("{}top {} by {}{keys}", window.unwrap_or_default(), top.rows.value, by.join(", "))
         }
         StepKind::Aggregate { key_by, window, aggregates, .. } => {
             let keys: Vec<&str> = key_by.iter().map(|key| key.value.as_str()).collect();

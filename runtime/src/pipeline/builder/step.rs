@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::{Span, Spanned};
 use crate::operator::{AggregateFunction, OnError};
 use crate::pipeline::problems::{Problems, code, quote};
-use crate::pipeline::spec::{AggregateSpec, ComponentSpec, Keep, LimitsSpec, StepKind, StepSpec};
+use crate::pipeline::spec::{AggregateSpec, ComponentSpec, Keep, LimitsSpec, StepKind, StepSpec, TopStepSpec};
 use crate::wasm::{Setting, Settings};
 use crate::window::WindowSpec;
 
@@ -39,6 +39,7 @@ enum Operation {
     FlatMap(String),
     Process(String),
     Aggregate,
+    Top(TopStepSpec),
 }
 
 impl Step {
@@ -110,6 +111,18 @@ impl Step {
     /// Results a key and window: needs [`Self::key_by`], a window such as [`Self::tumbling`] and at least one result.
     pub fn aggregate() -> Self {
         Self::of(Operation::Aggregate)
+    }
+
+    pub(super) fn of_top(top: TopStepSpec) -> Self {
+        Self::of(Operation::Top(top))
+    }
+
+    /// Changes a top-N; other steps have none.
+    pub(super) fn with_top(mut self, change: impl FnOnce(&mut TopStepSpec)) -> Self {
+        if let Operation::Top(top) = &mut self.operation {
+            change(top);
+        }
+        self
     }
 
     /// Rows that come too late for their window leave under this name, to be read like a step.
@@ -282,6 +295,10 @@ impl Step {
             Operation::Filter(path) => StepKind::Filter(component(path, config)),
             Operation::FlatMap(path) => StepKind::FlatMap(component(path, config)),
             Operation::Process(path) => return Some(self.into_process(name, component(path, config), problems)),
+            Operation::Top(top) => {
+                let (key_by, window) = (std::mem::take(&mut self.key_by), self.window.take().map(Spanned::from));
+                StepKind::Top(TopStepSpec { key_by, window, ..top })
+            }
         };
         if !self.key_by.is_empty() || self.window.is_some() || !self.aggregates.is_empty() {
             let message = format!("{of} has keys, a window or results beside its component");

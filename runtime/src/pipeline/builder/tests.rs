@@ -83,6 +83,10 @@ fn built_steps_are_checked_like_those_of_files() {
         with(Step::aggregate().key_by(["k"]).tumbling(Duration::from_nanos(5)).count("n")),
         [code::BAD_DURATION]
     );
+    assert_eq!(with(Step::top(3, "n").then_by("a").ascending().key_by(["k"]).tumbling(second)), [""; 0]);
+    assert_eq!(with(Step::top(0, "n").ties(crate::operator::Ties::Keep).rank("place")), [code::BAD_VALUE]);
+    assert_eq!(with(Step::top(3, "n").session(second)), [code::CONFLICT]);
+    assert_eq!(with(Step::top(3, "n").count("rows")), [code::CONFLICT]);
     let huge = WindowSpec::Tumbling { size: Duration::MAX, offset_ms: i64::MIN };
     assert_eq!(with(Step::aggregate().key_by(["k"]).window(huge).count("n")), [code::BAD_DURATION]);
 }

@@ -6,7 +6,7 @@ use super::{Chain, Exchange, Node, NodeIndex, NodeKind};
 fn exchange(nodes: &[Node], from: NodeIndex, port: usize, node: &Node) -> Exchange {
     let same = nodes.get(from).is_some_and(|from| from.parallelism == node.parallelism);
     match node.kind.keys(port) {
-        Some(keys) if node.parallelism > 1 => Exchange::Key(keys.to_vec()),
+        Some(keys) if node.parallelism > 1 => Exchange::Key(keys),
         _ if same => Exchange::Forward,
         _ => Exchange::Rebalance,
     }

@@ -20,6 +20,7 @@ impl Planner<'_> {
             StepKind::FlatMap(_) => self.guest(index, step, &input, OperatorKind::FlatMapper)?,
             StepKind::Aggregate { .. } => self.aggregate(index, step, &inputs, &input)?,
             StepKind::Process { .. } => self.process(index, step, with, &input)?,
+            StepKind::Top(top) => self.top(index, step, top, &inputs, &input)?,
         };
         let parallelism = self.parallelism(step.parallelism.as_ref());
         Some(Node { name: step.name.value.clone(), kind, inputs, ports, schema, parallelism })
@@ -29,7 +30,7 @@ impl Planner<'_> {
     pub(super) fn side_schema(&self, of: NodeIndex, step: &StepSpec, output: usize) -> Option<Schema> {
         match step.kind.value {
             // late rows leave as they came
-            StepKind::Aggregate { .. } => {
+            StepKind::Aggregate { .. } | StepKind::Top(_) => {
                 let input = self.nodes.get(of)?.inputs.first()?;
                 Some(self.nodes.get(*input)?.schema.clone())
             }
@@ -202,7 +203,7 @@ impl Planner<'_> {
     }
 
     /// Event-time windows over rows without event times would never fire in a way anybody expects.
-    fn check_has_event_time(&mut self, step: &StepSpec, span: Span, from: &[NodeIndex]) {
+    pub(super) fn check_has_event_time(&mut self, step: &StepSpec, span: Span, from: &[NodeIndex]) {
         for source in self.sources_behind(from) {
             let Some(spec) = self.spec.sources.get(source) else { continue };
             if spec.event_time.is_none() && !source::has_event_time(&spec.kind.value) {

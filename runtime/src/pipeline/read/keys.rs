@@ -110,7 +110,7 @@ pub(super) const WATERMARK: Keys = Keys {
 };
 
 /// The keys of a step that say what is done.
-pub(super) const OPERATIONS: [&str; 5] = ["map", "filter", "flat_map", "aggregate", "process"];
+pub(super) const OPERATIONS: [&str; 6] = ["map", "filter", "flat_map", "aggregate", "top", "process"];
 
 pub(super) const STEP: Keys = Keys {
     section: "Step",
@@ -129,6 +129,7 @@ pub(super) const STEP: Keys = Keys {
         key("with_key_by", "[\"id\"]"),
         key("state_ttl", "\"1h\""),
         key("side_outputs", "[\"alerts\"]"),
+        key("top", "{ n = 3, by = \"count\" }"),
         key("config", "{ language = \"en\" }"),
         key("parallelism", "2"),
         key("keep", "[\"url\"]"),
@@ -136,6 +137,12 @@ pub(super) const STEP: Keys = Keys {
         key("limits", "{ memory = \"64MiB\", deadline = \"1s\" }"),
     ],
     later: &["trigger", "firing"],
+};
+
+pub(super) const TOP: Keys = Keys {
+    section: "Top",
+    known: &[key("n", "3"), key("by", "\"count\""), key("ties", "\"keep\""), key("rank", "\"rank\"")],
+    later: &[],
 };
 
 pub(super) const COMPONENT: Keys = Keys {
@@ -212,7 +219,7 @@ pub(super) const FORMATS_LATER: [&str; 2] = ["avro", "parquet"];
 
 /// Every table, for the test against the documentation.
 #[cfg(test)]
-pub(super) const ALL: [&Keys; 17] = [
+pub(super) const ALL: [&Keys; 18] = [
     &PIPELINE,
     &SOURCE,
     &GENERATOR,
@@ -222,6 +229,7 @@ pub(super) const ALL: [&Keys; 17] = [
     &KAFKA_SOURCE,
     &WATERMARK,
     &STEP,
+    &TOP,
     &COMPONENT,
     &WINDOW,
     &LIMITS,

@@ -12,6 +12,7 @@ mod process;
 mod sink;
 mod source;
 mod step;
+mod top;
 mod window;
 
 use std::path::{Path, PathBuf};

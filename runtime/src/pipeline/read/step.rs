@@ -32,7 +32,7 @@ pub(super) struct ReadStep {
 pub(super) fn read(name: Spanned<String>, item: Item, problems: &mut Problems) -> ReadStep {
     let Some(mut table) = Table::open(item, &keys::STEP, problems) else { return ReadStep::default() };
     let from = table.required("from", problems).and_then(|item| item.texts(problems));
-    let late = if keys::OPERATIONS.iter().any(|key| *key != "aggregate" && table.has(key)) {
+    let late = if keys::OPERATIONS.iter().any(|key| !["aggregate", "top"].contains(key) && table.has(key)) {
         Some(None) // refused beside the operation
     } else {
         optional(table.take("late"), |item| item.text(problems))
@@ -85,6 +85,13 @@ fn read_kind(table: &mut Table, problems: &mut Problems) -> Option<Spanned<StepK
     process::refuse_beside(table, key, problems);
     if key == "aggregate" {
         return read_aggregate(table, item, config, problems).map(|kind| Spanned::new(kind, place));
+    }
+    if key == "top" {
+        if let Some((_, place)) = config? {
+            let message = format!("`config` has no meaning in {} with `top`", table.what);
+            problems.add(code::CONFLICT, place, message, "there is no component to read it", "remove `config`");
+        }
+        return super::top::read(table, item, problems).map(|top| Spanned::new(StepKind::Top(top), place));
     }
     refuse_keyed(table, key, problems);
     let component = read_component(item, config?, problems)?;

@@ -404,3 +404,29 @@ fn a_pipeline_of_nothing_lacks_everything() {
     assert_eq!(codes("name = \"p\"\n[sources.s]\nstdin = {}"), [UNKNOWN_KEY], "what is missing is misspelt");
     assert_eq!(codes("name = \"p\"\n[[source]]\nstdin = {}"), [WRONG_TYPE]);
 }
+
+fn top_n(step: &str, code: &'static str, words: &'static [&'static str]) -> Case {
+    aggregate(&format!("key_by = \"k\"\n{step}"), code, words)
+}
+
+#[test]
+fn wrong_top_steps_are_refused_with_place_and_help() {
+    check(vec![
+        top_n("top = «3", WRONG_TYPE, &["expected a table", "n, by"]),
+        top_n("«top = { by = \"n\" }", MISSING_KEY, &["no `n`", "add `n = 3`"]),
+        top_n("«top = { n = 3 }", MISSING_KEY, &["no `by`"]),
+        top_n("top = { n = «0, by = \"n\" }", BAD_VALUE, &["`n` of `top`", "1 or more"]),
+        top_n("top = { n = «-1, by = \"n\" }", BAD_VALUE, &["0 or more"]),
+        top_n("top = «{ n = 1, by = [] }", BAD_VALUE, &["`by`", "at least one column"]),
+        top_n("top = { n = 1, by = [\"a\", «\"a asc\"] }", DUPLICATE_COLUMN, &["`a`"]),
+        top_n("top = { n = 1, by = «4 }", WRONG_TYPE, &["text or a list of texts"]),
+        top_n("top = { n = 1, by = \"a\", ties = «\"all\" }", UNKNOWN_VALUE, &["`all`", "cut, keep"]),
+        top_n("top = { n = 1, by = \"a\", rank = «\"\" }", BAD_VALUE, &["`rank`", "is empty"]),
+        top_n("top = { n = 1, by = \"a\", «order = \"asc\" }", UNKNOWN_KEY, &["`order`"]),
+        top_n("top = { n = 1, by = \"a\" }\n«config = { a = 1 }", CONFLICT, &["`config`", "`top`"]),
+        top_n("top = { n = 1, by = \"a\" }\n«allowed_lateness = \"1s\"", CONFLICT, &["`allowed_lateness`", "`top`"]),
+        top_n("top = { n = 1, by = \"a\" }\nkeep = «\"all\"", CONFLICT, &["keeps all columns"]),
+        top_n("top = { n = 1, by = \"a\" }\nwindow = «{ session = \"1s\" }", CONFLICT, &["tumbling", "sliding"]),
+        top_n("top = { n = 1, by = \"a\" }\n«aggregate = { n = \"count()\" }", SEVERAL_KINDS, &["`top`, `aggregate`"]),
+    ]);
+}
