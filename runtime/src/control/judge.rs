@@ -129,7 +129,7 @@ fn difference(what: &'static str, running: &Schema, offered: &Schema) -> Option<
 mod tests {
     use super::*;
     use crate::record::Kind;
-    use crate::wasm::StateSchema;
+    use crate::wasm::{ProcessSignature, StateSchema};
 
     fn signature(inputs: &[Field], outputs: &[Field], state: Option<(u32, &[Field])>) -> Signature {
         Signature {
@@ -175,5 +175,34 @@ mod tests {
             refused(judge(&fold, &none, &available)),
             "state `accumulator`: running an accumulator, offered none"
         );
+    }
+
+    #[test]
+    fn what_only_processors_have_is_judged_too() {
+        let text = |name: &str| Field::new(name, Kind::Text);
+        let with = |second: Option<&str>, key: &str, side: &str| {
+            let mut signature = signature(&[], &[], Some((1, &[])));
+            signature.process = Some(ProcessSignature {
+                second: second.map(|name| Schema::new([text(name)])),
+                keys: Schema::new([text(key)]),
+                sides: vec![(side.to_owned(), Schema::new([text("why")]))],
+            });
+            signature
+        };
+        let (second, keys) = (Schema::new([text("rule"), text("limit")]), Schema::new([text("user")]));
+        let running = with(Some("rule"), "user", "alerts");
+        let judged = |offered| judge_process(&running, &offered, Some(&second), &keys);
+        assert_eq!(judged(with(Some("limit"), "user", "alerts")), Ok(()));
+        let refused = |offered| judged(offered).unwrap_err().to_string();
+        assert_eq!(
+            refused(with(Some("rule"), "user", "alarms")),
+            "side output `alerts`: running alerts (why: text), offered alarms (why: text)"
+        );
+        assert_eq!(
+            refused(with(Some("level"), "user", "alerts")),
+            "second input `level`: running none, offered level: text"
+        );
+        assert_eq!(refused(with(None, "user", "alerts")), "input `with`: running rule: text, limit: text, offered none");
+        assert_eq!(refused(with(Some("rule"), "id", "alerts")), "key `id`: running none, offered id: text");
     }
 }

@@ -496,3 +496,6 @@ impl Handler {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

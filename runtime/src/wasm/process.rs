@@ -224,3 +224,81 @@ fn timers(keys: usize, said: TimersOut) -> Result<Vec<Timer>, String> {
     };
     groups.into_iter().zip(times).zip(clocks).map(timer).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::abi::{ColumnOut, ValuesOut};
+    use super::super::process_abi::SideRowsOut;
+    use super::*;
+    use crate::record::{Field, Kind};
+
+    fn schema() -> Schema {
+        Schema::new([Field::new("n", Kind::Int64)])
+    }
+
+    fn rows(values: &[i64]) -> BatchOut {
+        let column = ColumnOut { values: ValuesOut::Int64(values.to_vec()), validity: None };
+        BatchOut { rows: values.len() as u32, columns: vec![column] }
+    }
+
+    fn no_timers() -> TimersOut {
+        TimersOut { groups: vec![], times: vec![], clocks: vec![] }
+    }
+
+    /// An answer to three rows of two keys, of which the second has state.
+    fn honest() -> OutcomeOut {
+        OutcomeOut {
+            present: vec![0, 1],
+            state: rows(&[7]),
+            origin: vec![0, 2],
+            output: rows(&[1, 2]),
+            sides: vec![SideRowsOut { side: 0, origin: vec![1], output: rows(&[3]) }],
+            deleted: no_timers(),
+            set: TimersOut { groups: vec![1], times: vec![-5], clocks: vec![1] },
+        }
+    }
+
+    fn checked(change: impl FnOnce(&mut OutcomeOut)) -> Result<Processed, String> {
+        let process = ProcessSignature { second: None, keys: schema(), sides: vec![("aside".into(), schema())] };
+        let mut said = honest();
+        change(&mut said);
+        check(&schema(), &schema(), &process, 2, 3, said)
+    }
+
+    #[test]
+    fn an_honest_answer_is_taken_over() {
+        let done = checked(|_| {}).unwrap();
+        assert_eq!((done.state.num_rows(), done.output.num_rows(), done.sides[0].rows.num_rows()), (1, 2, 1));
+        assert_eq!(done.set, [Timer { group: 1, time_ms: -5, clock: TimerClock::Processing }]);
+    }
+
+    #[test]
+    fn answers_that_lie_are_refused_with_what_was_expected() {
+        let refused = |change: fn(&mut OutcomeOut)| checked(change).unwrap_err();
+        let lies: [(fn(&mut OutcomeOut), &str); 12] = [
+            (|said| said.present = vec![1], "state: returned a mask of 1 bytes, expected one for each of 2 rows"),
+            (|said| said.present = vec![0, 2], "row 1 of the mask is 2"),
+            (|said| said.present = vec![1, 1], "state: returned a batch of 1 rows, expected 2"),
+            (|said| said.state = BatchOut { rows: 1, columns: vec![] }, "state: returned 0 columns, expected the 1"),
+            (|said| said.origin = vec![0], "returned 1 origins, expected one for each of 2 rows"),
+            (|said| said.origin = vec![2, 0], "origin decreases from 2 to 0"),
+            (|said| said.origin = vec![0, 3], "origin of the last row is 3, expected less than the 3 rows"),
+            (|said| said.sides[0].side = 1, "returned rows for side output 1, but it has 1"),
+            (|said| said.sides.push(SideRowsOut { side: 0, origin: vec![], output: rows(&[]) }), "`aside` twice"),
+            (|said| said.set.groups = vec![2], "timers: returned one of key 2, but the call has 2 keys"),
+            (|said| said.set.clocks = vec![2], "timers: returned clock 2, expected 0 (event time) or 1"),
+            (|said| said.deleted.times = vec![1], "deleted timers: returned 0 groups, 1 times and 0 clocks"),
+        ];
+        for (lie, expected) in lies {
+            let reason = refused(lie);
+            assert!(reason.contains(expected), "{reason} does not say: {expected}");
+        }
+    }
+
+    #[test]
+    fn more_rows_than_a_call_may_give_are_refused() {
+        let many = limits::EXPANSION_ROWS_MAX as u32 + 1;
+        let reason = checked(|said| said.output.rows = many).unwrap_err();
+        assert!(reason.contains("at most 1048576 in one call"), "{reason}");
+    }
+}
