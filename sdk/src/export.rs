@@ -159,16 +159,10 @@ impl<O: ProcessOperator + 'static> bound::Guest for Component<O> {
         let call = crate::Call { now, watermark, keys, present, state, port, groups, times, input, fired };
         let crate::Outcome { present, state, origin, output, sides, deleted, set } =
             with_instance::<O, _>(|instance| drive::process(instance, &call)).map_err(Failure::Batch)??;
-        let sides = sides.into_iter().map(|side| bound::SideRows {
-            side: side.side,
-            origin: side.origin,
-            output: side.output,
-        });
-        let timers = |timers: crate::Timers| bound::Timers {
-            groups: timers.groups,
-            times: timers.times,
-            clocks: timers.clocks,
-        };
+        let sides =
+            sides.into_iter().map(|side| bound::SideRows { side: side.side, origin: side.origin, output: side.output });
+        let timers =
+            |timers: crate::Timers| bound::Timers { groups: timers.groups, times: timers.times, clocks: timers.clocks };
         let (deleted, set, sides) = (timers(deleted), timers(set), sides.collect());
         Ok(bound::Outcome { present, state, origin, output, sides, deleted, set })
     }

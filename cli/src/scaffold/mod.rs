@@ -156,9 +156,26 @@ fn type_name(name: &str) -> String {
         camel.extend(letters.next().map(|first| first.to_ascii_uppercase()));
         camel.push_str(letters.as_str());
     }
-    let taken =
-        ["Sale", "Seen", "Mean", "Row", "Aggregate", "Self", "Option", "Default", "Clone", "Debug", "PartialEq",
-        "Product", "Open", "Burst", "Process", "Context", "Timer", "Processing"];
+    let taken = [
+        "Sale",
+        "Seen",
+        "Mean",
+        "Row",
+        "Aggregate",
+        "Self",
+        "Option",
+        "Default",
+        "Clone",
+        "Debug",
+        "PartialEq",
+        "Product",
+        "Open",
+        "Burst",
+        "Process",
+        "Context",
+        "Timer",
+        "Processing",
+    ];
     if taken.contains(&camel.as_str()) { format!("{camel}Operator") } else { camel }
 }
 

@@ -98,12 +98,7 @@ impl Process for HostileProcess {
         state.get_or_insert(Count { rows: 0, word: None }).rows += added.more;
     }
 
-    fn on_timer(
-        &self,
-        timer: Timer,
-        state: &mut Option<Count>,
-        context: &mut Context<Self>,
-    ) -> Result<(), String> {
+    fn on_timer(&self, timer: Timer, state: &mut Option<Count>, context: &mut Context<Self>) -> Result<(), String> {
         let word = state.as_ref().and_then(|count| count.word.as_deref());
         match word {
             Some("again") => context.set_timer(timer.time),

@@ -202,7 +202,10 @@ mod tests {
             refused(with(Some("level"), "user", "alerts")),
             "second input `level`: running none, offered level: text"
         );
-        assert_eq!(refused(with(None, "user", "alerts")), "input `with`: running rule: text, limit: text, offered none");
+        assert_eq!(
+            refused(with(None, "user", "alerts")),
+            "input `with`: running rule: text, limit: text, offered none"
+        );
         assert_eq!(refused(with(Some("rule"), "id", "alerts")), "key `id`: running none, offered id: text");
     }
 }

@@ -255,9 +255,7 @@ impl Handle {
         match plan.nodes.get(index)?.kind {
             NodeKind::Guest { index: step, .. }
             | NodeKind::Aggregate { index: step, .. }
-            | NodeKind::Process { index: step, .. } => {
-                Some((plan.spec.steps.get(step)?, index))
-            }
+            | NodeKind::Process { index: step, .. } => Some((plan.spec.steps.get(step)?, index)),
             NodeKind::Top { .. } => None,
             NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => None,
         }

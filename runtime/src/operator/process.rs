@@ -70,6 +70,8 @@ struct Handler {
     timers: Timers,
     /// timers that handlers have set and that were due at once, since the last watermark
     chained: usize,
+    /// how many of these there may be, beside some for each key
+    chained_max: usize,
     slots: Vec<u32>,
     groups: Groups,
 }
@@ -95,7 +97,9 @@ fn bug(reason: impl Into<String>) -> OperatorError {
 /// Columns of the schema, by name.
 fn positions(schema: &Schema, wanted: &Schema) -> Result<Vec<usize>, OperatorError> {
     let position = |field: &Field| {
-        schema.index_of(&field.name).ok_or_else(|| bug(format!("a processor reads `{}`, which is not there", field.name)))
+        schema
+            .index_of(&field.name)
+            .ok_or_else(|| bug(format!("a processor reads `{}`, which is not there", field.name)))
     };
     wanted.fields().iter().map(position).collect()
 }
@@ -131,6 +135,7 @@ impl ProcessStep {
             state,
             timers: Timers::default(),
             chained: 0,
+            chained_max: limits::TIMERS_CHAINED,
             slots: Vec::new(),
             groups: Groups::new(),
         };
@@ -340,7 +345,7 @@ impl Handler {
             let reason = format!("it has set more than {} timers in one task", limits::TIMERS_PER_TASK);
             return Err(OperatorError::Contract { reason });
         }
-        let most = limits::TIMERS_CHAINED + limits::TIMERS_CHAINED_PER_KEY * self.state.table.len();
+        let most = self.chained_max + limits::TIMERS_CHAINED_PER_KEY * self.state.table.len();
         if self.chained <= most {
             return Ok(());
         }

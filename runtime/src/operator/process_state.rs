@@ -6,8 +6,8 @@ use arrow_array::builder::{BinaryBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions,
-    TimestampMillisecondArray, new_null_array,
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray,
+    new_null_array,
 };
 use std::sync::Arc;
 
@@ -72,7 +72,8 @@ impl KeyedState {
     /// One byte a slot: 1 where it has state. What has outlived its time is dropped first.
     pub(super) fn present(&mut self, slots: &[u32], now_ms: i64) -> Vec<u8> {
         if let Some(ttl_ms) = self.ttl_ms {
-            let is_over = |written: Option<&Option<i64>>| matches!(written, Some(Some(at)) if over(*at, ttl_ms, now_ms));
+            let is_over =
+                |written: Option<&Option<i64>>| matches!(written, Some(Some(at)) if over(*at, ttl_ms, now_ms));
             let gone: Vec<u32> = slots.iter().copied().filter(|slot| is_over(self.written.get(*slot))).collect();
             self.clear(&gone);
         }

@@ -23,8 +23,8 @@ use crate::format::Format;
 use crate::limits;
 use crate::metrics::NodeCounters;
 use crate::operator::{
-    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OperatorError, OrderBy, ProcessSpec, ProcessStep, Top,
-    TopSpec, TopWindows, WindowAggregateSpec,
+    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OperatorError, OrderBy, ProcessSpec, ProcessStep,
+    Top, TopSpec, TopWindows, WindowAggregateSpec,
 };
 use crate::partition::Partitioner;
 use crate::record::{Element, Field, Schema};
@@ -268,7 +268,9 @@ impl Builder<'_> {
             let planned = self.node(node)?;
             match &planned.kind {
                 NodeKind::Source { .. } => source = Some(node),
-                NodeKind::Guest { .. } | NodeKind::Aggregate { .. } | NodeKind::Process { .. } => links.push(self.link(node, subtask)?),
+                NodeKind::Guest { .. } | NodeKind::Aggregate { .. } | NodeKind::Process { .. } => {
+                    links.push(self.link(node, subtask)?)
+                }
                 NodeKind::Top { .. } => links.push(self.link(node, subtask)?),
                 NodeKind::Side { .. } => {}
                 NodeKind::Sink { index } => tail = Some(self.sink(node, *index, subtask, plan.parallelism).await?),

@@ -360,7 +360,9 @@ fn check_process(
         let help = "name as many, of the same kinds in the same order";
         problems.add(code::CONFLICT, span, message, "keys of the two inputs must be alike", help);
     }
-    for (key, columns) in [("key_by", key_by), ("with_key_by", with_key_by)] {
+    // `with_key_by` is a copy of `key_by` where it was not given
+    let written = if with_key_by == key_by { &[][..] } else { with_key_by };
+    for (key, columns) in [("key_by", key_by), ("with_key_by", written)] {
         let names = columns.iter().map(|column| (column.value.as_str(), column.span));
         unique_columns(&format!("`{key}` of {of}"), names, problems);
     }

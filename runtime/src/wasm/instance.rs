@@ -154,8 +154,7 @@ impl Live {
         store.set_hostcall_fuel(*memory_bytes);
         let deadline_ticks = conditions.deadline_ticks();
         store.set_epoch_deadline(deadline_ticks);
-        let made =
-            pre.instantiate(&mut store).and_then(|instance| Functions::find(&instance, &mut store, export));
+        let made = pre.instantiate(&mut store).and_then(|instance| Functions::find(&instance, &mut store, export));
         GuestMetrics::add(&metrics.instances, 1);
         match made {
             Ok(functions) => Ok(Self { store, deadline_ticks, functions }),
@@ -209,7 +208,9 @@ impl Live {
     }
 
     pub(super) fn expand(&mut self, params: BatchParams<'_>) -> Answer<ExpansionOut> {
-        let Functions::FlatMapper(_, expand) = &self.functions else { return Err(wrong_kind(OperatorKind::FlatMapper)) };
+        let Functions::FlatMapper(_, expand) = &self.functions else {
+            return Err(wrong_kind(OperatorKind::FlatMapper));
+        };
         expand.call(&mut self.store, params).map(|(answer,)| answer)
     }
 

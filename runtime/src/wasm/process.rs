@@ -115,7 +115,10 @@ impl Guest {
         let keys = call.keys.num_rows();
         let with_state = call.present.iter().filter(|present| **present == 1).count();
         if call.state.num_rows() != with_state || call.present.len() != keys {
-            return Err(internal(format!("{with_state} of {keys} keys have state, but {} rows", call.state.num_rows())));
+            return Err(internal(format!(
+                "{with_state} of {keys} keys have state, but {} rows",
+                call.state.num_rows()
+            )));
         }
         let nothing = RecordBatch::new_empty(inputs.arrow().clone());
         let (port, groups, times, schema, input, clocks) = match call.work {
@@ -124,14 +127,21 @@ impl Guest {
                 let second = process.second.as_ref().ok_or_else(|| internal("there is no second input".to_owned()))?;
                 (1, groups, times, second, input, Vec::new())
             }
-            Work::Timers { groups, times, clock } => (0, groups, times, &inputs, &nothing, vec![clock as u8; times.len()]),
+            Work::Timers { groups, times, clock } => {
+                (0, groups, times, &inputs, &nothing, vec![clock as u8; times.len()])
+            }
         };
         let (fired, rows) = match call.work {
             Work::Rows { .. } => (TimersIn::default(), (groups, times)),
             Work::Timers { .. } => (TimersIn { groups, times, clocks: &clocks }, (&[][..], &[][..])),
         };
         if groups.len() != times.len() || rows.0.len() != input.num_rows() {
-            return Err(internal(format!("{} groups and {} times for {} rows", groups.len(), times.len(), input.num_rows())));
+            return Err(internal(format!(
+                "{} groups and {} times for {} rows",
+                groups.len(),
+                times.len(),
+                input.num_rows()
+            )));
         }
         let count = groups.len();
         let mut scratch = [&mut self.left, &mut self.right, &mut self.third].map(std::mem::take);

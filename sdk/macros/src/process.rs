@@ -42,7 +42,9 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
     }
     let mut missing: Vec<ImplItem> = Vec::new();
     if !second {
-        missing.push(syn::parse_quote!(type Second<'a> = ();));
+        missing.push(syn::parse_quote!(
+            type Second<'a> = ();
+        ));
     }
     for name in ["Key", "State"] {
         if !has(name) {

@@ -202,9 +202,8 @@ impl<P: Process> Context<P> {
         R: Row,
         R::Writer: 'static,
     {
-        let written = self.sides.iter_mut().find(|writer| writer.name() == side.name()).map(|writer| {
-            writer.push(row, self.from)
-        });
+        let written =
+            self.sides.iter_mut().find(|writer| writer.name() == side.name()).map(|writer| writer.push(row, self.from));
         if written != Some(true) {
             self.mistake = Some(format!("\"{}\" is none of the sides that #[process(sides(..))] names", side.name()));
         }

@@ -9,7 +9,10 @@ async fn a_new_version_goes_on_with_the_state_of_the_old() {
         let pipeline = Pipeline::new("numbering")
             .parallelism(parallelism)
             .source("numbers", generator(Some(ROWS), Some(RATE)))
-            .step("count", Step::process(path("version-process")).key_by(["key"]).side_output("totals").from("numbers"));
+            .step(
+                "count",
+                Step::process(path("version-process")).key_by(["key"]).side_output("totals").from("numbers"),
+            );
         let job = start(pipeline, &["count"], &["totals"]).await;
         let handle = job.handle();
         let changing = async {
@@ -27,7 +30,10 @@ async fn a_new_version_goes_on_with_the_state_of_the_old() {
         }
         for (key, mut rows) in by_key {
             rows.sort_unstable();
-            assert!(rows.iter().map(|row| row.0).eq(1..=rows.len() as i64), "key {key} was counted twice or not at all");
+            assert!(
+                rows.iter().map(|row| row.0).eq(1..=rows.len() as i64),
+                "key {key} was counted twice or not at all"
+            );
             assert!(rows.is_sorted_by_key(|row| row.1), "key {key}: the old version counted after the new");
         }
         assert_eq!(total(&outcome.windows, "rows"), ROWS);

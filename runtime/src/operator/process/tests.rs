@@ -49,10 +49,8 @@ fn text(text: &str) -> Cell {
 }
 
 fn asked(rows: &[Asked<'_>]) -> Batch {
-    let cells: Vec<Vec<Cell>> = rows
-        .iter()
-        .map(|(key, word, at, _)| vec![text(word), key.map_or(Cell::Null, text), Cell::Int(*at)])
-        .collect();
+    let cells: Vec<Vec<Cell>> =
+        rows.iter().map(|(key, word, at, _)| vec![text(word), key.map_or(Cell::Null, text), Cell::Int(*at)]).collect();
     let times = rows.iter().map(|row| row.3).collect();
     Batch::new(cells::batch(&inputs()[0], &cells), times).unwrap()
 }
@@ -149,7 +147,7 @@ fn side_outputs_go_where_the_pipeline_reads_them() {
 fn state_that_is_not_written_for_its_time_to_live_is_gone() {
     let clock = Clock::virtual_at_ms(0);
     let mut step = step_with(Some(Duration::from_secs(1)), OnError::DeadLetter, clock.clone());
-    let mut at = |time_ms: i64, step: &mut ProcessStep| {
+    let at = |time_ms: i64, step: &mut ProcessStep| {
         clock.set_ms(time_ms);
         told(&rows(step, &[(Some("a"), "x", 0, 0)]).batches).remove(0)
     };
@@ -198,6 +196,7 @@ fn the_policy_says_what_becomes_of_failures() {
 #[test]
 fn timers_without_end_stop_the_pipeline_with_a_word_about_the_end() {
     let mut step = step();
+    step.handler.chained_max = 1_000;
     rows(&mut step, &[(Some("a"), "again", 9, 1)]);
     let error = step.on_watermark(Watermark::MAX, &mut Output::default()).unwrap_err();
     let OperatorError::Contract { reason } = error else { panic!("{error}") };

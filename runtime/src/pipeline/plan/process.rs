@@ -70,7 +70,8 @@ impl Planner<'_> {
             (None, Some(second)) => {
                 let message = format!("the component of step `{name}` has a second input, but the step has none");
                 let label = format!("expected `with`, whose columns it reads: {second}");
-                let help = "add `with = \"<source or step>\"`, and `with_key_by` where its key columns are called otherwise";
+                let help =
+                    "add `with = \"<source or step>\"`, and `with_key_by` where its key columns are called otherwise";
                 self.report(code::MISSING_KEY, step.kind.span, message, label, Some(help.to_owned()));
                 None
             }
@@ -135,8 +136,7 @@ impl Planner<'_> {
         let names: Vec<&str> = process.sides.iter().map(|(name, _)| name.as_str()).collect();
         let mut found = Some(());
         for output in step.side_outputs.iter().filter(|output| !names.contains(&output.value.as_str())) {
-            let message =
-                format!("the component of step `{}` has no side output `{}`", step.name.value, output.value);
+            let message = format!("the component of step `{}` has no side output `{}`", step.name.value, output.value);
             let help = if names.is_empty() {
                 "it has no side outputs: remove `side_outputs`".to_owned()
             } else {

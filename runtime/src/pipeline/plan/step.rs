@@ -40,7 +40,13 @@ impl Planner<'_> {
     }
 
     /// Columns of `input` that a component reads, each of the right kind.
-    pub(super) fn guest_inputs(&mut self, step: &StepSpec, span: Span, wanted: &Schema, input: &Schema) -> Option<Vec<usize>> {
+    pub(super) fn guest_inputs(
+        &mut self,
+        step: &StepSpec,
+        span: Span,
+        wanted: &Schema,
+        input: &Schema,
+    ) -> Option<Vec<usize>> {
         let mut found = Vec::with_capacity(wanted.fields().len());
         let before = self.diagnostics.len();
         for field in wanted.fields() {

@@ -207,7 +207,11 @@ fn wrong_processors_are_refused_with_place_and_help() {
         step(&format!("from = \"s\"\nkey_by = \"k\"\nprocess = \"a.wasm\"\n{rest}"), code, words)
     };
     check(vec![
-        step("from = \"s\"\n«process = \"a.wasm\"", MISSING_KEY, &["`key_by`"]),
+        case(
+            "name = \"p\"\n[source.s]\nstdin = {}\nformat = \"json\"\n[step.«t]\nfrom = \"s\"\nprocess = \"a.wasm\"\n[sink.o]\nfrom = \"t\"\nprint = {}",
+            MISSING_KEY,
+            &["step `t` has no `key_by`"],
+        ),
         step("from = \"s\"\nprocess = «\"a.wasm\"\nkey_by = []", BAD_VALUE, &["`key_by`", "at least one column"]),
         step("from = \"s\"\nprocess = \"a.wasm\"\nkey_by = [\"k\", «\"k\"]", DUPLICATE_COLUMN, &["`k` comes twice"]),
         process("«window = { tumbling = \"1s\" }", CONFLICT, &["`window` has no meaning", "`process`", "sets timers"]),
