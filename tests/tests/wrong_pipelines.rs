@@ -420,7 +420,7 @@ fn a_processor_is_checked_against_its_inputs_keys_and_outputs() {
         &["the inputs of step `s` have different keys", "of the same kinds"],
     );
     process(
-        "key_by = \"account\"\nwith = \"rules\"\nwith_key_by = [\"id\", «\"nmber\"]\nprocess = \"fraud-rules.wasm\"",
+        "key_by = \"account\"\nwith = \"rules\"\nwith_key_by = [«\"id\", \"nmber\"]\nprocess = \"fraud-rules.wasm\"",
         code::CONFLICT,
         "keys of the two inputs must be alike",
         &["names 2 columns, `key_by` 1"],

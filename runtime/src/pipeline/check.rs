@@ -1,6 +1,8 @@
 //! What must hold for every pipeline, whether read from a file or built: names, wiring, ranges, keys that exclude
 //! each other. Components and schemas are not looked at; that is the planner's work.
 
+mod process;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -283,7 +285,7 @@ fn check_step(step: &StepSpec, problems: &mut Problems) {
         }
         StepKind::Process { component, key_by, with_key_by, state_ttl } => {
             not_empty(&format!("the component of {of}"), &component.path.value, component.path.span, problems);
-            check_process(&of, step, key_by, with_key_by, *state_ttl, problems);
+            process::check(&of, step, key_by, with_key_by, *state_ttl, problems);
         }
         StepKind::Top(top) => check_top(&of, step.kind.span, top, problems),
     }
@@ -338,36 +340,6 @@ fn check_aggregate(
             let what = format!("the component of {} in {of}", quote(&output.value));
             not_empty(&what, &component.path.value, component.path.span, problems);
         }
-    }
-}
-
-fn check_process(
-    of: &str,
-    step: &StepSpec,
-    key_by: &[Spanned<String>],
-    with_key_by: &[Spanned<String>],
-    state_ttl: Option<Duration>,
-    problems: &mut Problems,
-) {
-    let span = step.kind.span;
-    if key_by.is_empty() {
-        let message = format!("`key_by` of {of} is empty");
-        problems.add(code::BAD_VALUE, span, message, "expected at least one column", "write `key_by = [\"user\"]`");
-    }
-    if !step.with.is_empty() && with_key_by.len() != key_by.len() {
-        let message = format!("`with_key_by` of {of} names {} columns, `key_by` {}", with_key_by.len(), key_by.len());
-        let span = with_key_by.first().map_or(span, |column| column.span);
-        let help = "name as many, of the same kinds in the same order";
-        problems.add(code::CONFLICT, span, message, "keys of the two inputs must be alike", help);
-    }
-    // `with_key_by` is a copy of `key_by` where it was not given
-    let written = if with_key_by == key_by { &[][..] } else { with_key_by };
-    for (key, columns) in [("key_by", key_by), ("with_key_by", written)] {
-        let names = columns.iter().map(|column| (column.value.as_str(), column.span));
-        unique_columns(&format!("`{key}` of {of}"), names, problems);
-    }
-    if let Some(state_ttl) = state_ttl {
-        positive(&format!("`state_ttl` of {of}"), state_ttl, span, problems);
     }
 }
 

@@ -41,21 +41,18 @@ async fn a_new_version_goes_on_with_the_state_of_the_old() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_version_with_other_state_or_outputs_is_refused() {
-    let second = Second::new();
+async fn a_component_that_does_not_fit_is_refused() {
     let pipeline = Pipeline::new("refusing")
         .source("numbers", generator(Some(ROWS), Some(RATE)))
         .step("count", Step::process(path("version-process")).key_by(["key"]).from("numbers"));
     let job = start(pipeline, &["count"], &[]).await;
     let handle = job.handle();
     let offering = async {
-        for (old, new, why) in [
-            ("seen_rows", "held_rows", "state `seen_rows`: running seen_rows: int64, offered held_rows: int64"),
-            ("totals", "others", "side output `totals`: running totals (key: int64, rows: int64), offered others"),
-            ("sequence", "sequel_s", "output `sequence`"),
+        for (guest, why) in [
+            ("dedup", "output `key`: running key: int64, offered order: text"),
+            ("version-map", "is no processor; it exports `mapper`"),
         ] {
-            let other = second.write("version-process", old, new);
-            let refused = swap(&handle, &[("count", &other)]).await.unwrap_err().to_string();
+            let refused = swap(&handle, &[("count", &built::guest(guest).unwrap())]).await.unwrap_err().to_string();
             assert!(refused.contains(why), "{refused}");
         }
         drop(handle);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use super::*;
+use crate::record::Kind;
 use crate::restoring::{Event, Restoring};
 use crate::state::cells::{self, Cell};
 use crate::wasm::{Component, GuestOptions, OperatorKind, Sandbox, SandboxOptions};
