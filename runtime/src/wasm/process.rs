@@ -255,6 +255,9 @@ mod tests {
         TimersOut { groups: vec![], times: vec![], clocks: vec![] }
     }
 
+    /// Makes an honest answer a dishonest one.
+    type Lie = fn(&mut OutcomeOut);
+
     /// An answer to three rows of two keys, of which the second has state.
     fn honest() -> OutcomeOut {
         OutcomeOut {
@@ -284,8 +287,8 @@ mod tests {
 
     #[test]
     fn answers_that_lie_are_refused_with_what_was_expected() {
-        let refused = |change: fn(&mut OutcomeOut)| checked(change).unwrap_err();
-        let lies: [(fn(&mut OutcomeOut), &str); 12] = [
+        let refused = |change: Lie| checked(change).unwrap_err();
+        let lies: [(Lie, &str); 12] = [
             (|said| said.present = vec![1], "state: returned a mask of 1 bytes, expected one for each of 2 rows"),
             (|said| said.present = vec![0, 2], "row 1 of the mask is 2"),
             (|said| said.present = vec![1, 1], "state: returned a batch of 1 rows, expected 2"),
