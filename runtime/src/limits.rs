@@ -43,6 +43,15 @@ pub const EPOCH_TICK: Duration = Duration::from_millis(5);
 /// Rows that one `expand` call may return.
 pub const EXPANSION_ROWS_MAX: usize = 1 << 20;
 
+/// Timers that one task of a processor may hold: some 100 bytes each.
+pub const TIMERS_PER_TASK: usize = 1 << 24;
+
+/// Timers that timers may set and that are due at once, at one watermark: more is a timer that sets itself without end.
+pub const TIMERS_CHAINED: usize = 1 << 20;
+
+/// As many more for each key.
+pub const TIMERS_CHAINED_PER_KEY: usize = 64;
+
 /// How often a call is repeated because the guest asked for it.
 pub const GUEST_RETRIES: u32 = 3;
 

@@ -13,6 +13,9 @@ use crate::contract::{Batch, Expansion, Failure, RowFailure, Signature, StateSch
 use crate::operator::AggregateOperator;
 use crate::row::{ReadRow, Row};
 
+pub use crate::process::SideWriter;
+pub use crate::process::drive::{process, process_signature, signature as processor_signature};
+
 /// Rows that failed in this call.
 #[derive(Default)]
 struct Failures(Vec<RowFailure>);

@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 
 use crate::contract::{Batch, Expansion, Failure, Signature};
 use crate::operator::{AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator};
+use crate::process::ProcessOperator;
 use crate::settings::{Setting, Settings};
 use crate::{Level, drive};
 
@@ -37,6 +38,7 @@ world!(map, "map-operator");
 world!(filter, "filter-operator");
 world!(flat_map, "flat-map-operator");
 world!(aggregate, "aggregate-operator");
+world!(process, "process-operator");
 
 thread_local! {
     /// the instance's operator, configured; a component has one
@@ -135,5 +137,33 @@ impl<O: AggregateOperator + 'static> aggregate::exports::millstream::operator::a
 
     fn finish(accumulators: Batch) -> Result<Batch, Failure> {
         with_instance::<O, _>(|instance| drive::finish(instance, &accumulators)).map_err(Failure::Batch)?
+    }
+}
+
+/// What the bindings call the types of `process::contract`.
+mod bound {
+    pub(super) use super::process::exports::millstream::operator::processor::*;
+}
+
+impl<O: ProcessOperator + 'static> bound::Guest for Component<O> {
+    fn describe() -> Result<bound::ProcessSignature, String> {
+        let crate::ProcessSignature { inputs, second_inputs, keys, outputs, sides, state } =
+            with_instance::<O, _>(|_| drive::process_signature::<O>())?;
+        let sides = sides.into_iter().map(|crate::SideOutput { name, fields }| bound::SideOutput { name, fields });
+        Ok(bound::ProcessSignature { inputs, second_inputs, keys, outputs, sides: sides.collect(), state })
+    }
+
+    fn process(call: bound::Call) -> Result<bound::Outcome, Failure> {
+        let bound::Call { now, watermark, keys, present, state, port, groups, times, input, fired } = call;
+        let fired = crate::Timers { groups: fired.groups, times: fired.times, clocks: fired.clocks };
+        let call = crate::Call { now, watermark, keys, present, state, port, groups, times, input, fired };
+        let crate::Outcome { present, state, origin, output, sides, deleted, set } =
+            with_instance::<O, _>(|instance| drive::process(instance, &call)).map_err(Failure::Batch)??;
+        let sides =
+            sides.into_iter().map(|side| bound::SideRows { side: side.side, origin: side.origin, output: side.output });
+        let timers =
+            |timers: crate::Timers| bound::Timers { groups: timers.groups, times: timers.times, clocks: timers.clocks };
+        let (deleted, set, sides) = (timers(deleted), timers(set), sides.collect());
+        Ok(bound::Outcome { present, state, origin, output, sides, deleted, set })
     }
 }

@@ -35,7 +35,8 @@
 //! - A function may take a second parameter `&T` with `T: Deserialize`: the step's `config`, read once for each
 //!   instance. A configuration that does not fit is refused when the pipeline is planned, with serde's message.
 //! - A function over [`Columns`] works on whole columns: the fastest form there is.
-//! - Nothing may be kept between calls. What an aggregate remembers is its accumulator.
+//! - [`process`](macro@process) handles rows key by key with state and timers that the host keeps.
+//! - Nothing may be kept between calls. What an aggregate remembers is its accumulator, what a processor does its state.
 //!
 //! The function stays an ordinary function, so `cargo test` tests it natively, and [`testing`] runs it over rows
 //! through the same conversion to columns and back that the host does. For wasm32, and only there, the macros also
@@ -50,6 +51,7 @@ mod contract;
 mod host;
 mod operator;
 mod packed;
+mod process;
 mod row;
 mod settings;
 pub mod testing;
@@ -68,9 +70,11 @@ pub use contract::{
     Batch, Column, Expansion, Failure, Field, Kind, RowFailure, Signature, StateSchema, Values, Varlen,
 };
 pub use host::{Level, counter, gauge, log};
-pub use millstream_sdk_macros::{Row, aggregate, filter, flat_map, map};
+pub use millstream_sdk_macros::{Row, aggregate, filter, flat_map, map, process};
 pub use operator::{AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator};
 pub use packed::Packed;
+pub use process::contract::{Call, Outcome, ProcessSignature, SideOutput, SideRows, Timers};
+pub use process::{Clock, Context, List, Map, Process, ProcessOperator, Side, Timer};
 pub use row::{ReadRow, Row};
 pub use serde;
 pub use settings::{Setting, Settings};

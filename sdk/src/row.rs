@@ -46,3 +46,46 @@ pub trait ReadRow<'b>: Row {
     /// The row `row`; an error is the failure of that row.
     fn read(reader: &Self::Reader, row: usize) -> Result<Self, String>;
 }
+
+/// No columns: the key or state of an operator that has none.
+impl Row for () {
+    type Writer = usize;
+
+    fn fields() -> Vec<Field> {
+        Vec::new()
+    }
+
+    fn writer(rows: usize, _bytes: usize) -> usize {
+        rows
+    }
+
+    fn room(writer: &usize) -> usize {
+        *writer
+    }
+
+    fn set(self, _writer: &mut usize, _row: usize) {}
+
+    fn push(self, writer: &mut usize) {
+        *writer += 1;
+    }
+
+    fn finish(_writer: usize) -> Vec<Column> {
+        Vec::new()
+    }
+}
+
+impl<'b> ReadRow<'b> for () {
+    type Reader = usize;
+
+    fn open(batch: &'b Batch) -> Result<usize, String> {
+        Ok(batch.rows as usize)
+    }
+
+    fn rows(reader: &usize) -> usize {
+        *reader
+    }
+
+    fn read(_reader: &usize, _row: usize) -> Result<Self, String> {
+        Ok(())
+    }
+}

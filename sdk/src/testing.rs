@@ -19,8 +19,10 @@
 //! ```
 
 mod pieces;
+mod process;
 mod windows;
 
+pub use process::Processing;
 pub use windows::{Fired, Window, Windows};
 
 use crate::columns::Columns;

@@ -33,7 +33,7 @@ fn folder() -> &'static Path {
     let folder = FOLDER.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests");
-        for guest in ["uppercase", "even", "average", "min-amount", "tokenize", "enrich"] {
+        for guest in ["uppercase", "even", "average", "min-amount", "tokenize", "enrich", "fraud-rules", "dedup"] {
             let (from, to) = (guests.join(format!("{guest}.wasm")), folder.path().join(format!("{guest}.wasm")));
             std::fs::copy(&from, to).unwrap_or_else(|error| panic!("{}: {error}; cargo xtask guests", from.display()));
         }
@@ -452,5 +452,63 @@ fn a_join_that_cannot_be_is_told_with_the_columns_at_fault() {
             "join = { with = \"auctions\", on = \"auction = id\", prefix = \"a_\", between = [\"0s\", «\"word\"] }",
         )),
         &said(code::WRONG_TYPE, "found text", &["`word` in `between`", "at"]),
+    );
+}
+
+/// A processor with one input, and with two.
+#[track_caller]
+fn process(body: &str, code: &'static str, label: &'static str, words: &'static [&'static str]) {
+    let rules = r#"[sink.rules_out]
+from = "rules"
+print = {}
+[source.rules]
+file = { path = "rules.json" }
+format = "json"
+schema = { id = "text", number = "int64", limit = "float64?" }
+[step.s]"#;
+    let columns = with_step(body)
+        .replace("value = \"text\"", "account = \"text\", order = \"text\"")
+        .replace("amount = \"float64?\"", "amount = \"float64\"");
+    check(&columns.replace("[step.s]", rules), &[Said { code, label, words }]);
+}
+
+#[test]
+fn a_processor_is_checked_against_its_inputs_keys_and_outputs() {
+    let fraud = "with = \"rules\"\nwith_key_by = \"id\"\nprocess = \"fraud-rules.wasm\"";
+    process(
+        "key_by = \"account\"\nwith = \"rules\"\nwith_key_by = «\"number\"\nprocess = \"fraud-rules.wasm\"",
+        code::WRONG_TYPE,
+        "expected account: text, found number: int64",
+        &["the inputs of step `s` have different keys", "of the same kinds"],
+    );
+    process(
+        "key_by = \"account\"\nwith = \"rules\"\nwith_key_by = [«\"id\", \"nmber\"]\nprocess = \"fraud-rules.wasm\"",
+        code::CONFLICT,
+        "keys of the two inputs must be alike",
+        &["names 2 columns, `key_by` 1"],
+    );
+    process(
+        &format!("key_by = \"account\"\n{fraud}\nside_outputs = [«\"alert\"]"),
+        code::MISSING_COLUMN,
+        "no such output",
+        &["has no side output `alert`", "did you mean `alerts`"],
+    );
+    process(
+        "key_by = \"auction\"\nwith = \"rules\"\nwith_key_by = \"number\"\nprocess = «\"fraud-rules.wasm\"",
+        code::MISSING_COLUMN,
+        "no such key",
+        &["wants to know the key `account`", "auction"],
+    );
+    process(
+        "key_by = \"account\"\nprocess = «\"fraud-rules.wasm\"",
+        code::MISSING_KEY,
+        "limit: float64?",
+        &["has a second input, but the step has none", "add `with"],
+    );
+    process(
+        "key_by = \"account\"\nwith = «\"rules\"\nwith_key_by = \"id\"\nprocess = \"dedup.wasm\"",
+        code::CONFLICT,
+        "the component has one input",
+        &["remove `with`"],
     );
 }

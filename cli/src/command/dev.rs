@@ -83,6 +83,7 @@ fn slots(spec: &PipelineSpec) -> Vec<(String, PathBuf)> {
         StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) => None,
         StepKind::Top(_) => None,
         StepKind::Join(_) => None,
+        StepKind::Process { .. } => None,
     };
     let of_step = |step: &StepSpec| {
         let components = components_of(step);

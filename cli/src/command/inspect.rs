@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use millstream::record::Field;
+use millstream::record::{Field, Schema};
 use millstream::wasm::{Component, OperatorKind, Origin, Setting, Settings, Signature};
 use serde::Serialize;
 
@@ -94,6 +94,17 @@ fn operator(kind: OperatorKind, signature: &Signature, paint: Paint) -> String {
         OperatorKind::Filter => text.push_str(&format!("\n  {:<9} or drops whole rows", "keeps")),
         _ => text.push_str(&format!("\n  {:<9} {}", "produces", list(signature.outputs.fields()))),
     }
+    if let Some(process) = &signature.process {
+        if let Some(second) = &process.second {
+            text.push_str(&format!("\n  {:<9} {}", "second", list(second.fields())));
+        }
+        if !process.keys.fields().is_empty() {
+            text.push_str(&format!("\n  {:<9} {}", "keys", list(process.keys.fields())));
+        }
+        for (name, schema) in &process.sides {
+            text.push_str(&format!("\n  {:<9} {name}: {}", "beside", list(schema.fields())));
+        }
+    }
     if let Some(state) = &signature.state {
         text.push_str(&format!("\n  {:<9} {} (version {})", "state", list(state.fields.fields()), state.version));
     }
@@ -118,6 +129,16 @@ struct OperatorJson<'a> {
     outputs: &'a [Field],
     state_version: Option<u32>,
     state: &'a [Field],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    second_inputs: Option<&'a [Field]>,
+    #[serde(skip_serializing_if = "<[Field]>::is_empty")]
+    keys: &'a [Field],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    side_outputs: BTreeMap<&'a str, &'a [Field]>,
+}
+
+fn side((name, schema): &(String, Schema)) -> (&str, &[Field]) {
+    (name, schema.fields())
 }
 
 fn json(component: &Component, operators: &[(OperatorKind, Signature)]) -> String {
@@ -131,6 +152,9 @@ fn json(component: &Component, operators: &[(OperatorKind, Signature)]) -> Strin
         outputs: signature.outputs.fields(),
         state_version: signature.state.as_ref().map(|state| state.version),
         state: signature.state.as_ref().map(|state| state.fields.fields()).unwrap_or_default(),
+        second_inputs: signature.process.as_ref().and_then(|process| process.second.as_ref()).map(Schema::fields),
+        keys: signature.process.as_ref().map(|process| process.keys.fields()).unwrap_or_default(),
+        side_outputs: signature.process.iter().flat_map(|process| &process.sides).map(side).collect(),
     });
     report::json_line(&ComponentJson {
         name: component.name(),

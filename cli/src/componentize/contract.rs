@@ -6,12 +6,13 @@ use std::str::FromStr;
 use wit_parser::{PackageId, Resolve, SourceMap, WorldId};
 
 /// `wit/`, file by file.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("aggregator.wit", include_str!("../../../wit/aggregator.wit")),
     ("filter.wit", include_str!("../../../wit/filter.wit")),
     ("flat-mapper.wit", include_str!("../../../wit/flat-mapper.wit")),
     ("host.wit", include_str!("../../../wit/host.wit")),
     ("mapper.wit", include_str!("../../../wit/mapper.wit")),
+    ("processor.wit", include_str!("../../../wit/processor.wit")),
     ("types.wit", include_str!("../../../wit/types.wit")),
     ("world.wit", include_str!("../../../wit/world.wit")),
 ];
@@ -30,11 +31,13 @@ pub(crate) enum Kind {
     FlatMap,
     /// folds rows into accumulators
     Aggregate,
+    /// handles rows key by key, with state and timers
+    Process,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Kind; 4] = [Kind::Map, Kind::Filter, Kind::FlatMap, Kind::Aggregate];
+    pub(crate) const ALL: [Kind; 5] = [Kind::Map, Kind::Filter, Kind::FlatMap, Kind::Aggregate, Kind::Process];
 
     /// As pipelines and `operator.toml` write it.
     pub(crate) fn name(self) -> &'static str {
@@ -43,6 +46,7 @@ impl Kind {
             Kind::Filter => "filter",
             Kind::FlatMap => "flat_map",
             Kind::Aggregate => "aggregate",
+            Kind::Process => "process",
         }
     }
 
@@ -53,6 +57,7 @@ impl Kind {
             Kind::Filter => "filter-operator",
             Kind::FlatMap => "flat-map-operator",
             Kind::Aggregate => "aggregate-operator",
+            Kind::Process => "process-operator",
         }
     }
 
@@ -63,6 +68,7 @@ impl Kind {
             Kind::Filter => b"millstream:operator/filter@",
             Kind::FlatMap => b"millstream:operator/flat-mapper@",
             Kind::Aggregate => b"millstream:operator/aggregator@",
+            Kind::Process => b"millstream:operator/processor@",
         }
     }
 
@@ -96,7 +102,7 @@ impl FromStr for Kind {
 
 /// Text that names no kind of operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no operator is called \"{given}\"; there are: map, filter, flat_map, aggregate")]
+#[error("no operator is called \"{given}\"; there are: map, filter, flat_map, aggregate, process")]
 pub(crate) struct UnknownKind {
     /// what was written
     pub(crate) given: String,

@@ -66,7 +66,7 @@ pub(crate) enum CreateError {
 
 /// Makes the project `name` in `dir`, and answers the files that it wrote, in order.
 ///
-/// `lang` is rust, c or go, `kind` map, filter, flat-map or aggregate. A project in Rust depends on the SDK of the source
+/// `lang` is rust, c or go, `kind` map, filter, flat-map, aggregate or process. A project in Rust depends on the SDK of the source
 /// checkout that this program was built in, if it is still there, else on the published one.
 pub(crate) fn create(dir: &Path, name: &str, lang: &str, kind: &str) -> Result<Vec<PathBuf>, CreateError> {
     create_with(dir, name, lang, kind, None)
@@ -156,8 +156,26 @@ fn type_name(name: &str) -> String {
         camel.extend(letters.next().map(|first| first.to_ascii_uppercase()));
         camel.push_str(letters.as_str());
     }
-    let taken =
-        ["Sale", "Seen", "Mean", "Row", "Aggregate", "Self", "Option", "Default", "Clone", "Debug", "PartialEq"];
+    let taken = [
+        "Sale",
+        "Seen",
+        "Mean",
+        "Row",
+        "Aggregate",
+        "Self",
+        "Option",
+        "Default",
+        "Clone",
+        "Debug",
+        "PartialEq",
+        "Product",
+        "Open",
+        "Burst",
+        "Process",
+        "Context",
+        "Timer",
+        "Processing",
+    ];
     if taken.contains(&camel.as_str()) { format!("{camel}Operator") } else { camel }
 }
 

@@ -9,6 +9,7 @@ const INPUT: File = ("input.jsonl", include_str!("templates/pipelines/input.json
 const README: File = ("README.md", include_str!("templates/README.md.tmpl"));
 const STEP: File = ("pipeline.toml", include_str!("templates/pipelines/step.toml.tmpl"));
 const AGGREGATE: File = ("pipeline.toml", include_str!("templates/pipelines/aggregate.toml.tmpl"));
+const PROCESS: File = ("pipeline.toml", include_str!("templates/pipelines/process.toml.tmpl"));
 const IGNORE: File = (".gitignore", "/target\n/build\n");
 
 /// A script that drives the pipeline, for each kind of operator: what comes out is the same in all languages.
@@ -38,7 +39,12 @@ pub(super) fn files(lang: Language, kind: Kind) -> Option<Vec<File>> {
         Language::C => c(kind)?,
         Language::Go => go(kind)?,
     };
-    files.extend([if kind == Kind::Aggregate { AGGREGATE } else { STEP }, INPUT, README, IGNORE]);
+    let pipeline = match kind {
+        Kind::Aggregate => AGGREGATE,
+        Kind::Process => PROCESS,
+        Kind::Map | Kind::Filter | Kind::FlatMap => STEP,
+    };
+    files.extend([pipeline, INPUT, README, IGNORE]);
     files.extend(SCRIPTS.iter().filter(|(of, _)| *of == kind).map(|(_, script)| ("test.jsonl", *script)));
     Some(files)
 }
@@ -49,6 +55,7 @@ fn rust(kind: Kind) -> Vec<File> {
         Kind::Filter => include_str!("templates/rust/filter.rs.tmpl"),
         Kind::FlatMap => include_str!("templates/rust/flat_map.rs.tmpl"),
         Kind::Aggregate => include_str!("templates/rust/aggregate.rs.tmpl"),
+        Kind::Process => include_str!("templates/rust/process.rs.tmpl"),
     };
     vec![
         ("Cargo.toml", include_str!("templates/rust/Cargo.toml.tmpl")),
@@ -61,7 +68,7 @@ fn c(kind: Kind) -> Option<Vec<File>> {
     let source = match kind {
         Kind::Map => include_str!("templates/c/map.c.tmpl"),
         Kind::Aggregate => include_str!("templates/c/aggregate.c.tmpl"),
-        Kind::Filter | Kind::FlatMap => return None,
+        Kind::Filter | Kind::FlatMap | Kind::Process => return None,
     };
     Some(vec![("operator.toml", include_str!("templates/c/operator.toml.tmpl")), ("operator.c", source)])
 }
@@ -70,7 +77,7 @@ fn go(kind: Kind) -> Option<Vec<File>> {
     let source = match kind {
         Kind::Map => include_str!("templates/go/map.go.tmpl"),
         Kind::Aggregate => include_str!("templates/go/aggregate.go.tmpl"),
-        Kind::Filter | Kind::FlatMap => return None,
+        Kind::Filter | Kind::FlatMap | Kind::Process => return None,
     };
     let mut files = vec![
         ("operator.toml", include_str!("templates/go/operator.toml.tmpl")),

@@ -32,6 +32,7 @@ fn by_file(resolution: &Resolution) -> Slots {
             StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) => None,
             StepKind::Top(_) => None,
             StepKind::Join(_) => None,
+            StepKind::Process { .. } => None,
         });
         let name = match entry.filter(|_| several) {
             Some(entry) => format!("{}.{entry}", slot.step),

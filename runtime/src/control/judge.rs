@@ -60,19 +60,56 @@ pub fn judge(running: &Signature, offered: &Signature, available: &Schema) -> Ve
             });
         }
     }
-    for field in offered.inputs.fields() {
-        let found = available.field(&field.name);
-        let fits = found.is_some_and(|found| found.kind == field.kind && (field.nullable || !found.nullable));
-        if !fits {
-            return Verdict::Refused(Refusal {
-                what: "input",
-                field: field.name.clone(),
-                running: found.map_or_else(|| "none".to_owned(), ToString::to_string),
-                offered: field.to_string(),
-            });
-        }
+    if let Some(refusal) = lacking("input", &offered.inputs, available) {
+        return Verdict::Refused(refusal);
     }
     if running.inputs == offered.inputs { Verdict::Identical } else { Verdict::Compatible }
+}
+
+/// What only processors have: further outputs as they are, and a second input and keys that are there. `second` are the
+/// columns that reach the step as its second input, `keys` those of its keys.
+pub(super) fn judge_process(
+    running: &Signature,
+    offered: &Signature,
+    second: Option<&Schema>,
+    keys: &Schema,
+) -> Result<(), Refusal> {
+    let (Some(running), Some(offered)) = (&running.process, &offered.process) else { return Ok(()) };
+    let refused = |what, field: &str, running: Option<String>, offered: Option<String>| {
+        let word = |said: Option<String>| said.unwrap_or_else(|| "none".to_owned());
+        Refusal { what, field: field.to_owned(), running: word(running), offered: word(offered) }
+    };
+    for at in 0..running.sides.len().max(offered.sides.len()) {
+        let (old, new) = (running.sides.get(at), offered.sides.get(at));
+        if old != new {
+            let said = |side: Option<&(String, Schema)>| side.map(|(name, schema)| format!("{name} ({schema})"));
+            let name = old.or(new).map_or("", |(name, _)| name.as_str());
+            return Err(refused("side output", name, said(old), said(new)));
+        }
+    }
+    match (second, &offered.second) {
+        (Some(second), Some(wanted)) => lacking("second input", wanted, second).map_or(Ok(()), Err)?,
+        (None, None) => {}
+        (there, wanted) => {
+            let (there, wanted) = (there.map(ToString::to_string), wanted.as_ref().map(ToString::to_string));
+            return Err(refused("input", "with", there, wanted));
+        }
+    }
+    lacking("key", &offered.keys, keys).map_or(Ok(()), Err)
+}
+
+/// The first of the `wanted` columns that is not there.
+fn lacking(what: &'static str, wanted: &Schema, available: &Schema) -> Option<Refusal> {
+    wanted.fields().iter().find_map(|field| {
+        let found = available.field(&field.name);
+        let fits = found.is_some_and(|found| found.kind == field.kind && (field.nullable || !found.nullable));
+        (!fits).then(|| Refusal {
+            what,
+            field: field.name.clone(),
+            running: found.map_or_else(|| "none".to_owned(), ToString::to_string),
+            offered: field.to_string(),
+        })
+    })
 }
 
 /// The first field that differs.
@@ -92,13 +129,14 @@ fn difference(what: &'static str, running: &Schema, offered: &Schema) -> Option<
 mod tests {
     use super::*;
     use crate::record::Kind;
-    use crate::wasm::StateSchema;
+    use crate::wasm::{ProcessSignature, StateSchema};
 
     fn signature(inputs: &[Field], outputs: &[Field], state: Option<(u32, &[Field])>) -> Signature {
         Signature {
             inputs: Schema::new(inputs),
             outputs: Schema::new(outputs),
             state: state.map(|(version, fields)| StateSchema { version, fields: Schema::new(fields) }),
+            process: None,
         }
     }
 
@@ -137,5 +175,37 @@ mod tests {
             refused(judge(&fold, &none, &available)),
             "state `accumulator`: running an accumulator, offered none"
         );
+    }
+
+    #[test]
+    fn what_only_processors_have_is_judged_too() {
+        let text = |name: &str| Field::new(name, Kind::Text);
+        let with = |second: Option<&str>, key: &str, side: &str| {
+            let mut signature = signature(&[], &[], Some((1, &[])));
+            signature.process = Some(ProcessSignature {
+                second: second.map(|name| Schema::new([text(name)])),
+                keys: Schema::new([text(key)]),
+                sides: vec![(side.to_owned(), Schema::new([text("why")]))],
+            });
+            signature
+        };
+        let (second, keys) = (Schema::new([text("rule"), text("limit")]), Schema::new([text("user")]));
+        let running = with(Some("rule"), "user", "alerts");
+        let judged = |offered| judge_process(&running, &offered, Some(&second), &keys);
+        assert_eq!(judged(with(Some("limit"), "user", "alerts")), Ok(()));
+        let refused = |offered| judged(offered).unwrap_err().to_string();
+        assert_eq!(
+            refused(with(Some("rule"), "user", "alarms")),
+            "side output `alerts`: running alerts (why: text), offered alarms (why: text)"
+        );
+        assert_eq!(
+            refused(with(Some("level"), "user", "alerts")),
+            "second input `level`: running none, offered level: text"
+        );
+        assert_eq!(
+            refused(with(None, "user", "alerts")),
+            "input `with`: running rule: text, limit: text, offered none"
+        );
+        assert_eq!(refused(with(Some("rule"), "id", "alerts")), "key `id`: running none, offered id: text");
     }
 }

@@ -175,6 +175,7 @@ impl Handle {
                 NodeKind::Guest { .. }
                 | NodeKind::Select { .. }
                 | NodeKind::Aggregate { .. }
+                | NodeKind::Process { .. }
                 | NodeKind::Side { .. } => NodeRole::Step,
                 NodeKind::Top { .. } => NodeRole::Step,
                 NodeKind::Join { .. } => NodeRole::Step,

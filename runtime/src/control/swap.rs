@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::judge::{Refusal, Verdict, judge};
+use super::judge::{Refusal, Verdict, judge, judge_process};
 use super::run::Handle;
 use crate::clock::Stopwatch;
 use crate::error::near_match;
@@ -22,7 +22,7 @@ use crate::pipeline::plan::{NodeKind, SlotId};
 use crate::pipeline::resolve::Resolved;
 use crate::pipeline::source_task::Command;
 use crate::pipeline::spec::{LimitsSpec, StepSpec};
-use crate::record::{Barrier, Schema};
+use crate::record::{Barrier, Field, Schema};
 use crate::wasm::{CallError, DescribeError, GuestError, LoadError, OperatorKind};
 
 /// A swap was refused, or could not be carried out. The running version is as it was.
@@ -221,10 +221,15 @@ impl Handle {
         offered: &Resolved,
     ) -> Result<Vec<Replacement>, SwapError> {
         let available = self.input_schema(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
-        if let Verdict::Refused(source) = judge(&running.signature, &offered.signature, &available) {
+        let refused = |source| {
             let (path, step, source) = (offered.path.clone(), slot.step.clone(), Box::new(source));
-            return Err(SwapError::Refused { path, step, source });
+            SwapError::Refused { path, step, source }
+        };
+        if let Verdict::Refused(source) = judge(&running.signature, &offered.signature, &available) {
+            return Err(refused(source));
         }
+        let (second, keys) = self.second_and_keys(&slot.step);
+        judge_process(&running.signature, &offered.signature, second.as_ref(), &keys).map_err(refused)?;
         let fields = offered.signature.inputs.fields();
         let inputs: Vec<usize> = fields.iter().filter_map(|field| available.index_of(&field.name)).collect();
         let (limits, index) = self.place(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
@@ -248,9 +253,9 @@ impl Handle {
         let plan = &self.shared.resolution.plan;
         let index = plan.nodes.iter().position(|node| node.name == name)?;
         match plan.nodes.get(index)?.kind {
-            NodeKind::Guest { index: step, .. } | NodeKind::Aggregate { index: step, .. } => {
-                Some((plan.spec.steps.get(step)?, index))
-            }
+            NodeKind::Guest { index: step, .. }
+            | NodeKind::Aggregate { index: step, .. }
+            | NodeKind::Process { index: step, .. } => Some((plan.spec.steps.get(step)?, index)),
             NodeKind::Source { .. } | NodeKind::Select { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => None,
             NodeKind::Top { .. } => None,
             NodeKind::Join { .. } => None,
@@ -274,6 +279,27 @@ impl Handle {
             return Some(node.schema.clone());
         }
         Some(plan.nodes.get(*node.inputs.first()?)?.schema.clone())
+    }
+
+    /// Columns that reach a step as its second input, and those of its keys under the names of the first.
+    fn second_and_keys(&self, step: &str) -> (Option<Schema>, Schema) {
+        let plan = &self.shared.resolution.plan;
+        let Some(node) = plan.nodes.iter().find(|node| node.name == step) else { return (None, Schema::new([])) };
+        let input = |port: usize| {
+            let at = node.ports.iter().position(|of| *of == port)?;
+            Some(plan.nodes.get(*node.inputs.get(at)?)?.schema.clone())
+        };
+        let fields = |port: usize| -> Vec<Field> {
+            let keys = node.kind.keys(port).unwrap_or_default();
+            input(port).map_or_else(Vec::new, |schema| {
+                keys.iter().filter_map(|key| schema.fields().get(*key).cloned()).collect()
+            })
+        };
+        let mut keys = fields(0);
+        for (key, other) in keys.iter_mut().zip(fields(1)) {
+            key.nullable |= other.nullable;
+        }
+        (input(1), Schema::new(keys))
     }
 
     fn slot(&self, name: &str) -> Result<SlotId, SwapError> {

@@ -61,8 +61,8 @@ impl Operator for GuestStep {
                         results.push(beside(piece, keep, Some(made.origin), made.output, output)?);
                     }
                 }
-                OperatorKind::Aggregator => {
-                    let reason = "an aggregator is not a step of its own".to_owned();
+                OperatorKind::Aggregator | OperatorKind::Processor => {
+                    let reason = format!("a step of a row at a time is no {kind}");
                     return Err(OperatorError::Internal { reason }.into());
                 }
             }

@@ -12,6 +12,9 @@ mod join;
 mod key_window_aggregate;
 mod late_rows;
 mod policy;
+mod process;
+mod process_state;
+mod process_timers;
 mod rolling_aggregate;
 mod saved_table;
 mod select;
@@ -30,6 +33,7 @@ pub use join::{
     join_operator,
 };
 pub use key_window_aggregate::KeyWindowAggregate;
+pub use process::{ProcessSpec, ProcessStep};
 pub use rolling_aggregate::RollingAggregate;
 pub use select::Select;
 pub use spec::{AggregateFunction, OnError};

@@ -24,8 +24,8 @@ use crate::format::Format;
 use crate::limits;
 use crate::metrics::NodeCounters;
 use crate::operator::{
-    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OperatorError, OrderBy, Select, Top, TopSpec,
-    TopWindows, WindowAggregateSpec, join_operator,
+    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OperatorError, OrderBy, ProcessSpec, ProcessStep,
+    Select, Top, TopSpec, TopWindows, WindowAggregateSpec, join_operator,
 };
 use crate::partition::Partitioner;
 use crate::record::{Element, Field, Schema};
@@ -157,7 +157,7 @@ pub(crate) async fn build(resolution: &Resolution, options: &RunOptions) -> Resu
 
 fn node_tasks(node: &Node) -> NodeTasks {
     let slots = match &node.kind {
-        NodeKind::Guest { .. } => 1,
+        NodeKind::Guest { .. } | NodeKind::Process { .. } => 1,
         NodeKind::Aggregate { inputs, .. } => inputs.len(),
         NodeKind::Source { marks, .. } => usize::from(marks.assigner.is_some()),
         NodeKind::Select { .. }
@@ -290,9 +290,10 @@ impl Builder<'_> {
             let planned = self.node(node)?;
             match &planned.kind {
                 NodeKind::Source { .. } => source = Some(node),
-                NodeKind::Guest { .. } | NodeKind::Select { .. } | NodeKind::Aggregate { .. } => {
-                    links.push(self.link(node, subtask)?)
-                }
+                NodeKind::Guest { .. }
+                | NodeKind::Select { .. }
+                | NodeKind::Aggregate { .. }
+                | NodeKind::Process { .. } => links.push(self.link(node, subtask)?),
                 NodeKind::Top { .. } => links.push(self.link(node, subtask)?),
                 NodeKind::Join { .. } => links.push(self.link(node, subtask)?),
                 NodeKind::Side { .. } => {}
@@ -461,6 +462,10 @@ impl Builder<'_> {
                 let spec = self.step(*index)?;
                 self.aggregate(spec, node, keys, inputs, subtask, &metrics, versions)
             }
+            NodeKind::Process { index, keys, sides } => {
+                let guest = self.guest(self.step(*index)?, 0, subtask, metrics, versions)?;
+                self.process(self.step(*index)?, node, keys, sides, guest)
+            }
             NodeKind::Top { index, keys, windows, by } => self.top(node, *index, keys, *windows, by),
             NodeKind::Join { columns, rule, .. } => {
                 join_operator(columns, *rule).map_err(|source| StartError::Operator { step: node.name.clone(), source })
@@ -536,6 +541,34 @@ impl Builder<'_> {
         let guest = instantiate_for(resolved, source, LimitsSpec::default(), subtask, metrics)
             .map_err(|source| StartError::Guest { step: id.step, source })?;
         Ok((guest, versions))
+    }
+
+    fn process(
+        &self,
+        step: &StepSpec,
+        node: &Node,
+        keys: &[Vec<usize>],
+        sides: &[Option<usize>],
+        guest: Guest,
+    ) -> Result<Box<dyn Operator>, StartError> {
+        let StepKind::Process { state_ttl, .. } = &step.kind.value else {
+            return Err(StartError::Internal(format!("`{}` is not a processor", node.name)));
+        };
+        let input = |port: usize| {
+            let at = node.ports.iter().position(|of| *of == port)?;
+            Some(self.plan.nodes.get(*node.inputs.get(at)?)?.schema.clone())
+        };
+        let inputs: Option<Vec<Schema>> = (0..keys.len()).map(input).collect();
+        let spec = ProcessSpec {
+            inputs: inputs.ok_or_else(|| StartError::Internal("a processor without input".to_owned()))?,
+            keys: keys.to_vec(),
+            sides: sides.to_vec(),
+            state_ttl: *state_ttl,
+            on_error: step.on_error,
+            clock: self.options.clock.clone(),
+        };
+        let failed = |source| StartError::Operator { step: node.name.clone(), source };
+        Ok(Box::new(ProcessStep::new(guest, spec).map_err(failed)?))
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -1,6 +1,8 @@
 //! What must hold for every pipeline, whether read from a file or built: names, wiring, ranges, keys that exclude
 //! each other. Components and schemas are not looked at; that is the planner's work.
 
+mod process;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -347,6 +349,10 @@ fn check_step(step: &StepSpec, problems: &mut Problems) {
             let bounds: &[&str] = if window.value.has_bounds() { &WINDOW_COLUMNS } else { &[] };
             check_aggregate(&of, step.kind.span, key_by, bounds, aggregates, problems);
         }
+        StepKind::Process { component, key_by, with_key_by, state_ttl } => {
+            not_empty(&format!("the component of {of}"), &component.path.value, component.path.span, problems);
+            process::check(&of, step, key_by, with_key_by, *state_ttl, problems);
+        }
         StepKind::Top(top) => check_top(&of, step.kind.span, top, problems),
         StepKind::Join(join) => check_join(&of, step, join, problems),
     }
@@ -369,6 +375,7 @@ fn check_keep(of: &str, step: &StepSpec, problems: &mut Problems) {
         StepKind::Top(_) => "a top-N step keeps all columns",
         StepKind::Join(_) => "a join puts out the columns of both sides, or those of `select`",
         StepKind::Aggregate { .. } => "an aggregate puts out its key columns, the window and its results",
+        StepKind::Process { .. } => "a processor puts out the columns of its component",
     };
     let message = format!("`keep` has no meaning in {of}");
     problems.add(code::CONFLICT, keep.span, message, why_not, "remove `keep`; it belongs to map and flat_map");

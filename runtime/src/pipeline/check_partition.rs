@@ -8,7 +8,7 @@ use super::spec::{StepKind, StepSpec};
 pub(super) fn check_partition(of: &str, step: &StepSpec, problems: &mut Problems) {
     let Some(partition) = &step.partition else { return };
     let keyed = match &step.kind.value {
-        StepKind::Aggregate { .. } | StepKind::Top(_) => true,
+        StepKind::Aggregate { .. } | StepKind::Top(_) | StepKind::Process { .. } => true,
         StepKind::Join(join) => !join.is_lookup(),
         StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) => false,
     };

@@ -68,7 +68,7 @@ pub(super) fn needed<'a>(spec: &'a PipelineSpec, signatures: &Signatures) -> BTr
                 add(&mut needed, &step.from, more);
             }
         }
-        add(&mut needed, &step.with, Needed::All);
+        add(&mut needed, &step.with, needed_of_second(step, signatures));
     }
     unite(spec, &mut needed);
     needed
@@ -118,6 +118,9 @@ fn needed_by(step: &StepSpec, signatures: &Signatures, beyond: Needed) -> Needed
     if let StepKind::Select(columns) = &step.kind.value {
         needed.add(Needed::Columns(columns.iter().map(|selected| selected.column.value.clone()).collect()));
     }
+    if let StepKind::Process { key_by, .. } = &step.kind.value {
+        needed.add(Needed::Columns(key_by.iter().map(|column| column.value.clone()).collect()));
+    }
     needed.add(Needed::Columns(read_by_top(step).map(|(column, _)| column.to_owned()).collect()));
     if passes(step) {
         needed.add(beyond);
@@ -125,6 +128,20 @@ fn needed_by(step: &StepSpec, signatures: &Signatures, beyond: Needed) -> Needed
         needed.add(Needed::Columns(columns.iter().map(|column| column.value.clone()).collect()));
     }
     needed
+}
+
+/// What a step needs of its second input.
+fn needed_of_second(step: &StepSpec, signatures: &Signatures) -> Needed {
+    let StepKind::Process { with_key_by, .. } = &step.kind.value else { return Needed::All };
+    let mut needed = Needed::Columns(with_key_by.iter().map(|column| column.value.clone()).collect());
+    second_inputs(step, signatures).into_iter().for_each(|schema| needed.add_schema(schema));
+    needed
+}
+
+/// What a component reads of the step's second input.
+fn second_inputs<'a>(step: &StepSpec, signatures: &'a Signatures) -> Option<&'a Schema> {
+    let signature = signatures.get(&SlotId { step: step.name.value.clone(), slot: 0 })?;
+    signature.process.as_ref()?.second.as_ref()
 }
 
 /// Gives sources whose rows are united the needs of all of them.
@@ -190,7 +207,7 @@ fn made_by_top(step: &StepSpec, name: &str) -> bool {
 fn slots(step: &StepSpec) -> usize {
     match &step.kind.value {
         StepKind::Aggregate { aggregates, .. } => aggregates.len(),
-        StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) => 1,
+        StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Process { .. } => 1,
         StepKind::Select(_) => 0,
         StepKind::Top(_) => 0,
         StepKind::Join(_) => 0,
@@ -248,10 +265,11 @@ pub(super) fn inferred(
     signatures: &Signatures,
     source: &SourceSpec,
 ) -> Result<Vec<Field>, Unknown> {
-    let mut by_step: BTreeMap<&str, Result<Declared, String>> = BTreeMap::new();
+    let mut by_step: BTreeMap<(&str, usize), Result<Declared, String>> = BTreeMap::new();
     for step in readers_first(spec) {
         let declared = declared_by(spec, signatures, step, &by_step);
-        by_step.insert(&step.name.value, declared);
+        by_step.insert((&step.name.value, 0), declared);
+        by_step.insert((&step.name.value, 1), declared_of_second(signatures, step));
     }
     let declared = declared(spec, &source.name.value, &by_step);
     let Declared { fields, mut untyped } = declared.map_err(|reason| Unknown { reason, columns: Vec::new() })?;
@@ -300,7 +318,7 @@ fn with_assigner(mut fields: Vec<Field>, source: &SourceSpec, signatures: &Signa
 fn declared(
     spec: &PipelineSpec,
     name: &str,
-    by_step: &BTreeMap<&str, Result<Declared, String>>,
+    by_step: &BTreeMap<(&str, usize), Result<Declared, String>>,
 ) -> Result<Declared, String> {
     let mut all = Declared::default();
     for step in spec.steps.iter().filter(|step| step.inputs().any(|(_, from)| from.value == name)) {
@@ -310,10 +328,12 @@ fn declared(
             all.untyped.extend(ports.flat_map(|port| join.keys(port)).map(|key| (key.value.clone(), user.clone())));
             continue;
         }
-        let Some(step_declares) = by_step.get(step.name.value.as_str()) else { continue };
-        let Declared { fields, untyped } = step_declares.clone()?;
-        fields.iter().try_for_each(|field| merge(&mut all.fields, field, step))?;
-        all.untyped.extend(untyped);
+        for port in step.inputs().filter(|(_, from)| from.value == name).map(|(port, _)| port) {
+            let Some(step_declares) = by_step.get(&(step.name.value.as_str(), port)) else { continue };
+            let Declared { fields, untyped } = step_declares.clone()?;
+            fields.iter().try_for_each(|field| merge(&mut all.fields, field, step))?;
+            all.untyped.extend(untyped);
+        }
     }
     Ok(all)
 }
@@ -323,7 +343,7 @@ fn declared_by(
     spec: &PipelineSpec,
     signatures: &Signatures,
     step: &StepSpec,
-    by_step: &BTreeMap<&str, Result<Declared, String>>,
+    by_step: &BTreeMap<(&str, usize), Result<Declared, String>>,
 ) -> Result<Declared, String> {
     let user = || format!("step `{}`", step.name.value);
     let signature = |slot| signatures.get(&SlotId { step: step.name.value.clone(), slot });
@@ -342,6 +362,9 @@ fn declared_by(
     }
     if let StepKind::Select(columns) = &step.kind.value {
         all.untyped.extend(columns.iter().map(|selected| (selected.column.value.clone(), user())));
+    }
+    if let StepKind::Process { key_by, .. } = &step.kind.value {
+        all.untyped.extend(key_by.iter().map(|key| (key.value.clone(), user())));
     }
     for (column, kind) in read_by_top(step) {
         match kind {
@@ -364,6 +387,19 @@ fn declared_by(
         };
         beyond.fields.iter().filter(|field| !made(&field.name)).try_for_each(|f| merge(&mut all.fields, f, step))?;
         all.untyped.extend(beyond.untyped.into_iter().filter(|(column, _)| !made(column)));
+    }
+    Ok(all)
+}
+
+/// As [`declared_by`], of the second input.
+fn declared_of_second(signatures: &Signatures, step: &StepSpec) -> Result<Declared, String> {
+    let mut all = Declared::default();
+    let fields = second_inputs(step, signatures).into_iter().flat_map(|schema| schema.fields());
+    for field in fields {
+        merge(&mut all.fields, field, step)?;
+    }
+    if let StepKind::Process { with_key_by, .. } = &step.kind.value {
+        all.untyped.extend(with_key_by.iter().map(|key| (key.value.clone(), format!("step `{}`", step.name.value))));
     }
     Ok(all)
 }

@@ -7,6 +7,7 @@ mod chain;
 mod join;
 mod marks;
 mod partition;
+mod process;
 mod source;
 mod step;
 mod top;
@@ -29,7 +30,7 @@ use crate::wasm::{OperatorKind, Signature};
 pub struct SlotId {
     /// the step's name
     pub step: String,
-    /// 0 for map, filter and flat_map; the position among the entries of `aggregate` otherwise
+    /// 0 for map, filter, flat_map and process; the position among the entries of `aggregate` otherwise
     pub slot: usize,
 }
 
@@ -110,6 +111,15 @@ pub enum NodeKind {
         /// for each entry of `aggregate` the input columns that it reads
         inputs: Vec<Vec<usize>>,
     },
+    /// a component with state and timers by key
+    Process {
+        /// position in the specification
+        index: usize,
+        /// for each of its inputs the key columns
+        keys: Vec<Vec<usize>>,
+        /// for each further output of the component the number of the step's output, where the pipeline names it
+        sides: Vec<Option<usize>>,
+    },
     /// top-N
     Top {
         /// position in the specification
@@ -173,6 +183,7 @@ impl NodeKind {
         match self {
             Self::Aggregate { keys, .. } => Some(keys.clone()),
             Self::Top { keys, windows, .. } => Some(partition_keys(keys, *windows)),
+            Self::Process { keys, .. } => keys.get(port).cloned(),
             Self::Join { rule: JoinRule::Lookup, .. } => None,
             Self::Join { columns, .. } => columns.keys.get(port).cloned(),
             Self::Source { .. } | Self::Guest { .. } | Self::Select { .. } | Self::Side { .. } | Self::Sink { .. } => {

@@ -76,6 +76,7 @@ pub fn components_of(step: &StepSpec) -> Vec<(usize, &ComponentSpec, OperatorKin
         StepKind::Filter(component) => vec![(0, component, OperatorKind::Filter)],
         StepKind::FlatMap(component) => vec![(0, component, OperatorKind::FlatMapper)],
         StepKind::Select(_) => Vec::new(),
+        StepKind::Process { component, .. } => vec![(0, component, OperatorKind::Processor)],
         StepKind::Top(_) => Vec::new(),
         StepKind::Join(_) => Vec::new(),
         StepKind::Aggregate { aggregates, .. } => aggregates
@@ -160,6 +161,7 @@ fn key(kind: OperatorKind) -> &'static str {
         OperatorKind::Filter => "filter",
         OperatorKind::FlatMapper => "flat_map",
         OperatorKind::Aggregator => "aggregate",
+        OperatorKind::Processor => "process",
     }
 }
 
@@ -169,6 +171,7 @@ fn noun(kind: OperatorKind) -> &'static str {
         OperatorKind::Filter => "a filter",
         OperatorKind::FlatMapper => "a flat-mapper",
         OperatorKind::Aggregator => "an aggregator",
+        OperatorKind::Processor => "a processor",
     }
 }
 

@@ -143,6 +143,17 @@ pub enum StepKind {
         /// what is computed, in output order
         aggregates: Vec<AggregateSpec>,
     },
+    /// `key_by`, `process`
+    Process {
+        /// the component
+        component: ComponentSpec,
+        /// key columns, at least one
+        key_by: Vec<Spanned<String>>,
+        /// `with_key_by`: key columns of the second input; as `key_by` unless given
+        with_key_by: Vec<Spanned<String>>,
+        /// `state_ttl`: how long state is kept without being written
+        state_ttl: Option<Duration>,
+    },
     /// `top = { n = 3, by = "count" }`
     Top(TopStepSpec),
     /// `join` or `lookup`; its other input is [`StepSpec::with`]
@@ -253,6 +264,7 @@ impl StepKind {
             Self::Aggregate { aggregates, .. } => aggregates.get(index).map(|entry| entry.output().value.as_str()),
             Self::Map(_) | Self::Filter(_) | Self::FlatMap(_) | Self::Select(_) => None,
             Self::Top(_) | Self::Join(_) => None,
+            Self::Process { .. } => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use wasmtime::component::{Component, ComponentExportIndex};
 
 use super::abi::{AccumulateParams, BatchParams, BatchReturn, DescribeReturn, ExpansionReturn, MaskReturn, PairParams};
 use super::error::LoadError;
+use super::process_abi::{DescribeProcessReturn, OutcomeReturn, ProcessParams};
 
 /// The package of the contract. Of a `0.x` version only the same `x` is compatible.
 pub(super) const PACKAGE: &str = "millstream:operator";
@@ -27,11 +28,13 @@ pub enum OperatorKind {
     FlatMapper,
     /// folds rows into accumulators
     Aggregator,
+    /// handles rows key by key, with state and timers
+    Processor,
 }
 
 impl OperatorKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Mapper, Self::Filter, Self::FlatMapper, Self::Aggregator];
+    pub const ALL: [Self; 5] = [Self::Mapper, Self::Filter, Self::FlatMapper, Self::Aggregator, Self::Processor];
 
     /// The name of the kind's interface in the contract.
     pub const fn interface(self) -> &'static str {
@@ -40,6 +43,7 @@ impl OperatorKind {
             Self::Filter => "filter",
             Self::FlatMapper => "flat-mapper",
             Self::Aggregator => "aggregator",
+            Self::Processor => "processor",
         }
     }
 
@@ -52,6 +56,7 @@ impl OperatorKind {
             Self::Aggregator => {
                 &[Function::Describe, Function::Create, Function::Accumulate, Function::Merge, Function::Finish]
             }
+            Self::Processor => &[Function::DescribeProcess, Function::Process],
         }
     }
 }
@@ -73,12 +78,14 @@ pub(super) enum Function {
     Accumulate,
     Merge,
     Finish,
+    DescribeProcess,
+    Process,
 }
 
 impl Function {
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::Describe => "describe",
+            Self::Describe | Self::DescribeProcess => "describe",
             Self::Transform => "transform",
             Self::Select => "select",
             Self::Expand => "expand",
@@ -86,6 +93,7 @@ impl Function {
             Self::Accumulate => "accumulate",
             Self::Merge => "merge",
             Self::Finish => "finish",
+            Self::Process => "process",
         }
     }
 
@@ -100,6 +108,8 @@ impl Function {
             Self::Accumulate => "func(groups: list<u32>, accumulators: batch, input: batch) -> result<batch, failure>",
             Self::Merge => "func(left: batch, right: batch) -> result<batch, failure>",
             Self::Finish => "func(accumulators: batch) -> result<batch, failure>",
+            Self::DescribeProcess => "func() -> result<process-signature, string>",
+            Self::Process => "func(call: call) -> result<outcome, failure>",
         }
     }
 
@@ -114,6 +124,8 @@ impl Function {
             Self::Create => function.typecheck::<(), BatchReturn>(&types),
             Self::Accumulate => function.typecheck::<AccumulateParams<'_>, BatchReturn>(&types),
             Self::Merge => function.typecheck::<PairParams<'_>, BatchReturn>(&types),
+            Self::DescribeProcess => function.typecheck::<(), DescribeProcessReturn>(&types),
+            Self::Process => function.typecheck::<ProcessParams<'_>, OutcomeReturn>(&types),
         }
     }
 }

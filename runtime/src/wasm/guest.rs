@@ -68,11 +68,13 @@ pub struct Expansion {
 pub struct Guest {
     component: Component,
     kind: OperatorKind,
-    signature: Signature,
+    pub(super) signature: Signature,
     conditions: Conditions,
     live: Option<Live>,
-    left: Scratch,
-    right: Scratch,
+    pub(super) left: Scratch,
+    pub(super) right: Scratch,
+    /// for processors
+    pub(super) third: Scratch,
 }
 
 impl Guest {
@@ -83,8 +85,8 @@ impl Guest {
         conditions: Conditions,
         live: Live,
     ) -> Self {
-        let (left, right) = Default::default();
-        Self { component, kind, signature, conditions, live: Some(live), left, right }
+        let (left, right, third) = Default::default();
+        Self { component, kind, signature, conditions, live: Some(live), left, right, third }
     }
 
     /// What the operator reads, produces and remembers.
@@ -226,13 +228,13 @@ impl Guest {
         self.accept(checked, RecordBatch::num_rows)
     }
 
-    fn state(&self) -> Result<Schema, CallError> {
+    pub(super) fn state(&self) -> Result<Schema, CallError> {
         let state = self.signature.state.as_ref().map(|state| state.fields.clone());
-        state.ok_or_else(|| internal(format!("a {} has no accumulators", self.kind)))
+        state.ok_or_else(|| internal(format!("a {} has no state", self.kind)))
     }
 
     /// As [`Guest::call_with`] for rows of the stream, which are metered.
-    fn call<T>(&mut self, rows: usize, invoke: impl Fn(&mut Live) -> Answer<T>) -> Result<T, CallError> {
+    pub(super) fn call<T>(&mut self, rows: usize, invoke: impl Fn(&mut Live) -> Answer<T>) -> Result<T, CallError> {
         self.call_with(rows, rows, invoke)
     }
 
@@ -292,7 +294,7 @@ impl Guest {
     }
 
     /// Counts what was accepted, or refuses an answer that failed its checks.
-    fn accept<T>(&mut self, checked: Result<T, String>, rows: impl Fn(&T) -> usize) -> Result<T, CallError> {
+    pub(super) fn accept<T>(&mut self, checked: Result<T, String>, rows: impl Fn(&T) -> usize) -> Result<T, CallError> {
         let value = checked.map_err(|reason| self.breach(reason))?;
         GuestMetrics::add(&self.conditions.metrics.rows_out, rows(&value) as u64);
         Ok(value)
@@ -330,7 +332,7 @@ fn check_failures(mut failures: Vec<RowFailure>, rows: usize) -> Result<Vec<RowF
     Ok(failures)
 }
 
-fn lower<'a>(
+pub(super) fn lower<'a>(
     scratch: &'a mut Scratch,
     part: &str,
     schema: &Schema,
@@ -339,7 +341,7 @@ fn lower<'a>(
     scratch.lower(part, schema, batch).map_err(internal)
 }
 
-fn internal(reason: String) -> CallError {
+pub(super) fn internal(reason: String) -> CallError {
     CallError::Internal { reason }
 }
 

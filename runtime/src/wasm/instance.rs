@@ -9,13 +9,15 @@ use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 use super::OperatorKind;
 use super::abi::{
     Accumulate, AccumulateParams, BatchOut, BatchParams, Create, Describe, Expand, ExpansionOut, FailureOut, Finish,
-    Merge, PairParams, Select, SignatureOut, Transform,
+    Merge, PairParams, Select, Transform,
 };
 use super::contract::Export;
 use super::error::CallError;
 use super::host::Voice;
 use super::metrics::GuestMetrics;
+use super::process_abi::{CallIn, DescribeProcess, OutcomeOut, Process};
 use super::settings::Settings;
+use super::signature::Said;
 use super::wasi::{Denied, VirtualWorld};
 use crate::limits;
 
@@ -119,16 +121,16 @@ impl Conditions {
 pub(super) struct Live {
     store: Store<State>,
     deadline_ticks: u64,
-    describe: Describe,
     functions: Functions,
 }
 
 /// The functions of each kind of operator.
 enum Functions {
-    Mapper(Transform),
-    Filter(Select),
-    FlatMapper(Expand),
-    Aggregator { create: Create, accumulate: Accumulate, merge: Merge, finish: Finish },
+    Mapper(Describe, Transform),
+    Filter(Describe, Select),
+    FlatMapper(Describe, Expand),
+    Aggregator { describe: Describe, create: Create, accumulate: Accumulate, merge: Merge, finish: Finish },
+    Processor { describe: DescribeProcess, process: Process },
 }
 
 /// A call's outcome: the guest's answer, or its refusal, or a trap.
@@ -152,13 +154,10 @@ impl Live {
         store.set_hostcall_fuel(*memory_bytes);
         let deadline_ticks = conditions.deadline_ticks();
         store.set_epoch_deadline(deadline_ticks);
-        let made = pre.instantiate(&mut store).and_then(|instance| {
-            let describe = function(&instance, &mut store, export.functions.first())?;
-            Ok((describe, Functions::find(&instance, &mut store, export)?))
-        });
+        let made = pre.instantiate(&mut store).and_then(|instance| Functions::find(&instance, &mut store, export));
         GuestMetrics::add(&metrics.instances, 1);
         match made {
-            Ok((describe, functions)) => Ok(Self { store, deadline_ticks, describe, functions }),
+            Ok(functions) => Ok(Self { store, deadline_ticks, functions }),
             Err(error) => Err(explain(&error, store.data_mut(), conditions, "instantiating")),
         }
     }
@@ -176,22 +175,42 @@ impl Live {
         explain(error, self.store.data_mut(), conditions, "calling")
     }
 
-    pub(super) fn describe(&mut self) -> wasmtime::Result<Result<SignatureOut, String>> {
-        self.describe.call(&mut self.store, ()).map(|(answer,)| answer)
+    pub(super) fn describe(&mut self) -> wasmtime::Result<Result<Said, String>> {
+        let describe = match &self.functions {
+            Functions::Mapper(describe, _)
+            | Functions::Filter(describe, _)
+            | Functions::FlatMapper(describe, _)
+            | Functions::Aggregator { describe, .. } => describe,
+            Functions::Processor { describe, .. } => {
+                let said = describe.call(&mut self.store, ()).map(|(answer,)| answer)?;
+                return Ok(said.map(Said::from));
+            }
+        };
+        let said = describe.call(&mut self.store, ()).map(|(answer,)| answer)?;
+        Ok(said.map(Said::from))
+    }
+
+    pub(super) fn process(&mut self, call: CallIn<'_>) -> Answer<OutcomeOut> {
+        let Functions::Processor { process, .. } = &self.functions else {
+            return Err(wrong_kind(OperatorKind::Processor));
+        };
+        process.call(&mut self.store, (call,)).map(|(answer,)| answer)
     }
 
     pub(super) fn transform(&mut self, params: BatchParams<'_>) -> Answer<BatchOut> {
-        let Functions::Mapper(transform) = &self.functions else { return Err(wrong_kind(OperatorKind::Mapper)) };
+        let Functions::Mapper(_, transform) = &self.functions else { return Err(wrong_kind(OperatorKind::Mapper)) };
         transform.call(&mut self.store, params).map(|(answer,)| answer)
     }
 
     pub(super) fn select(&mut self, params: BatchParams<'_>) -> Answer<Vec<u8>> {
-        let Functions::Filter(select) = &self.functions else { return Err(wrong_kind(OperatorKind::Filter)) };
+        let Functions::Filter(_, select) = &self.functions else { return Err(wrong_kind(OperatorKind::Filter)) };
         select.call(&mut self.store, params).map(|(answer,)| answer)
     }
 
     pub(super) fn expand(&mut self, params: BatchParams<'_>) -> Answer<ExpansionOut> {
-        let Functions::FlatMapper(expand) = &self.functions else { return Err(wrong_kind(OperatorKind::FlatMapper)) };
+        let Functions::FlatMapper(_, expand) = &self.functions else {
+            return Err(wrong_kind(OperatorKind::FlatMapper));
+        };
         expand.call(&mut self.store, params).map(|(answer,)| answer)
     }
 
@@ -226,16 +245,28 @@ impl Live {
 
 impl Functions {
     fn find(instance: &Instance, store: &mut Store<State>, export: &Export) -> wasmtime::Result<Self> {
-        let mut indexes = export.functions.iter().skip(1); // `describe` is first
+        let mut indexes = export.functions.iter(); // `describe` is first
+        let mut next = || indexes.next();
         Ok(match export.kind {
-            OperatorKind::Mapper => Self::Mapper(function(instance, store, indexes.next())?),
-            OperatorKind::Filter => Self::Filter(function(instance, store, indexes.next())?),
-            OperatorKind::FlatMapper => Self::FlatMapper(function(instance, store, indexes.next())?),
+            OperatorKind::Mapper => {
+                Self::Mapper(function(instance, store, next())?, function(instance, store, next())?)
+            }
+            OperatorKind::Filter => {
+                Self::Filter(function(instance, store, next())?, function(instance, store, next())?)
+            }
+            OperatorKind::FlatMapper => {
+                Self::FlatMapper(function(instance, store, next())?, function(instance, store, next())?)
+            }
             OperatorKind::Aggregator => Self::Aggregator {
-                create: function(instance, store, indexes.next())?,
-                accumulate: function(instance, store, indexes.next())?,
-                merge: function(instance, store, indexes.next())?,
-                finish: function(instance, store, indexes.next())?,
+                describe: function(instance, store, next())?,
+                create: function(instance, store, next())?,
+                accumulate: function(instance, store, next())?,
+                merge: function(instance, store, next())?,
+                finish: function(instance, store, next())?,
+            },
+            OperatorKind::Processor => Self::Processor {
+                describe: function(instance, store, next())?,
+                process: function(instance, store, next())?,
             },
         })
     }

@@ -3,11 +3,18 @@
 use std::collections::HashSet;
 
 use super::OperatorKind;
-use super::abi::{FieldOut, KindOut, SignatureOut};
+use super::abi::{FieldOut, KindOut, SignatureOut, StateSchemaOut};
+use super::process_abi::{ProcessSignatureOut, SideOutputOut};
 use crate::record::{Field, Kind, Schema};
 
 /// Columns that a signature may name: beyond this it is a mistake, and every column costs a call 70 ns.
 const COLUMNS_MAX: usize = 1_024;
+
+/// Outputs that a processor may have beside its own.
+const SIDES_MAX: usize = 64;
+
+/// Bytes of an output's name.
+const OUTPUT_NAME_BYTES: usize = 64;
 
 /// Bytes of a column's name.
 const COLUMN_NAME_BYTES: usize = 256;
@@ -19,8 +26,41 @@ pub struct Signature {
     pub inputs: Schema,
     /// columns produced; empty for filters
     pub outputs: Schema,
-    /// columns of an accumulator; present for aggregators, and only for them
+    /// columns of an accumulator or of a key's state; present for aggregators and processors, and only for them
     pub state: Option<StateSchema>,
+    /// what only processors have
+    pub process: Option<ProcessSignature>,
+}
+
+/// What a processor says beyond what all operators say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSignature {
+    /// columns read from the second input; `None`: there is no second input
+    pub second: Option<Schema>,
+    /// key columns that it wants to know
+    pub keys: Schema,
+    /// further outputs by number: name and columns
+    pub sides: Vec<(String, Schema)>,
+}
+
+/// What a guest said of itself.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// any operator but a processor
+    Plain(SignatureOut),
+    Process(ProcessSignatureOut),
+}
+
+impl From<SignatureOut> for Said {
+    fn from(said: SignatureOut) -> Self {
+        Self::Plain(said)
+    }
+}
+
+impl From<ProcessSignatureOut> for Said {
+    fn from(said: ProcessSignatureOut) -> Self {
+        Self::Process(said)
+    }
 }
 
 /// The columns of an accumulator and their version.
@@ -34,14 +74,45 @@ pub struct StateSchema {
 
 impl Signature {
     /// Takes what a guest of `kind` said, or says what is wrong with it.
-    pub(super) fn check(kind: OperatorKind, said: SignatureOut) -> Result<Self, String> {
+    pub(super) fn check(kind: OperatorKind, said: Said) -> Result<Self, String> {
+        match said {
+            Said::Plain(said) => Self::check_plain(kind, said),
+            Said::Process(said) => Self::check_process(said),
+        }
+    }
+
+    fn check_process(said: ProcessSignatureOut) -> Result<Self, String> {
+        let mut sides: Vec<(String, Schema)> = Vec::with_capacity(said.sides.len());
+        if said.sides.len() > SIDES_MAX {
+            return Err(format!("sides: {} outputs, at most {SIDES_MAX} are accepted", said.sides.len()));
+        }
+        for SideOutputOut { name, fields } in said.sides {
+            if !is_output_name(&name) {
+                return Err(format!(
+                    "sides: {name:?} is no name for an output: a lower-case letter first, then lower-case letters, \
+                     digits, `_` and `-`, at most {OUTPUT_NAME_BYTES} bytes"
+                ));
+            }
+            if sides.iter().any(|(known, _)| *known == name) {
+                return Err(format!("sides: output `{name}` is named twice"));
+            }
+            let fields = schema(&format!("side output `{name}`"), fields)?;
+            sides.push((name, fields));
+        }
+        let second = said.second_inputs.map(|fields| schema("second inputs", fields)).transpose()?;
+        let process = ProcessSignature { second, keys: schema("keys", said.keys)?, sides };
+        Ok(Self {
+            inputs: schema("inputs", said.inputs)?,
+            outputs: schema("outputs", said.outputs)?,
+            state: Some(StateSchema::check(said.state)?),
+            process: Some(process),
+        })
+    }
+
+    fn check_plain(kind: OperatorKind, said: SignatureOut) -> Result<Self, String> {
         let inputs = schema("inputs", said.inputs)?;
         let outputs = schema("outputs", said.outputs)?;
-        let state = match said.state {
-            Some(state) if state.version == 0 => return Err("state: version is 0; versions start at 1".into()),
-            Some(state) => Some(StateSchema { version: state.version, fields: schema("state", state.fields)? }),
-            None => None,
-        };
+        let state = said.state.map(StateSchema::check).transpose()?;
         if kind == OperatorKind::Filter && !outputs.fields().is_empty() {
             return Err(format!("outputs of a filter must be empty, found {outputs}"));
         }
@@ -54,8 +125,25 @@ impl Signature {
             }
             _ => {}
         }
-        Ok(Self { inputs, outputs, state })
+        Ok(Self { inputs, outputs, state, process: None })
     }
+}
+
+impl StateSchema {
+    fn check(said: StateSchemaOut) -> Result<Self, String> {
+        if said.version == 0 {
+            return Err("state: version is 0; versions start at 1".into());
+        }
+        Ok(Self { version: said.version, fields: schema("state", said.fields)? })
+    }
+}
+
+/// As names of steps are: a pipeline reads the output by it.
+fn is_output_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+    name.len() <= OUTPUT_NAME_BYTES
+        && name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase())
+        && name.bytes().all(allowed)
 }
 
 fn schema(part: &str, fields: Vec<FieldOut>) -> Result<Schema, String> {
@@ -95,16 +183,15 @@ impl From<KindOut> for Kind {
 
 #[cfg(test)]
 mod tests {
-    use super::super::abi::StateSchemaOut;
     use super::*;
 
     fn field(name: &str) -> FieldOut {
         FieldOut { name: name.into(), kind: KindOut::TimestampMs, nullable: true }
     }
 
-    fn said(outputs: Vec<FieldOut>, version: Option<u32>) -> SignatureOut {
+    fn said(outputs: Vec<FieldOut>, version: Option<u32>) -> Said {
         let state = version.map(|version| StateSchemaOut { version, fields: vec![field("sum")] });
-        SignatureOut { inputs: vec![field("a")], outputs, state }
+        Said::Plain(SignatureOut { inputs: vec![field("a")], outputs, state })
     }
 
     #[test]

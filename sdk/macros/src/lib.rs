@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod function;
+mod process;
 mod row;
 
 use proc_macro::TokenStream;
@@ -42,6 +43,17 @@ pub fn flat_map(arguments: TokenStream, item: TokenStream) -> TokenStream {
 pub fn aggregate(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let item = proc_macro2::TokenStream::from(item);
     finish_or_keep(aggregate::expand(arguments.into(), item.clone()), item)
+}
+
+/// Makes an implementation of `Process` an operator.
+///
+/// `#[process(version = 2)]` is raised whenever the state's fields or their meaning change; it starts at 1.
+/// `#[process(config)]` reads the type itself from the step's configuration instead of `Default`.
+/// `#[process(sides(ALERTS))]` names the operator's further outputs, which are constants of type `Side`.
+#[proc_macro_attribute]
+pub fn process(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let item = proc_macro2::TokenStream::from(item);
+    finish_or_keep(process::expand(arguments.into(), item.clone()), item)
 }
 
 fn function(kind: function::Kind, arguments: TokenStream, item: TokenStream) -> TokenStream {

@@ -85,6 +85,7 @@ fn nodes(plan: &Plan) -> Vec<NodeJson<'_>> {
             ("source", plan.spec.sources.get(*index).map(|source| table::source_name(&source.kind.value)))
         }
         NodeKind::Guest { .. } | NodeKind::Select { .. } | NodeKind::Aggregate { .. } => ("step", None),
+        NodeKind::Process { .. } => ("step", None),
         NodeKind::Top { .. } => ("step", None),
         NodeKind::Join { .. } => ("step", None),
         NodeKind::Side { .. } => ("output", None),

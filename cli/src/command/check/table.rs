@@ -40,6 +40,7 @@ fn role(node: &Node) -> &'static str {
     match node.kind {
         NodeKind::Source { .. } => "source",
         NodeKind::Guest { .. } | NodeKind::Select { .. } | NodeKind::Aggregate { .. } => "step",
+        NodeKind::Process { .. } => "step",
         NodeKind::Top { .. } => "step",
         NodeKind::Join { .. } => "step",
         NodeKind::Side { .. } => "output",
@@ -69,7 +70,10 @@ fn what(spec: &PipelineSpec, node: &Node) -> String {
             let format = source.format.as_ref().map(|format| format!(" · {}", format_name(format.value)));
             format!("{}{}", source_name(&source.kind.value), format.unwrap_or_default())
         }),
-        NodeKind::Guest { index, .. } | NodeKind::Select { index, .. } | NodeKind::Aggregate { index, .. } => {
+        NodeKind::Guest { index, .. }
+        | NodeKind::Select { index, .. }
+        | NodeKind::Aggregate { index, .. }
+        | NodeKind::Process { index, .. } => {
             spec.steps.get(*index).map_or_else(String::new, |step| step_name(&step.kind.value))
         }
         NodeKind::Top { index, .. } | NodeKind::Join { index, .. } => {
@@ -97,6 +101,10 @@ fn step_name(kind: &StepKind) -> String {
                 false => format!("{} = {}", output.value, column.value),
             });
             format!("select {}", columns.collect::<Vec<_>>().join(", "))
+        }
+        StepKind::Process { component, key_by, .. } => {
+            let keys: Vec<&str> = key_by.iter().map(|key| key.value.as_str()).collect();
+            format!("process {} by {}", component.path.value, keys.join(", "))
         }
         StepKind::Top(top) => {
             let by = top.by.iter().map(|by| format!("{}{}", by.column.value, if by.descending { "" } else { " asc" }));

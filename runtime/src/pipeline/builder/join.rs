@@ -16,7 +16,7 @@ pub(super) struct JoinParts {
     kind: JoinKind,
     between: Option<[String; 2]>,
     exclusive: Option<Exclusive>,
-    state_ttl: Option<Duration>,
+    pub(super) state_ttl: Option<Duration>,
     prefix: Option<String>,
     select: Option<Vec<String>>,
 }
@@ -54,12 +54,6 @@ impl Step {
     /// Which ends of [`Self::between`] do not count themselves.
     pub fn exclusive(mut self, ends: Exclusive) -> Self {
         self.join_parts().exclusive = Some(ends);
-        self
-    }
-
-    /// How far apart rows of a join of all rows may be and still meet; after that they are forgotten.
-    pub fn state_ttl(mut self, ttl: Duration) -> Self {
-        self.join_parts().state_ttl = Some(ttl);
         self
     }
 

@@ -21,6 +21,9 @@ pub struct Step {
     from: Vec<Spanned<String>>,
     with: Vec<Spanned<String>>,
     late: Option<Spanned<String>>,
+    side_outputs: Vec<Spanned<String>>,
+    with_key_by: Vec<Spanned<String>>,
+    state_ttl: Option<Duration>,
     operation: Operation,
     key_by: Vec<Spanned<String>>,
     window: Option<WindowSpec>,
@@ -44,6 +47,7 @@ enum Operation {
     Filter(String),
     FlatMap(String),
     Select(Vec<SelectedColumn>),
+    Process(String),
     Aggregate,
     Top(TopStepSpec),
     Join,
@@ -56,6 +60,9 @@ impl Step {
             from: Vec::new(),
             with: Vec::new(),
             late: None,
+            side_outputs: Vec::new(),
+            with_key_by: Vec::new(),
+            state_ttl: None,
             operation,
             key_by: Vec::new(),
             window: None,
@@ -94,6 +101,33 @@ impl Step {
         let columns = columns.into_iter().map(|column| Spanned::from(column.into()));
         let selected = columns.map(|column| SelectedColumn { output: column.clone(), column });
         Self::of(Operation::Select(selected.collect()))
+    }
+
+    /// Rows key by key, by a component with state and timers: needs [`Self::key_by`].
+    pub fn process(component: impl Into<String>) -> Self {
+        Self::of(Operation::Process(component.into()))
+    }
+
+    /// Adds key columns of the second input; without any they are those of [`Self::key_by`].
+    pub fn with_key_by<C: Into<String>>(mut self, columns: impl IntoIterator<Item = C>) -> Self {
+        self.with_key_by.extend(columns.into_iter().map(|column| Spanned::from(column.into())));
+        self
+    }
+
+    /// How far apart rows of a join of all rows may be and still meet; after that they are forgotten. The state of a
+    /// processor is dropped when it has not been written for so long, by the host's clock.
+    pub fn state_ttl(mut self, ttl: Duration) -> Self {
+        match self.operation {
+            Operation::Process(_) => self.state_ttl = Some(ttl),
+            _ => self.join_parts().state_ttl = Some(ttl),
+        }
+        self
+    }
+
+    /// Makes another output of a processor readable, under its name.
+    pub fn side_output(mut self, output: impl Into<String>) -> Self {
+        self.side_outputs.push(output.into().into());
+        self
     }
 
     /// Results a key and window: needs a window such as [`Self::tumbling`] and at least one result. Without a window results
@@ -142,7 +176,7 @@ impl Step {
 
     /// Names of its outputs beside its own.
     pub(super) fn outputs(&self) -> impl Iterator<Item = &Spanned<String>> {
-        self.late.iter()
+        self.late.iter().chain(&self.side_outputs)
     }
 
     /// Gives a selected column another name.
@@ -342,6 +376,7 @@ impl Step {
             Operation::Filter(path) => StepKind::Filter(component(path, config)),
             Operation::FlatMap(path) => StepKind::FlatMap(component(path, config)),
             Operation::Select(columns) => StepKind::Select(columns),
+            Operation::Process(path) => return Some(self.into_process(name, component(path, config), problems)),
             Operation::Top(top) => {
                 let (key_by, window) = (std::mem::take(&mut self.key_by), self.window.take().map(Spanned::from));
                 StepKind::Top(TopStepSpec { key_by, window, ..top })
@@ -354,6 +389,21 @@ impl Step {
             problems.add(code::CONFLICT, Span::default(), message, "they belong to an aggregate", help);
         }
         Some(self.with_kind(name, kind))
+    }
+
+    fn into_process(mut self, name: Spanned<String>, component: ComponentSpec, problems: &mut Problems) -> StepSpec {
+        if self.window.is_some() || !self.aggregates.is_empty() {
+            let message = format!("step {} has a window or results beside its component", quote(&name.value));
+            let help = "aggregate in a step of its own that reads from this one";
+            problems.add(code::CONFLICT, Span::default(), message, "they belong to an aggregate", help);
+        }
+        let key_by = std::mem::take(&mut self.key_by);
+        let mut with_key_by = std::mem::take(&mut self.with_key_by);
+        if with_key_by.is_empty() {
+            with_key_by.clone_from(&key_by);
+        }
+        let state_ttl = self.state_ttl;
+        self.with_kind(name, StepKind::Process { component, key_by, with_key_by, state_ttl })
     }
 
     fn into_aggregate(mut self, name: Spanned<String>, config: Settings, problems: &mut Problems) -> Option<StepSpec> {
@@ -414,7 +464,7 @@ impl Step {
             name,
             from: self.from,
             with: self.with,
-            side_outputs: self.late.into_iter().collect(),
+            side_outputs: self.late.into_iter().chain(self.side_outputs).collect(),
             kind: kind.into(),
             parallelism: self.parallelism,
             keep: self.keep,

@@ -20,6 +20,7 @@ impl Planner<'_> {
             StepKind::FlatMap(_) => self.guest(index, step, &input, OperatorKind::FlatMapper)?,
             StepKind::Select(columns) => self.select(index, step, columns, &input)?,
             StepKind::Aggregate { .. } => self.aggregate(index, step, &inputs, &input)?,
+            StepKind::Process { .. } => self.process(index, step, with, &input)?,
             StepKind::Top(top) => self.top(index, step, top, &inputs, &input)?,
             StepKind::Join(_) => self.join(index, step, &input, from, with)?,
         };
@@ -29,13 +30,14 @@ impl Planner<'_> {
     }
 
     /// Columns of another output of `step`, which is node `of`.
-    pub(super) fn side_schema(&self, of: NodeIndex, step: &StepSpec, _output: usize) -> Option<Schema> {
+    pub(super) fn side_schema(&self, of: NodeIndex, step: &StepSpec, output: usize) -> Option<Schema> {
         match step.kind.value {
             // late rows leave as they came
             StepKind::Aggregate { .. } | StepKind::Top(_) => {
                 let input = self.nodes.get(of)?.inputs.first()?;
                 Some(self.nodes.get(*input)?.schema.clone())
             }
+            StepKind::Process { .. } => self.process_side_schema(step, output),
             StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) | StepKind::Join(_) => {
                 None
             }
@@ -43,7 +45,13 @@ impl Planner<'_> {
     }
 
     /// Columns of `input` that a component of the step reads, each of the right kind.
-    fn guest_inputs(&mut self, step: &StepSpec, span: Span, wanted: &Schema, input: &Schema) -> Option<Vec<usize>> {
+    pub(super) fn guest_inputs(
+        &mut self,
+        step: &StepSpec,
+        span: Span,
+        wanted: &Schema,
+        input: &Schema,
+    ) -> Option<Vec<usize>> {
         let of = format!("step `{}`", step.name.value);
         self.component_inputs(&of, &format!("the input of {of}"), span, wanted, input)
     }

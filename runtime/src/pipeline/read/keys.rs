@@ -116,7 +116,8 @@ pub(super) const WATERMARK: Keys = Keys {
 };
 
 /// The keys of a step that say what is done.
-pub(super) const OPERATIONS: [&str; 8] = ["map", "filter", "flat_map", "aggregate", "select", "top", "join", "lookup"];
+pub(super) const OPERATIONS: [&str; 9] =
+    ["map", "filter", "flat_map", "aggregate", "select", "top", "join", "lookup", "process"];
 
 pub(super) const STEP: Keys = Keys {
     section: "Step",
@@ -137,6 +138,11 @@ pub(super) const STEP: Keys = Keys {
         key("top", "{ n = 3, by = \"count\" }"),
         key("join", "{ with = \"persons\", on = [\"seller = id\"] }"),
         key("lookup", "{ with = \"rules\", on = [\"rule = id\"] }"),
+        key("process", "\"inactivity.wasm\""),
+        key("with", "\"rules\""),
+        key("with_key_by", "[\"id\"]"),
+        key("state_ttl", "\"1h\""),
+        key("side_outputs", "[\"alerts\"]"),
         key("config", "{ language = \"en\" }"),
         key("parallelism", "2"),
         key("partition", "\"rebalance\""),
@@ -144,7 +150,7 @@ pub(super) const STEP: Keys = Keys {
         key("on_error", "\"skip\""),
         key("limits", "{ memory = \"64MiB\", deadline = \"1s\" }"),
     ],
-    later: &["process"],
+    later: &[],
 };
 
 pub(super) const TOP: Keys = Keys {

@@ -10,6 +10,7 @@ mod join;
 mod keys;
 mod node;
 mod partition;
+mod process;
 mod sink;
 mod source;
 mod step;

@@ -8,6 +8,7 @@ use super::join;
 use super::keys;
 use super::node::Value;
 use super::partition;
+use super::process;
 use super::source::{optional, read_on_error};
 use super::trigger::{read_firing, read_trigger};
 use super::window::read_window;
@@ -18,7 +19,7 @@ use crate::wasm::Settings;
 use crate::window::{Emit, WindowSpec};
 
 /// `config` of the step itself and where it stands.
-type StepConfig = Option<(Settings, Span)>;
+pub(super) type StepConfig = Option<(Settings, Span)>;
 
 /// What is known of a step, though parts of it may be wrong.
 #[derive(Default)]
@@ -40,8 +41,9 @@ pub(super) fn read(name: Spanned<String>, item: Item, problems: &mut Problems) -
     } else {
         optional(table.take("late"), |item| item.text(problems))
     };
-    let mut with: Option<Vec<Spanned<String>>> = Some(Vec::new());
-    let side_outputs: Option<Vec<Spanned<String>>> = late.map(|late| late.into_iter().collect());
+    let [mut with, sides] = process::read_names(&mut table, problems);
+    let side_outputs: Option<Vec<Spanned<String>>> =
+        late.zip(sides).map(|(late, sides)| late.into_iter().chain(sides).collect());
     let kind = read_kind(&mut table, &mut with, problems);
     let parallelism = optional(table.take("parallelism"), |item| item.integer(problems));
     let keep = optional(table.take("keep"), |item| read_keep(item, problems));
@@ -91,6 +93,10 @@ fn read_kind(
     }
     let (key, item) = table.take_kind(&keys::OPERATIONS, "what to do", problems)?;
     let place = item.span();
+    if key == "process" {
+        return process::read(table, item, config, problems).map(|kind| Spanned::new(kind, place));
+    }
+    process::refuse_beside(table, key, problems);
     if key == "aggregate" {
         return read_aggregate(table, item, config, problems).map(|kind| Spanned::new(kind, place));
     }

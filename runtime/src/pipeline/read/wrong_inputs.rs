@@ -236,6 +236,33 @@ fn wrong_columns_and_times_are_refused_with_place_and_help() {
 }
 
 #[test]
+fn wrong_processors_are_refused_with_place_and_help() {
+    let process = |rest: &str, code, words| {
+        step(&format!("from = \"s\"\nkey_by = \"k\"\nprocess = \"a.wasm\"\n{rest}"), code, words)
+    };
+    check(vec![
+        case(
+            "name = \"p\"\n[source.s]\nstdin = {}\nformat = \"json\"\n[step.«t]\nfrom = \"s\"\nprocess = \"a.wasm\"\n[sink.o]\nfrom = \"t\"\nprint = {}",
+            MISSING_KEY,
+            &["step `t` has no `key_by`"],
+        ),
+        step("from = \"s\"\nprocess = «\"a.wasm\"\nkey_by = []", BAD_VALUE, &["`key_by`", "at least one column"]),
+        step("from = \"s\"\nprocess = \"a.wasm\"\nkey_by = [\"k\", «\"k\"]", DUPLICATE_COLUMN, &["`k` comes twice"]),
+        process("«window = { tumbling = \"1s\" }", CONFLICT, &["`window` has no meaning", "`process`", "sets timers"]),
+        process("«late = \"x\"", CONFLICT, &["`late` has no meaning", "`process`"]),
+        process("«with_key_by = \"k\"", CONFLICT, &["`with_key_by` and no `with`", "add `with"]),
+        process("with = «7", WRONG_TYPE, &["found an integer"]),
+        process("state_ttl = «\"0s\"", BAD_DURATION, &["is zero"]),
+        process("state_ttl = «5", WRONG_TYPE, &["duration in quotes"]),
+        process("side_outputs = «7", WRONG_TYPE, &["found an integer"]),
+        process("keep = «\"all\"", CONFLICT, &["`keep` has no meaning", "columns of its component"]),
+        step("from = \"s\"\nmap = \"a.wasm\"\n«with = \"s\"", CONFLICT, &["`with`", "`map`", "`process`"]),
+        step("from = \"s\"\nmap = \"a.wasm\"\n«state_ttl = \"1s\"", CONFLICT, &["belongs to `process`"]),
+        step("from = \"s\"\nmap = \"a.wasm\"\n«side_outputs = [\"x\"]", CONFLICT, &["belongs to `process`"]),
+    ]);
+}
+
+#[test]
 fn wrong_steps_are_refused_with_place_and_help() {
     check(vec![
         case(
@@ -245,7 +272,7 @@ fn wrong_steps_are_refused_with_place_and_help() {
         ),
         step("from = \"s\"\nmap = \"a.wasm\"\n«filter = \"b.wasm\"", SEVERAL_KINDS, &["`map`, `filter`"]),
         step("from = \"s\"\n«mpa = \"a.wasm\"", UNKNOWN_KEY, &["did you mean `map`"]),
-        step("from = \"s\"\n«process = \"a.wasm\"", NOT_AVAILABLE, &["`process`", "map"]),
+        step("from = \"s\"\n«trigger = { count = 4 }\nmap = \"a.wasm\"", NOT_AVAILABLE, &["`trigger`", "map"]),
         step("from = \"s\"\nmap = «7", WRONG_TYPE, &["expected a table, found an integer", "component"]),
         step("from = \"s\"\nmap = «\"\"", BAD_VALUE, &["is empty"]),
         step("from = \"s\"\nmap = { component = \"a\", «configg = {} }", UNKNOWN_KEY, &["did you mean `config`"]),
