@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use millstream::control::{RunError, SwapError};
+use millstream::control::{CheckpointError, OpenError, RunError, SwapError};
 use millstream::error::PipelineError;
 use millstream::pipeline::build::StartError;
 use millstream::wasm::{DescribeError, LoadError, SandboxError};
@@ -20,6 +20,9 @@ pub(crate) enum Failure {
     /// the pipeline is right but cannot be opened
     #[error(transparent)]
     Start(Box<StartError>),
+    /// the pipeline cannot go on from its checkpoints
+    #[error(transparent)]
+    Checkpoint(Box<CheckpointError>),
     /// the pipeline ran and failed
     #[error(transparent)]
     Run(Box<RunError>),
@@ -71,7 +74,7 @@ impl Failure {
     /// The exit code that goes with it.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Start(_) | Self::Run(_) | Self::Swap(_) | Self::Process { .. } => Exit::RunFailed,
+            Self::Start(_) | Self::Checkpoint(_) | Self::Run(_) | Self::Swap(_) | Self::Process { .. } => Exit::RunFailed,
             Self::NotVerified(_) => Exit::NotVerified,
             Self::Pipeline(_)
             | Self::Load(_)
@@ -89,6 +92,7 @@ impl Failure {
         match self {
             Self::Pipeline(_) => "pipeline",
             Self::Start(_) => "start",
+            Self::Checkpoint(_) => "checkpoint",
             Self::Run(_) => "run",
             Self::Swap(_) => "swap",
             Self::Load(_) | Self::Describe(_) => "component",
@@ -103,9 +107,12 @@ impl Failure {
     }
 }
 
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Self {
-        Self::Start(Box::new(error))
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Start(error) => Self::Start(Box::new(error)),
+            OpenError::Checkpoint(error) => Self::Checkpoint(Box::new(error)),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::duration::{NANOSECONDS_MAX, display_ns};
 use super::problems::{Problems, code, quote};
-use super::spec::{AggregateSpec, Keep, LimitsSpec, PipelineSpec, SinkSpec, SourceSpec, StepKind, StepSpec};
+use super::spec::{AggregateSpec, CheckpointSpec, Keep, LimitsSpec, PipelineSpec, SinkSpec, SourceSpec, StepKind, StepSpec};
 use super::wiring::Wiring;
 use crate::error::{Diagnostic, Span, Spanned};
 use crate::format::Format;
@@ -73,8 +73,43 @@ pub(super) fn check(spec: &PipelineSpec, wiring: &Wiring, problems: &mut Problem
             );
         }
     }
+    if let Some(checkpoint) = &spec.checkpoint {
+        check_checkpoint(checkpoint, problems);
+    }
     check_files_differ(spec, problems);
     wiring.check(&spec.text, problems);
+}
+
+/// Checkpoints kept at most.
+const RETAIN_MAX: usize = 1_000;
+
+/// Shorter intervals would spend their time in waiting for the disk.
+const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+fn check_checkpoint(checkpoint: &CheckpointSpec, problems: &mut Problems) {
+    let store = &checkpoint.store;
+    let path = store.value.strip_prefix("file://");
+    if path.is_some_and(|path| !path.starts_with('/')) {
+        let message = format!("the checkpoint store is {}", quote(&store.value));
+        problems.add(code::BAD_VALUE, store.span, message, "expected `file:///` and a path from the root", "");
+    } else if path.is_none() && store.value.contains("://") {
+        problems.add(
+            code::BAD_VALUE,
+            store.span,
+            format!("the checkpoint store is {}", quote(&store.value)),
+            "this version keeps checkpoints on a local disk",
+            "write `file:///..`, or a folder relative to the pipeline file",
+        );
+    }
+    if checkpoint.interval.value < CHECKPOINT_INTERVAL_MIN {
+        let (message, help) = ("the checkpoint interval is too short", "write a duration like `1s`");
+        problems.add(code::BAD_DURATION, checkpoint.interval.span, message, "expected 10ms or more", help);
+    }
+    if !(1..=RETAIN_MAX).contains(&checkpoint.retain.value) {
+        let message = format!("{} checkpoints are to be kept", checkpoint.retain.value);
+        let label = format!("expected 1 to {RETAIN_MAX}");
+        problems.add(code::BAD_VALUE, checkpoint.retain.span, message, label, "the default is 3");
+    }
 }
 
 /// Two sinks that write one file would each cut off what the other has written.

@@ -73,6 +73,11 @@ impl PartitionWatermarks {
         known.seen_ms = known.seen_ms.max(now_ms);
     }
 
+    /// The latest event time that a partition has shown; `None` before the first, and for one that has ended.
+    pub fn time_ms_max(&self, partition: u32) -> Option<EventTime> {
+        self.live.get(&partition).map(|live| live.time_ms_max).filter(|time_ms| *time_ms != NO_EVENT_TIME)
+    }
+
     /// A partition sends nothing any more.
     pub fn end(&mut self, partition: u32) {
         self.live.remove(&partition);

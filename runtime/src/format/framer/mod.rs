@@ -31,6 +31,11 @@ pub struct Framer {
 }
 
 impl Framer {
+    /// A framer at `start` of a stream, where a record begins.
+    pub fn starting_at(format: Format, framing: Framing, start: u64) -> Self {
+        Self { start, ..Self::new(format, framing) }
+    }
+
     /// A framer at the start of a stream.
     pub fn new(format: Format, framing: Framing) -> Self {
         Self {
@@ -97,9 +102,9 @@ impl Framer {
     }
 
     /// Where to continue after a restore: the position in the stream of the unfinished or the next record. All records
-    /// before it have been pushed.
+    /// before it have been pushed. `u64::MAX` where nothing more can be found in the stream.
     pub fn position(&self) -> u64 {
-        self.start
+        if matches!(self.cut, Cut::Lost) { u64::MAX } else { self.start }
     }
 
     /// Adds to the unfinished record; of one that is too large only the start is held.
