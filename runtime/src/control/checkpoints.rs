@@ -146,6 +146,7 @@ impl Session {
                 let prepared = Prepared { shown: entry.shown.clone(), bytes: entry.bytes.clone() };
                 sink::commit(&entry.sink, &spec.base, &prepared).await?;
             }
+            fail_point("restored");
             store.mark_committed(loaded.manifest.epoch)?;
         }
         let (cut, restored) = match chosen.loaded {
