@@ -143,7 +143,9 @@ fn fixed<T: ArrowPrimitiveType>(column: &ArrayRef) -> Option<Buffer> {
 fn put_texts(out: &mut Vec<u8>, offsets: &OffsetBuffer<i32>, values: &Buffer) {
     let (first, last) = match **offsets {
         [first, .., last] => (first, last),
-        _ => (0, 0),
+        // no rows: the one offset need not be 0
+        [only] => (only, only),
+        [] => (0, 0),
     };
     let from_zero: Vec<u8> = offsets.iter().flat_map(|offset| (offset - first).to_le_bytes()).collect();
     put_bytes(out, &from_zero);

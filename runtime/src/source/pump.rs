@@ -50,14 +50,14 @@ impl Framing {
         if self.frames.is_empty() && bad.is_empty() {
             return None;
         }
-        let position = self.framer.position();
+        let position = self.framer.resume_position();
         Some(Framed { frames: std::mem::replace(&mut self.frames, next()), bad, next: position })
     }
 
     /// The bytes have ended: a last record without its end counts.
     pub(super) fn finish(mut self) -> Option<Framed> {
         let last = self.framer.finish(&mut self.frames);
-        let next = self.framer.position();
+        let next = self.framer.resume_position();
         let none = Framed { frames: Frames::default(), bad: Vec::new(), next };
         let mut framed = self.take(Frames::default).unwrap_or(none);
         framed.bad.extend(last);

@@ -102,8 +102,13 @@ impl Framer {
     }
 
     /// Where to continue after a restore: the position in the stream of the unfinished or the next record. All records
-    /// before it have been pushed. `u64::MAX` where nothing more can be found in the stream.
+    /// before it have been pushed.
     pub fn position(&self) -> u64 {
+        self.start
+    }
+
+    /// As [`Framer::position`], for who goes on with a new framer: `u64::MAX` where nothing more can be found in the stream.
+    pub fn resume_position(&self) -> u64 {
         if matches!(self.cut, Cut::Lost) { u64::MAX } else { self.start }
     }
 

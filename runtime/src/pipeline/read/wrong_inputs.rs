@@ -118,7 +118,7 @@ fn wrong_tops_are_refused_with_place_and_help() {
         top("name = \"p\"\nparallelism = «-1", BAD_VALUE, &["is -1", "0 or more"]),
         top("name = \"p\"\nparallelism = «99999999999999999999", BAD_VALUE, &["a smaller number"]),
         top("name = \"p\"\nparallelism = «\"2\"", WRONG_TYPE, &["expected an integer, found text"]),
-        checkpoint("«{ interval = \"1s\" }", MISSING_KEY, &["`store`", "store = "]),
+        top("name = \"p\"\n«checkpoint = { interval = \"1s\" }", MISSING_KEY, &["`store`", "store = "]),
         checkpoint("{ store = «7 }", WRONG_TYPE, &["expected text"]),
         checkpoint("{ store = «\"s3://bucket\" }", BAD_VALUE, &["s3://bucket", "local disk", "file:///"]),
         checkpoint("{ store = «\"file://state\" }", BAD_VALUE, &["file://state", "from the root"]),
