@@ -42,3 +42,6 @@ pub mod error;
 mod kafka;
 pub mod limits;
 pub mod metrics;
+
+#[cfg(test)]
+pub(crate) mod restoring;

@@ -7,7 +7,11 @@
 //! - first and last go by event time, ties by the order in which rows come; different floats are counted as keys are.
 //! - nulls are skipped; a key with nulls only has a null result, and count(column) 0.
 
+mod state;
+
 use arrow_array::{Array, ArrayRef};
+
+pub(super) use state::save_counts;
 
 use super::AggregateFunction;
 use super::aggregate_values::{Distinct, Timed};
@@ -366,7 +370,7 @@ fn fold_words<T: Clone>(
 
 /// A word as a number with the same order.
 #[inline(always)]
-fn ordered(float: bool, word: u64) -> i64 {
+pub(super) fn ordered(float: bool, word: u64) -> i64 {
     if !float {
         return word as i64;
     }

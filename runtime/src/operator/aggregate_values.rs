@@ -1,5 +1,7 @@
 //! Built-in aggregates that keep values: first and last by event time, and how many different ones.
 
+mod state;
+
 use std::collections::HashSet;
 use std::hash::Hash;
 

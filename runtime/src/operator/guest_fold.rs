@@ -12,6 +12,7 @@ use super::isolate::{Failed, Isolation};
 use super::{Fold, OnError, Operator, OperatorError, Output, Replacement, WindowAggregate};
 use super::{KeyWindowAggregate, WindowAggregateSpec};
 use crate::record::{Batch, Schema, Watermark};
+use crate::state::Snapshot;
 use crate::wasm::{CallError, Guest};
 
 /// A guest that folds.
@@ -187,17 +188,7 @@ impl AggregateStep {
     /// Applies the step's policy to rows that the window itself gave up (without event time, a sum out of range); those
     /// of guests have been dealt with.
     fn judge(&self, before: usize, out: &mut Output) -> Result<(), OperatorError> {
-        match self.on_error {
-            OnError::DeadLetter => Ok(()),
-            OnError::Skip => {
-                out.skipped_rows += out.dead.drain(before..).len() as u64;
-                Ok(())
-            }
-            OnError::Fail => match out.dead.drain(before..).next() {
-                None => Ok(()),
-                Some(dead) => Err(OperatorError::Row { reason: dead.reason }),
-            },
-        }
+        self.on_error.judge(before, out)
     }
 }
 
@@ -226,6 +217,20 @@ impl Operator for AggregateStep {
             Windowed::Keyed(windows) => windows.on_watermark(watermark, out)?,
         }
         self.judge(before, out)
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
+        match &mut self.windows {
+            Windowed::Alike(windows) => windows.snapshot(),
+            Windowed::Keyed(windows) => windows.snapshot(),
+        }
+    }
+
+    fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
+        match &mut self.windows {
+            Windowed::Alike(windows) => windows.restore(state, watermark),
+            Windowed::Keyed(windows) => windows.restore(state, watermark),
+        }
     }
 
     fn replace(&mut self, slot: usize, replacement: Replacement) -> Result<(), OperatorError> {

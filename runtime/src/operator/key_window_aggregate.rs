@@ -8,17 +8,20 @@
 //! - Results of a watermark come by window end, then start, then key in the order in which keys were first seen.
 //! - State is bounded by the open windows.
 
+mod snapshot;
+
 use std::collections::{BTreeSet, HashMap};
 
 use arrow_array::ArrayRef;
 
 use super::aggregate_fold::{Groups, internal};
+use super::late_rows::put_out_late;
 use super::window_aggregate_emission::{Bounds, Emission};
 use super::window_aggregate_parts::{COMPACT_FROM_KEYS, Parts, accumulate};
 use super::window_aggregate_slice::{Rows, SliceState};
 use super::{DeadRow, Fold, Operator, OperatorError, Output, WindowAggregateSpec};
 use crate::record::{Batch, EventTime, NO_EVENT_TIME, Schema, Watermark};
-use crate::state::check_rows;
+use crate::state::{Snapshot, check_rows};
 use crate::window::{KeyWindow, Slice, WindowError};
 
 /// The operator.
@@ -57,6 +60,8 @@ struct Assignment {
     places: Vec<u32>,
     /// rows with a place
     picked: Vec<u32>,
+    /// rows that no window takes any more
+    late: Vec<u32>,
     /// (to, from) of sessions that became one, in order
     merges: Vec<(u32, u32)>,
     /// windows that the batch made complete, in order
@@ -155,7 +160,7 @@ impl KeyWindowAggregate {
             assignment.places.push(place.unwrap_or_default());
             match place {
                 Some(_) => assignment.picked.push(row),
-                None => out.late_rows += u64::from(*time != NO_EVENT_TIME),
+                None => assignment.late.extend((*time != NO_EVENT_TIME).then_some(row)),
             }
         }
         self.slots = slots;
@@ -379,6 +384,7 @@ impl Operator for KeyWindowAggregate {
         self.parts.table.slots(&keys, batch.rows(), &mut self.slots).map_err(|error| internal(&error))?;
         let mut assignment = self.assign(&batch, out);
         self.merge(&mut assignment)?;
+        put_out_late(&batch, std::mem::take(&mut assignment.late), self.parts.late, out)?;
         let Assignment { places, picked, complete, .. } = assignment;
         let picked = (picked.len() < places.len()).then_some(picked.as_slice());
         let rows = Rows::new(&places, picked, self.windows.len());
@@ -401,5 +407,13 @@ impl Operator for KeyWindowAggregate {
         }
         // now and not sooner, even for keys of late rows: numbers of keys must not hang on how batches are cut
         self.release(&gone)
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
+        self.save()
+    }
+
+    fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
+        self.load(state, watermark)
     }
 }

@@ -9,7 +9,11 @@ mod guest;
 mod guest_fold;
 mod isolate;
 mod key_window_aggregate;
+mod late_rows;
+mod policy;
+mod saved_table;
 mod spec;
+mod top;
 mod window_aggregate;
 mod window_aggregate_emission;
 mod window_aggregate_parts;
@@ -20,6 +24,7 @@ pub use guest::GuestStep;
 pub use guest_fold::{AggregateStep, GuestFold};
 pub use key_window_aggregate::KeyWindowAggregate;
 pub use spec::{AggregateFunction, OnError};
+pub use top::{OrderBy, Ties, Top, TopSpec, TopWindows, partition_keys, top_schema};
 pub use window_aggregate::WindowAggregate;
 pub use window_aggregate_parts::WindowAggregateSpec;
 
@@ -129,6 +134,14 @@ pub enum OperatorError {
     #[error("component breaks the operator contract: {reason}")]
     Contract {
         /// what it did
+        reason: String,
+    },
+    /// what a step remembered is not of the step as it is written now
+    #[error(
+        "the state does not fit the step: {reason}; restore with the pipeline that wrote it, or start without state"
+    )]
+    State {
+        /// what was expected, and what was found
         reason: String,
     },
     /// a bug of the host: reported, never a panic

@@ -14,19 +14,23 @@
 //!   batches changes neither.
 //! - A result that cannot be put out (an int64 sum out of range) is a dead row of keys and window bounds.
 
+mod snapshot;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use arrow_array::{ArrayRef, UInt32Array};
-use arrow_select::take::take_record_batch;
+use arrow_array::ArrayRef;
+
+pub(super) use snapshot::{times, windows_table};
 
 use super::aggregate_fold::{Groups, internal};
+use super::late_rows::{picked, put_out_late};
 use super::window_aggregate_emission::{Bounds, Emission};
 use super::window_aggregate_parts::{COMPACT_FROM_KEYS, Parts, accumulate};
 use super::window_aggregate_slice::{Rows, SliceState};
 use super::{DeadRow, Fold, Operator, OperatorError, Output, WindowAggregateSpec};
 use crate::record::{Batch, EventTime, NO_EVENT_TIME, Schema, Watermark};
-use crate::state::{StateError, check_rows};
+use crate::state::{Snapshot, check_rows};
 use crate::window::{Slice, Slices, Window, Windows};
 
 /// The operator. Its state is bounded by keys × open slices.
@@ -99,7 +103,7 @@ impl WindowAggregate {
         if earliest != NO_EVENT_TIME && !self.is_late(earliest) {
             return Ok(Some((batch, slices.slice_of(earliest))));
         }
-        let mut admitted: Vec<u32> = Vec::new();
+        let (mut admitted, mut late): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
         let mut first: Option<Slice> = None;
         for (row, time) in batch.times().iter().enumerate() {
             if *time == NO_EVENT_TIME {
@@ -111,18 +115,16 @@ impl WindowAggregate {
                 continue;
             }
             if self.is_late(*time) {
-                out.late_rows += 1;
+                late.push(row as u32);
                 continue;
             }
             let slice = slices.slice_of(*time);
             admitted.push(row as u32);
             first = Some(first.map_or(slice, |first| first.min(slice)));
         }
+        put_out_late(&batch, late, self.parts.late, out)?;
         let Some(first) = first else { return Ok(None) };
-        let times = admitted.iter().map(|row| batch.times().get(*row as usize).copied().unwrap_or_default()).collect();
-        let columns = take_record_batch(batch.columns(), &UInt32Array::from(admitted))
-            .map_err(|error| internal(&StateError::Arrow(error)))?;
-        Ok(Batch::new(columns, times).map(|batch| (batch, first)))
+        Ok(Some((picked(&batch, admitted)?, first)))
     }
 
     /// Whether no window takes a row of this time any more.
@@ -285,6 +287,14 @@ impl Operator for WindowAggregate {
             self.next = self.next_after(window);
         }
         if self.forget_slices() { self.forget_keys() } else { Ok(()) }
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
+        self.save()
+    }
+
+    fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
+        self.load(state, watermark)
     }
 }
 

@@ -23,6 +23,8 @@ pub struct WindowAggregateSpec {
     pub window: WindowSpec,
     /// how long after firing a window takes rows
     pub allowed_lateness: Duration,
+    /// whether late rows are put out, as side output 0, beside being counted
+    pub late: bool,
     /// what is computed, in output order
     pub aggregates: Vec<AggregateCall>,
 }
@@ -34,6 +36,8 @@ pub(super) struct Parts {
     /// keys and window bounds: what is known of a result that could not be made
     pub(super) head: Schema,
     pub(super) keys: Vec<usize>,
+    /// whether late rows are put out
+    pub(super) late: bool,
     pub(super) table: KeyTable,
     pub(super) aggregates: Vec<Aggregate>,
 }
@@ -63,7 +67,7 @@ impl Parts {
             });
         }
         let table = KeyTable::new(head.get(..spec.keys.len()).unwrap_or_default());
-        Ok(Self { table, head: Schema::new(head), input, output, keys: spec.keys, aggregates })
+        Ok(Self { table, head: Schema::new(head), input, output, keys: spec.keys, late: spec.late, aggregates })
     }
 
     /// Puts another implementation in the place of aggregate `index`; `states` are all there are.

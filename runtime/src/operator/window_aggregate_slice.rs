@@ -1,5 +1,9 @@
 //! The state of one slice: accumulators by slot.
 
+mod state;
+
+pub(super) use state::saved_fields;
+
 use super::OperatorError;
 use super::aggregate_built_in::{Accumulators, BuiltIn};
 use super::aggregate_fold::FoldCall;

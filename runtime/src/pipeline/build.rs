@@ -525,6 +525,7 @@ impl Builder<'_> {
             keys: keys.to_vec(),
             window: window.value,
             allowed_lateness: *allowed_lateness,
+            late: !step.side_outputs.is_empty(),
             aggregates: calls,
         };
         Ok(Box::new(AggregateStep::new(spec, step.on_error, outputs).map_err(failed)?))

@@ -3,6 +3,7 @@
 mod fold;
 mod keyed;
 mod model;
+mod restoring;
 mod rules;
 
 use std::sync::Arc;
@@ -43,7 +44,7 @@ fn late(
     aggregates: Vec<AggregateCall>,
 ) -> WindowAggregate {
     let (input, keys, allowed_lateness) = (input.clone(), keys.to_vec(), Duration::from_millis(lateness_ms));
-    WindowAggregate::new(WindowAggregateSpec { input, keys, window, allowed_lateness, aggregates }).unwrap()
+    WindowAggregate::new(WindowAggregateSpec { input, keys, window, allowed_lateness, late: true, aggregates }).unwrap()
 }
 
 fn put_in(operator: &mut WindowAggregate, input: &Schema, rows: &[(Vec<Cell>, i64)]) -> Output {

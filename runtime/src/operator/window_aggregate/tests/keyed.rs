@@ -11,7 +11,8 @@ use crate::operator::KeyWindowAggregate;
 
 fn keyed(input: &Schema, window: WindowSpec, lateness_ms: u64, aggregates: Vec<AggregateCall>) -> KeyWindowAggregate {
     let allowed_lateness = Duration::from_millis(lateness_ms);
-    let spec = WindowAggregateSpec { input: input.clone(), keys: vec![0], window, allowed_lateness, aggregates };
+    let spec =
+        WindowAggregateSpec { input: input.clone(), keys: vec![0], window, allowed_lateness, late: true, aggregates };
     KeyWindowAggregate::new(spec).unwrap()
 }
 
@@ -216,6 +217,7 @@ fn a_row_behind_the_watermark_enters_an_open_session_and_is_late_otherwise() {
     let out = put_in(&mut operator, &[rows_of(1, &[10, 3]), rows_of(2, &[10])].concat());
     // 3 touches what 10 has extended
     assert_eq!(out.late_rows, 1);
+    assert_eq!((out.sides[0].0, out.sides[0].1.times().as_ref()), (0, [10].as_slice()));
     assert_eq!(advance(&mut operator, 29), [window(1, 3, 30, 3)]);
 }
 

@@ -24,6 +24,11 @@ fn a_window_fires_at_its_last_time_and_later_rows_are_late() {
     assert_eq!(out.batches[0].times().as_ref(), [9]);
     let out = put_in(&mut operator, &input(), &[row(1, 0, 9), row(2, 0, 3), row(1, 0, 11)]);
     assert_eq!(out.late_rows, 2);
+    let [(0, late)] = out.sides.as_slice() else { panic!("{:?}", out.sides) };
+    assert_eq!(
+        (late.times().as_ref(), rows(late.columns().columns())[1][0].clone()),
+        ([9, 3].as_slice(), Cell::Int(2))
+    );
     assert_eq!(operator.keys_held(), 1, "a late row made a key");
     assert_eq!(results(&advance(&mut operator, 19))[0][3], Cell::Int(2));
 }

@@ -1,0 +1,130 @@
+//! Tables of a snapshot: how operators fill them, and what they check before they take one over.
+
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_schema::{Field as ArrowField, Fields, Schema as ArrowSchema, SchemaRef};
+use arrow_select::concat::concat_batches;
+
+use super::OperatorError;
+use super::aggregate_fold::internal;
+use crate::limits::BATCH_ROWS;
+use crate::record::Field;
+use crate::state::{Snapshot, StateError};
+
+/// A table's name and columns, the first of which are the step's keys.
+pub(super) struct SavedTable {
+    name: &'static str,
+    keys: usize,
+    schema: SchemaRef,
+}
+
+impl SavedTable {
+    /// `rest` are the columns after the keys.
+    pub(super) fn new(name: &'static str, keys: &[Field], rest: impl IntoIterator<Item = ArrowField>) -> Self {
+        let key = |field: &Field| ArrowField::new(&field.name, field.kind.data_type(), field.nullable);
+        let fields: Fields = keys.iter().map(key).chain(rest).collect();
+        Self { name, keys: keys.len(), schema: ArrowSchema::new(fields).into() }
+    }
+
+    /// How many columns there are before those of `rest`.
+    pub(super) fn keys(&self) -> usize {
+        self.keys
+    }
+
+    /// An empty table to fill.
+    pub(super) fn writer(&self) -> TableWriter<'_> {
+        TableWriter { table: self, pieces: Vec::new(), waiting: 0, rows: Vec::new() }
+    }
+
+    /// The rows of this table, the only one that there may be. An error names what differs from what was planned.
+    pub(super) fn rows<'a>(&self, of: &'a Snapshot) -> Result<&'a [RecordBatch], OperatorError> {
+        self.rows_beside(of, &[])
+    }
+
+    /// As [`SavedTable::rows`], of a snapshot that may have `others` too.
+    pub(super) fn rows_beside<'a>(
+        &self,
+        of: &'a Snapshot,
+        others: &[&SavedTable],
+    ) -> Result<&'a [RecordBatch], OperatorError> {
+        let misfit = |reason: String| Err(OperatorError::State { reason });
+        let known = |name: &str| name == self.name || others.iter().any(|other| name == other.name);
+        if let Some(unknown) = of.tables.iter().find(|table| !known(&table.name)) {
+            return misfit(format!("it has a table `{}`, this step keeps `{}`", unknown.name, self.name));
+        }
+        let Some(table) = of.tables.iter().find(|table| table.name == self.name) else { return Ok(&[]) };
+        if table.keys != Some(self.keys) {
+            let found = table.keys.map_or_else(|| "none".to_owned(), |keys| keys.to_string());
+            return misfit(format!("table `{}`: expected {} key columns, found {found}", self.name, self.keys));
+        }
+        for batch in &table.rows {
+            self.check(batch)?;
+        }
+        Ok(&table.rows)
+    }
+
+    /// Whether names and types are as planned; and nulls only where they may be.
+    fn check(&self, batch: &RecordBatch) -> Result<(), OperatorError> {
+        let schema = batch.schema();
+        let (expected, found) = (self.schema.fields(), schema.fields());
+        let show = |field: &ArrowField| format!("`{}` {}", field.name(), field.data_type());
+        for at in 0..expected.len().max(found.len()) {
+            let reason = match (expected.get(at), found.get(at), batch.columns().get(at)) {
+                (Some(e), Some(f), Some(rows)) if e.name() == f.name() && e.data_type() == f.data_type() => {
+                    if e.is_nullable() || rows.null_count() == 0 {
+                        continue;
+                    }
+                    format!("`{}` has nulls, expected none", e.name())
+                }
+                (Some(expected), Some(found), _) => format!("expected {}, found {}", show(expected), show(found)),
+                (Some(expected), None, _) => format!("expected {}, found no more columns", show(expected)),
+                (None, Some(found), _) => format!("expected no more columns, found {}", show(found)),
+                (None, None, _) => continue,
+            };
+            let reason = format!("table `{}`, column {}: {reason}", self.name, at + 1);
+            return Err(OperatorError::State { reason });
+        }
+        Ok(())
+    }
+}
+
+/// Joins small pieces to batches of the usual size.
+pub(super) struct TableWriter<'a> {
+    table: &'a SavedTable,
+    pieces: Vec<RecordBatch>,
+    waiting: usize,
+    rows: Vec<RecordBatch>,
+}
+
+impl TableWriter<'_> {
+    /// Adds `rows` rows of all columns.
+    pub(super) fn push(&mut self, rows: usize, columns: Vec<ArrayRef>) -> Result<(), OperatorError> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let piece = RecordBatch::try_new_with_options(self.table.schema.clone(), columns, &options);
+        if self.waiting + rows > BATCH_ROWS {
+            self.flush()?;
+        }
+        self.pieces.push(piece.map_err(|error| internal(&StateError::Arrow(error)))?);
+        self.waiting += rows;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), OperatorError> {
+        self.waiting = 0;
+        match self.pieces.as_slice() {
+            [] => {}
+            [piece] => self.rows.push(piece.clone()),
+            pieces => {
+                let joined = concat_batches(&self.table.schema, pieces);
+                self.rows.push(joined.map_err(|error| internal(&StateError::Arrow(error)))?);
+            }
+        }
+        self.pieces.clear();
+        Ok(())
+    }
+
+    /// Adds the table to a snapshot.
+    pub(super) fn finish(mut self, to: Snapshot) -> Result<Snapshot, OperatorError> {
+        self.flush()?;
+        Ok(to.with(self.table.name, Some(self.table.keys), self.rows))
+    }
+}

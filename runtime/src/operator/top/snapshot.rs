@@ -1,0 +1,120 @@
+//! Rows of open windows put away and taken up again.
+//!
+//! One table `rows`: the key columns (and the bounds, where they are columns of the input), `window_start` and `window_end`
+//! where the step assigns them, then the other columns of the input.
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, TimestampMillisecondArray};
+use arrow_schema::Field as ArrowField;
+
+use super::{ByWindow, Top, TopWindows, cut, joined, taken};
+use crate::limits::BATCH_ROWS;
+use crate::operator::OperatorError;
+use crate::operator::aggregate_fold::internal;
+use crate::operator::saved_table::SavedTable;
+use crate::operator::window_aggregate::times;
+use crate::record::{Field, Kind, Watermark};
+use crate::state::{Snapshot, StateError};
+
+impl super::TopSpec {
+    /// Columns by which rows are spread over tasks.
+    pub fn partition_keys(&self) -> Vec<usize> {
+        partition_keys(&self.keys, self.windows)
+    }
+
+    /// Input columns in the order of the table: keys first.
+    fn saved_order(&self) -> Vec<usize> {
+        let keys = self.partition_keys();
+        let others = (0..self.input.fields().len()).filter(|column| !keys.contains(column));
+        keys.iter().copied().chain(others).collect()
+    }
+}
+
+/// Columns by which the rows of a top-N step are spread over tasks: its keys, and the bounds of windows that the rows have.
+pub fn partition_keys(keys: &[usize], windows: TopWindows) -> Vec<usize> {
+    let mut partition = keys.to_vec();
+    if let TopWindows::Columns { start, end } = windows {
+        partition.extend([start, end].iter().filter(|bound| !keys.contains(bound)));
+    }
+    partition
+}
+
+impl Top {
+    fn saved_table(&self) -> SavedTable {
+        let keys = self.spec.partition_keys().len();
+        let fields: Vec<Field> = self
+            .spec
+            .saved_order()
+            .iter()
+            .filter_map(|column| self.spec.input.fields().get(*column).cloned())
+            .collect();
+        let (keys, others) = fields.split_at_checked(keys).unwrap_or_default();
+        let time = Kind::TimestampMs.data_type();
+        let bounds = ["window_start", "window_end"].map(|name| ArrowField::new(name, time.clone(), false));
+        let bounds = bounds.into_iter().filter(|_| self.windows.is_some());
+        let others = others.iter().map(|field| ArrowField::new(&field.name, field.kind.data_type(), field.nullable));
+        SavedTable::new("rows", keys, bounds.chain(others))
+    }
+
+    pub(super) fn save(&mut self) -> Result<Snapshot, OperatorError> {
+        let table = self.saved_table();
+        let mut writer = table.writer();
+        let order = self.spec.saved_order();
+        for ((end, start), kept) in &mut self.kept {
+            cut(&self.spec, kept)?;
+            let rows = joined(&self.spec.input, &mut kept.batches)?;
+            for from in (0..rows.num_rows()).step_by(BATCH_ROWS) {
+                let rows = rows.slice(from, BATCH_ROWS.min(rows.num_rows() - from));
+                let mut columns: Vec<ArrayRef> = order.iter().map(|column| rows.column(*column).clone()).collect();
+                if self.windows.is_some() {
+                    let others = columns.split_off(table.keys());
+                    for bound in [*start, *end] {
+                        columns.push(Arc::new(TimestampMillisecondArray::from_value(bound, rows.num_rows())));
+                    }
+                    columns.extend(others);
+                }
+                writer.push(rows.num_rows(), columns)?;
+            }
+        }
+        writer.finish(Snapshot::default())
+    }
+
+    pub(super) fn load(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
+        self.watermark = self.watermark.max(watermark);
+        let table = self.saved_table();
+        for batch in table.rows(state)? {
+            let mut columns = batch.columns().to_vec();
+            let (start, end) = match self.spec.windows {
+                TopWindows::Columns { start, end } => {
+                    let order = self.spec.saved_order();
+                    let column = |of| order.iter().position(|column| *column == of).and_then(|at| columns.get(at));
+                    (times(column(start))?, times(column(end))?)
+                }
+                TopWindows::Assigned(_) => {
+                    let bounds: Vec<ArrayRef> = columns.drain(table.keys()..table.keys() + 2).collect();
+                    (times(bounds.first())?, times(bounds.get(1))?)
+                }
+            };
+            let mut by_window = ByWindow::new();
+            for ((row, start), end) in (0u32..).zip(start).zip(end) {
+                by_window.entry((end, start)).or_default().push(row);
+            }
+            let rows = self.as_input(columns, batch.num_rows())?;
+            for (window, which) in by_window {
+                self.keep(window, taken(&rows, which)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Columns of the table in the order of the input.
+    fn as_input(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, OperatorError> {
+        let mut placed: Vec<(usize, ArrayRef)> = self.spec.saved_order().into_iter().zip(columns).collect();
+        placed.sort_unstable_by_key(|(place, _)| *place);
+        let columns = placed.into_iter().map(|(_, column)| column).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(self.spec.input.arrow().clone(), columns, &options);
+        batch.map_err(|error| internal(&StateError::Arrow(error)))
+    }
+}

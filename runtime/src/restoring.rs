@@ -1,0 +1,248 @@
+//! Puts an operator through snapshot and restore at every position of a script, for tests of operators.
+//!
+//! ```ignore
+//! use crate::restoring::{Event, Restoring};
+//!
+//! let make = || -> Box<dyn Operator> { Box::new(MyOperator::new(..).unwrap()) };
+//! let script = [Event::rows(0, batch), Event::Watermark(9), Event::rows(1, other), Event::Clock(1_000)];
+//! Restoring::new(make).keyed(&[&[0], &[2]]).check(&script);
+//! ```
+//!
+//! `check` runs the script straight and then, for every position in it, with a restore there. It panics where
+//! - a snapshot changes what the operator does next (order counts here);
+//! - a restored operator does not give the same snapshot again;
+//! - results, side outputs, dead rows with their reasons, or the counts of late and skipped rows differ after a restore
+//!   in one task, in two tasks that become three half-way to the end, or in three that become one. Rows are compared as a
+//!   multiset: order between keys is no promise.
+//!
+//! `keyed` says which columns of each input are the step's key; rows go to tasks by these, as in a pipeline, and the
+//! operator's tables are shared out by `Cut::share`. Without it the operator stays in one task. `in_any_order` takes
+//! a function that makes a result comparable (letters of a text that may come in another order, say). An operator that puts
+//! out more than one row a key and window is compared as well as any other: rows are compared one by one.
+
+use std::collections::BTreeMap;
+
+use crate::operator::{Operator, Output};
+use crate::partition::Partitioner;
+use crate::pipeline::cut::{Cut, TaskState};
+use crate::record::{Batch, Watermark};
+use crate::state::Snapshot;
+use crate::state::cells::{Cell, rows};
+
+/// What happens to an operator.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// rows of one of its inputs
+    Rows(usize, Batch),
+    /// event time advances to this; one that is not later than the last does not reach the operator, as in a task
+    Watermark(i64),
+    /// the host's clock, ms
+    #[allow(dead_code)]
+    Clock(i64),
+}
+
+impl Event {
+    /// Rows of input `input`.
+    pub(crate) fn rows(input: usize, batch: Batch) -> Self {
+        Self::Rows(input, batch)
+    }
+}
+
+/// What an operator has put out.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Seen {
+    rows: Vec<String>,
+    late: u64,
+    skipped: u64,
+}
+
+impl Seen {
+    fn sorted(mut self) -> Self {
+        self.rows.sort();
+        self
+    }
+}
+
+/// The verdict on one operator.
+pub(crate) struct Restoring<F> {
+    make: F,
+    keys: Option<Vec<Vec<usize>>>,
+    comparable: fn(&mut [Cell]),
+}
+
+/// An operator in several tasks.
+struct Tasks<'a> {
+    operators: Vec<Box<dyn Operator>>,
+    /// by input
+    keys: &'a [Vec<usize>],
+    comparable: fn(&mut [Cell]),
+    watermark: i64,
+}
+
+impl<F: Fn() -> Box<dyn Operator>> Restoring<F> {
+    /// Of the operators that `make` makes, all alike.
+    pub(crate) fn new(make: F) -> Self {
+        Self { make, keys: None, comparable: |_| {} }
+    }
+
+    /// The key columns of each input.
+    pub(crate) fn keyed(self, keys: &[&[usize]]) -> Self {
+        Self { keys: Some(keys.iter().map(|keys| keys.to_vec()).collect()), ..self }
+    }
+
+    /// Changes results before they are compared.
+    pub(crate) fn in_any_order(self, comparable: fn(&mut [Cell])) -> Self {
+        Self { comparable, ..self }
+    }
+
+    /// Panics where a restore can be told from none.
+    pub(crate) fn check(&self, script: &[Event]) {
+        let mut straight = Seen::default();
+        let mut tasks = self.tasks(1);
+        script.iter().for_each(|event| tasks.take(event, &mut straight));
+        let mut disturbed = Seen::default();
+        let mut cuts = Vec::new();
+        let mut tasks = self.tasks(1);
+        for event in script {
+            cuts.push((tasks.cut(), disturbed.clone()));
+            tasks.take(event, &mut disturbed);
+        }
+        assert_eq!(straight, disturbed, "a snapshot changes what the operator does");
+        let straight = straight.sorted();
+        let spread: &[(usize, usize)] = if self.keys.is_some() { &[(1, 1), (2, 3), (3, 1)] } else { &[(1, 1)] };
+        for (position, (cut, before)) in cuts.iter().enumerate() {
+            for (first, then) in spread {
+                let found = self.run_on(cut, before.clone(), script, position, (*first, *then));
+                assert_eq!(
+                    found.sorted(),
+                    straight,
+                    "restored before event {position} in {first} tasks, later in {then}"
+                );
+            }
+        }
+    }
+
+    /// Goes on from `cut` at `position` in `first` tasks, from half-way to the end on in `then`.
+    fn run_on(
+        &self,
+        cut: &Cut,
+        mut seen: Seen,
+        script: &[Event],
+        position: usize,
+        (first, then): (usize, usize),
+    ) -> Seen {
+        let mut tasks = self.restored(cut, first);
+        if first == 1 {
+            assert_eq!(texts(&tasks.cut()), texts(cut), "the snapshot before event {position} and after a restore");
+        }
+        let half = position + (script.len() - position) / 2;
+        for (at, event) in script.iter().enumerate().skip(position) {
+            if at == half && first != then {
+                tasks = self.restored(&tasks.cut(), then);
+            }
+            tasks.take(event, &mut seen);
+        }
+        seen
+    }
+
+    fn tasks(&self, tasks: usize) -> Tasks<'_> {
+        Tasks {
+            operators: (0..tasks).map(|_| (self.make)()).collect(),
+            keys: self.keys.as_deref().unwrap_or_default(),
+            comparable: self.comparable,
+            watermark: i64::MIN,
+        }
+    }
+
+    fn restored(&self, cut: &Cut, tasks: usize) -> Tasks<'_> {
+        let mut restored = self.tasks(tasks);
+        for (task, operator) in restored.operators.iter_mut().enumerate() {
+            let share = cut.share(STEP, task, tasks).unwrap().unwrap();
+            operator.restore(&share.state, share.watermark).unwrap();
+            restored.watermark = share.watermark.0;
+        }
+        restored
+    }
+}
+
+const STEP: &str = "step";
+
+impl Tasks<'_> {
+    fn take(&mut self, event: &Event, seen: &mut Seen) {
+        let comparable = self.comparable;
+        match event {
+            Event::Rows(input, batch) => {
+                let parts = match self.operators.len() {
+                    1 => vec![(0, batch.clone())],
+                    tasks => Partitioner::key(self.keys[*input].clone(), tasks).unwrap().split(batch).unwrap(),
+                };
+                for (task, part) in parts {
+                    let mut out = Output::default();
+                    self.operators[task].on_input(*input, part, &mut out).unwrap();
+                    note(out, comparable, seen);
+                }
+            }
+            Event::Watermark(time) if *time <= self.watermark => {}
+            Event::Watermark(time) => {
+                self.watermark = *time;
+                for operator in &mut self.operators {
+                    let mut out = Output::default();
+                    operator.on_watermark(Watermark(*time), &mut out).unwrap();
+                    note(out, comparable, seen);
+                }
+            }
+            Event::Clock(now_ms) => {
+                for operator in &mut self.operators {
+                    let mut out = Output::default();
+                    if operator.next_processing_time().is_some_and(|time_ms| time_ms <= *now_ms) {
+                        operator.on_processing_time(*now_ms, &mut out).unwrap();
+                    }
+                    note(out, comparable, seen);
+                }
+            }
+        }
+    }
+
+    fn cut(&mut self) -> Cut {
+        let watermark = Watermark(self.watermark);
+        let states = self.operators.iter_mut().map(|operator| operator.snapshot().unwrap());
+        let tasks = states.map(|state| TaskState { watermark, state }).enumerate().collect();
+        Cut { steps: BTreeMap::from([(STEP.to_owned(), tasks)]) }
+    }
+}
+
+fn note(out: Output, comparable: fn(&mut [Cell]), seen: &mut Seen) {
+    let sides = out.sides.into_iter().map(|(number, batch)| (format!("side {number}"), batch));
+    for (name, batch) in out.batches.into_iter().map(|batch| ("result".to_owned(), batch)).chain(sides) {
+        let mut cells = rows(batch.columns().columns());
+        cells.iter_mut().for_each(|row| comparable(row));
+        let rows = cells.iter().zip(batch.times());
+        seen.rows.extend(rows.map(|(row, time)| format!("{name}: {row:?} @ {time}")));
+    }
+    for dead in out.dead {
+        let row = rows(dead.row.columns());
+        seen.rows.push(format!("dead: {row:?} @ {}: {}", dead.time, dead.reason));
+    }
+    seen.late += out.late_rows;
+    seen.skipped += out.skipped_rows;
+}
+
+/// The rows of all tables, in some order of their own.
+fn texts(cut: &Cut) -> Vec<String> {
+    let snapshots = cut.steps.values().flat_map(BTreeMap::values).map(|task| &task.state);
+    let mut texts: Vec<String> = snapshots.flat_map(texts_of).collect();
+    texts.sort();
+    texts
+}
+
+fn texts_of(snapshot: &Snapshot) -> Vec<String> {
+    let mut texts = Vec::new();
+    for table in &snapshot.tables {
+        for batch in &table.rows {
+            let text =
+                |row| batch.columns().iter().map(|column| format!("{:?}", column.slice(row, 1))).collect::<String>();
+            texts.extend((0..batch.num_rows()).map(|row| format!("{}: {}", table.name, text(row))));
+        }
+    }
+    texts
+}
