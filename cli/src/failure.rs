@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use millstream::checkpoint::StoreError;
 use millstream::control::{CheckpointError, OpenError, RunError, SwapError};
 use millstream::error::PipelineError;
 use millstream::pipeline::build::StartError;
@@ -23,6 +24,9 @@ pub(crate) enum Failure {
     /// the pipeline cannot go on from its checkpoints
     #[error(transparent)]
     Checkpoint(Box<CheckpointError>),
+    /// a checkpoint cannot be read or kept
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// the pipeline ran and failed
     #[error(transparent)]
     Run(Box<RunError>),
@@ -74,7 +78,12 @@ impl Failure {
     /// The exit code that goes with it.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Start(_) | Self::Checkpoint(_) | Self::Run(_) | Self::Swap(_) | Self::Process { .. } => Exit::RunFailed,
+            Self::Start(_)
+            | Self::Checkpoint(_)
+            | Self::Store(_)
+            | Self::Run(_)
+            | Self::Swap(_)
+            | Self::Process { .. } => Exit::RunFailed,
             Self::NotVerified(_) => Exit::NotVerified,
             Self::Pipeline(_)
             | Self::Load(_)
@@ -92,7 +101,7 @@ impl Failure {
         match self {
             Self::Pipeline(_) => "pipeline",
             Self::Start(_) => "start",
-            Self::Checkpoint(_) => "checkpoint",
+            Self::Checkpoint(_) | Self::Store(_) => "checkpoint",
             Self::Run(_) => "run",
             Self::Swap(_) => "swap",
             Self::Load(_) | Self::Describe(_) => "component",

@@ -292,7 +292,8 @@ fn output_without_its_checkpoints_is_refused_and_fresh_starts_beside_it() {
 #[test]
 fn dead_letters_are_exactly_once_too() {
     let folder = Folder::new();
-    let bad = (0..ROWS).map(|row| if row % 10 == 0 { format!("bad {row}\n") } else { format!("{{\"sequence\":{row}}}\n") });
+    let bad =
+        (0..ROWS).map(|row| if row % 10 == 0 { format!("bad {row}\n") } else { format!("{{\"sequence\":{row}}}\n") });
     folder.write("in.json", bad.collect::<String>());
     folder.write(
         "pipeline.toml",
@@ -316,4 +317,111 @@ file = { path = "out/rows.json" }
     assert_eq!(numbers(&folder.path("out")).len(), ROWS - ROWS / 10);
     let dead = parts(&folder.path("dead"));
     assert_eq!(dead.values().flat_map(|part| part.lines()).count(), ROWS / 10);
+}
+
+/// Windows that take longer than checkpoints are apart, and rows that are late.
+const WINDOWS: &str = r#"
+name = "numbers"
+@checkpoint@
+[source.numbers]
+generator = { kind = "sequence", rows = 12_000, rate = 24_000, interval = "1ms", keys = 40 }
+watermark = { max_out_of_orderness = "50ms" }
+parallelism = 2
+[step.sums]
+from = "numbers"
+key_by = ["key"]
+window = { sliding = "900ms", every = "300ms" }
+aggregate = { rows = "count()", total = "sum(amount)", first = "min(sequence)", mean = "avg(amount)" }
+[step.all]
+from = "sums"
+key_by = ["key"]
+window = { session = "1s" }
+aggregate = { windows = "count()", totals = "sum(total)" }
+[sink.out]
+from = "sums"
+file = { path = "out/rows.json" }
+[sink.all]
+from = "all"
+file = { path = "all/rows.json" }
+"#;
+
+fn sorted_lines(folder: &Path) -> Vec<String> {
+    let parts = parts(folder);
+    let mut lines: Vec<String> = parts.values().flat_map(|part| part.lines()).map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn windows_go_on_after_any_death_with_any_parallelism_as_if_nothing_had_been() {
+    let straight = Folder::new();
+    straight.write("pipeline.toml", WINDOWS.replace("@checkpoint@", ""));
+    straight.run(&["run", "pipeline.toml"]).expect(0);
+    let expected = ["out", "all"].map(|sink| sorted_lines(&straight.path(sink)));
+    assert!(expected[0].len() > 1_000 && !expected[1].is_empty());
+    for seed in 20..25 {
+        let folder = Folder::new();
+        let checkpoint = "checkpoint = { store = \"state\", interval = \"20ms\" }";
+        folder.write("pipeline.toml", WINDOWS.replace("@checkpoint@", checkpoint));
+        let (output, kills) =
+            kill_until_done(&folder, seed, |round| vec!["--parallelism".to_owned(), (1 + round % 3).to_string()]);
+        output.expect(0);
+        for (sink, expected) in ["out", "all"].iter().zip(&expected) {
+            let found = sorted_lines(&folder.path(sink));
+            assert!(
+                found == *expected,
+                "seed {seed}, {kills} kills, {sink}: {} lines of {}",
+                found.len(),
+                expected.len()
+            );
+        }
+    }
+}
+
+#[test]
+fn checkpoints_and_their_state_can_be_looked_at_and_kept() {
+    let folder = Folder::new();
+    let checkpoint = "checkpoint = { store = \"state\", interval = \"20ms\" }";
+    folder.write("pipeline.toml", WINDOWS.replace("@checkpoint@", checkpoint));
+    assert_eq!(run_until_it_dies(&folder, "after-commit:12", &[]), None);
+    let list = folder.run(&["checkpoint", "ls", "pipeline.toml"]).expect(0).stdout;
+    assert!(list.contains("        12  20") && list.contains("not yet shown"), "{list}");
+    let shown = folder.run(&["checkpoint", "show", "pipeline.toml", "12"]).expect(0).stdout;
+    for part in ["numbers, epoch 12", "source numbers", "1/2  next is", "step sums", "windows", "sink out"] {
+        assert!(shown.contains(part), "{part} in\n{shown}");
+    }
+    let tables = folder.run(&["state", "ls", "pipeline.toml"]).expect(0).stdout;
+    assert!(tables.contains("sums  task 0  windows") && tables.contains("key"), "{tables}");
+    let rows = folder.run(&["state", "export", "--step", "sums", "pipeline.toml"]).expect(0).stdout;
+    assert!(rows.lines().count() > 10 && rows.lines().all(|row| row.starts_with("{\"key\":")), "{rows}");
+    folder.run(&["state", "export", "--step", "sum", "pipeline.toml"]).expect(2).says(&["state is of: all, sums"]);
+
+    folder.run(&["checkpoint", "save", "pipeline.toml", "before"]).expect(0).says(&["kept as savepoint `before`"]);
+    folder.run(&["run", "pipeline.toml"]).expect(0);
+    folder.run(&["checkpoint", "verify", "pipeline.toml"]).expect(0);
+    folder.run(&["run", "pipeline.toml", "--from-savepoint", "other"]).expect(1).says(&["there are before"]);
+    folder
+        .run(&["run", "pipeline.toml", "--from-savepoint", "before"])
+        .expect(0)
+        .says(&["restored from savepoint `before` (epoch 12)", "come again"]);
+    let state = newest_checkpoint(&folder).join("manifest");
+    damage(&state);
+    folder.run(&["checkpoint", "verify", "pipeline.toml"]).expect(3).says(&["1 of 4 are damaged"]);
+}
+
+#[test]
+fn a_store_that_is_away_for_a_while_is_waited_for() {
+    let folder = Folder::new();
+    generated(&folder);
+    let arguments = ["run", "pipeline.toml", "--json", "--status-interval", "10ms"];
+    let mut process = folder.start(&arguments);
+    process.wait_for(From::Stderr, "\"made\":3");
+    let (store, away) = (folder.path("state/numbers"), folder.path("away"));
+    std::fs::rename(&store, &away).unwrap();
+    std::fs::write(&store, "in the way").unwrap();
+    process.wait_for(From::Stderr, "\"failing\":\"cannot write");
+    std::fs::remove_file(&store).unwrap();
+    std::fs::rename(&away, &store).unwrap();
+    process.finish().expect(0);
+    assert_each_once(&folder, "a store that was away");
 }

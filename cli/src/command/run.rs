@@ -185,11 +185,15 @@ pub(crate) async fn attend(running: Running, interrupts: &mut Interrupts, shown:
             result = &mut ended => break result,
             request = interrupts.next() => match request {
                 Request::Stop => {
-                    shown.note("stopping: what is in the pipeline is finished; Ctrl-C again aborts");
+                    let kept = handle.status().checkpoints.is_some();
+                    let how = if kept { "a last checkpoint is taken" } else { "what is in the pipeline is finished" };
+                    shown.note(&format!("stopping: {how}; Ctrl-C again aborts"));
                     stop(&handle);
                 }
                 Request::Abort => {
-                    shown.note("aborted: what was in the pipeline is lost");
+                    let kept = handle.status().checkpoints.is_some();
+                    let lost = if kept { "the next start goes on from the last checkpoint" } else { "what was in the pipeline is lost" };
+                    shown.note(&format!("aborted: {lost}"));
                     shown.end(&handle.status());
                     return Ok(Exit::Interrupted);
                 }

@@ -18,10 +18,12 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowPrimitiveType, Float64Type, Int32Type, Int64Type, TimestampMillisecondType, UInt8Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMillisecondType, UInt8Type,
+    UInt32Type, UInt64Type,
 };
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, PrimitiveArray, RecordBatch, RecordBatchOptions,
+    StringArray,
 };
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -35,8 +37,11 @@ mod tests;
 const MAGIC: [u8; 4] = *b"MSST";
 const VERSION: u32 = 1;
 
+/// What integers are added up in.
+const SUM: DataType = DataType::Decimal128(38, 0);
+
 /// Types and their numbers in files, for ever.
-const TYPES: [(u8, DataType); 10] = [
+const TYPES: [(u8, DataType); 11] = [
     (1, DataType::Boolean),
     (2, DataType::Int64),
     (3, DataType::Float64),
@@ -47,6 +52,7 @@ const TYPES: [(u8, DataType); 10] = [
     (8, DataType::UInt32),
     (9, DataType::UInt64),
     (10, DataType::UInt8),
+    (11, SUM),
 ];
 
 /// State cannot be written or read.
@@ -127,8 +133,14 @@ fn put_column(out: &mut Vec<u8>, column: &ArrayRef) {
         put_texts(out, values.offsets(), values.values());
     } else {
         let fixed = [
-            fixed::<Int64Type>, fixed::<Float64Type>, fixed::<TimestampMillisecondType>, fixed::<Int32Type>,
-            fixed::<UInt32Type>, fixed::<UInt64Type>, fixed::<UInt8Type>,
+            fixed::<Int64Type>,
+            fixed::<Float64Type>,
+            fixed::<TimestampMillisecondType>,
+            fixed::<Int32Type>,
+            fixed::<UInt32Type>,
+            fixed::<UInt64Type>,
+            fixed::<UInt8Type>,
+            fixed::<Decimal128Type>,
         ];
         let values = fixed.iter().find_map(|fixed| fixed(column));
         put_bytes(out, values.as_ref().map(Buffer::as_slice).unwrap_or_default());
@@ -225,7 +237,8 @@ impl<'a> Reader<'a> {
             columns.push(self.column(field.data_type(), rows)?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(|error| damaged(error.to_string()))
+        RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+            .map_err(|error| damaged(error.to_string()))
     }
 
     fn column(&mut self, data_type: &DataType, rows: usize) -> Result<ArrayRef, StateFileError> {
@@ -249,6 +262,11 @@ impl<'a> Reader<'a> {
             DataType::UInt32 => self.fixed::<UInt32Type>(rows, nulls),
             DataType::UInt64 => self.fixed::<UInt64Type>(rows, nulls),
             DataType::UInt8 => self.fixed::<UInt8Type>(rows, nulls),
+            DataType::Decimal128(..) => {
+                let values = numbers::<Decimal128Type>(self.bytes()?, rows)?;
+                let array = Decimal128Array::try_new(values, nulls).map_err(|error| damaged(error.to_string()))?;
+                Ok(Arc::new(array.with_data_type(SUM)))
+            }
             _ => self.fixed::<TimestampMillisecondType>(rows, nulls),
         }
     }
@@ -261,7 +279,11 @@ impl<'a> Reader<'a> {
         Ok(BooleanBuffer::new(Buffer::from(bytes), 0, rows))
     }
 
-    fn fixed<T: ArrowPrimitiveType>(&mut self, rows: usize, nulls: Option<NullBuffer>) -> Result<ArrayRef, StateFileError> {
+    fn fixed<T: ArrowPrimitiveType>(
+        &mut self,
+        rows: usize,
+        nulls: Option<NullBuffer>,
+    ) -> Result<ArrayRef, StateFileError> {
         let values = numbers::<T>(self.bytes()?, rows)?;
         let array = PrimitiveArray::<T>::try_new(values, nulls).map_err(|error| damaged(error.to_string()))?;
         Ok(Arc::new(array))

@@ -251,11 +251,7 @@ impl Store {
         Manifest::decode(&bytes).map(Some).map_err(damaged)
     }
 
-    fn states(
-        &self,
-        folder: &str,
-        manifest: &Manifest,
-    ) -> Result<BTreeMap<(String, usize), Snapshot>, StoreError> {
+    fn states(&self, folder: &str, manifest: &Manifest) -> Result<BTreeMap<(String, usize), Snapshot>, StoreError> {
         let mut states = BTreeMap::new();
         for (step, subtask, file) in manifest.state_files() {
             let damaged = |reason: String| StoreError::Damaged {
@@ -298,7 +294,8 @@ impl Store {
         }
         fail_point("before-manifest");
         let file = format!("{folder}/{MANIFEST}");
-        let bytes = draft.manifest.encode().map_err(|reason| StoreError::Damaged { name: epoch.to_string(), reason })?;
+        let bytes =
+            draft.manifest.encode().map_err(|reason| StoreError::Damaged { name: epoch.to_string(), reason })?;
         let made = self.folder.put_new(&file, &bytes, &attempt).map_err(self.io("write", &file))?;
         if !made && self.folder.get(&file).map_err(self.io("read", &file))?.as_ref() != Some(&bytes) {
             return Err(StoreError::Fenced { epoch, path: self.path() });

@@ -149,6 +149,17 @@ impl Session {
             fail_point("restored");
             store.mark_committed(loaded.manifest.epoch)?;
         }
+        for source in spec.sources.iter().filter(|source| !crate::source::is_rewindable(&source.kind.value)) {
+            let source = &source.name.value;
+            tracing::warn!(
+                source,
+                "cannot be read again: rows that come after the last checkpoint are lost at a restart"
+            );
+        }
+        let sinks = spec.sinks.iter().map(|sink| (&sink.name.value, &sink.kind.value));
+        for (sink, _) in sinks.filter(|(_, kind)| !sink::is_exactly_once(kind)) {
+            tracing::warn!(sink, "shows rows at once: those after the last checkpoint come again at a restart");
+        }
         let (cut, restored) = match chosen.loaded {
             Some((loaded, restored)) => (Some(Arc::new(cut_of(loaded))), Some(restored)),
             None => (None, None),
@@ -245,7 +256,8 @@ impl Session {
             let of_step = components.iter().filter(|(slot, _)| slot.step == step);
             let components = of_step
                 .map(|(slot, resolved)| Component { slot: slot.slot, digest: resolved.component.digest().to_string() });
-            let mut entry = StepEntry { components: components.collect(), step, tasks: Vec::with_capacity(tasks.len()) };
+            let mut entry =
+                StepEntry { components: components.collect(), step, tasks: Vec::with_capacity(tasks.len()) };
             entry.components.sort_by_key(|component| component.slot);
             for (subtask, task) in tasks {
                 entry.tasks.push(TaskEntry { subtask, watermark_ms: task.watermark.0, state: None });

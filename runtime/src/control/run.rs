@@ -272,9 +272,11 @@ impl Handle {
             pipeline: self.name().to_owned(),
             elapsed_ms: u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             ended: self.shared.progress.ended(),
-            checkpoints: self.shared.checkpoints.as_ref().map(|checkpoints| {
-                checkpoints.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-            }),
+            checkpoints: self
+                .shared
+                .checkpoints
+                .as_ref()
+                .map(|checkpoints| checkpoints.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()),
             nodes: nodes.collect(),
         }
     }

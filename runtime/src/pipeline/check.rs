@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::duration::{NANOSECONDS_MAX, display_ns};
 use super::problems::{Problems, code, quote};
-use super::spec::{AggregateSpec, CheckpointSpec, Keep, LimitsSpec, PipelineSpec, SinkSpec, SourceSpec, StepKind, StepSpec};
+use super::spec::{
+    AggregateSpec, CheckpointSpec, Keep, LimitsSpec, PipelineSpec, SinkSpec, SourceSpec, StepKind, StepSpec,
+};
 use super::wiring::Wiring;
 use crate::error::{Diagnostic, Span, Spanned};
 use crate::format::Format;

@@ -135,7 +135,8 @@ pub(super) fn open(
     let (sender, receiver) = mpsc::channel(WAITING);
     let letters = DeadLetters { channel: sender, task: 0, aligned: sink.is_some() };
     let states = vec![Sender::Open; tasks];
-    let writer = Writer { sink, report, epoch, waiting: Vec::new(), tasks: states, held: VecDeque::new(), barrier: None };
+    let writer =
+        Writer { sink, report, epoch, waiting: Vec::new(), tasks: states, held: VecDeque::new(), barrier: None };
     (letters, writer.run(receiver))
 }
 

@@ -119,7 +119,17 @@ impl Chain {
         report: TaskReport,
         clock: Clock,
     ) -> Self {
-        Self { subtask, links, tail, dead, report, clock, watermark: Watermark::MIN, epoch: None, output: Output::default() }
+        Self {
+            subtask,
+            links,
+            tail,
+            dead,
+            report,
+            clock,
+            watermark: Watermark::MIN,
+            epoch: None,
+            output: Output::default(),
+        }
     }
 
     /// Takes over this task's share of what the tasks of a chain of these steps held.

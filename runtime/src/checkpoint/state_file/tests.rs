@@ -19,9 +19,15 @@ fn batch(rows: i64) -> RecordBatch {
         ("i32", Arc::new(numbers.clone().map(|n| n as i32).collect::<Int32Array>())),
         ("u32", Arc::new(numbers.clone().map(|n| n as u32).collect::<UInt32Array>())),
         ("u64", Arc::new(numbers.clone().map(|n| n as u64).collect::<UInt64Array>())),
+        ("sum", Arc::new(sums(numbers.clone()))),
         ("u8", Arc::new(numbers.map(|n| n as u8).collect::<UInt8Array>())),
     ];
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap()
+}
+
+fn sums(numbers: std::ops::Range<i64>) -> Decimal128Array {
+    let sums = numbers.map(|n| (n % 4 != 0).then_some(i128::from(n) << 64));
+    sums.collect::<Decimal128Array>().with_data_type(SUM)
 }
 
 fn snapshot() -> Snapshot {
@@ -32,9 +38,11 @@ fn snapshot() -> Snapshot {
 
 fn equal(left: &Snapshot, right: &Snapshot) -> bool {
     left.tables.len() == right.tables.len()
-        && left.tables.iter().zip(&right.tables).all(|(left, right)| {
-            (&left.name, left.keys, &left.rows) == (&right.name, right.keys, &right.rows)
-        })
+        && left
+            .tables
+            .iter()
+            .zip(&right.tables)
+            .all(|(left, right)| (&left.name, left.keys, &left.rows) == (&right.name, right.keys, &right.rows))
 }
 
 #[test]
