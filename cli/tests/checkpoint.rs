@@ -1,6 +1,8 @@
 //! Real processes that die, at named places and at random moments, and are started again: what is visible at the end is the
 //! image of the input, every row once.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -318,7 +318,8 @@ impl Store {
     /// Removes all but the newest `keep` checkpoints, and what was begun before them and never finished.
     pub fn retain(&self, keep: usize) -> Result<(), StoreError> {
         let listed = self.list()?;
-        let Some(oldest) = listed.iter().take(keep.max(1)).last().map(|listed| listed.epoch) else { return Ok(()) };
+        let kept = listed.iter().take(keep.max(1)).map(|listed| listed.epoch);
+        let Some(oldest) = kept.min() else { return Ok(()) };
         for epoch in self.epochs()?.into_iter().filter(|epoch| *epoch < oldest) {
             let folder = folder_of(epoch);
             self.folder.remove_all(&folder).map_err(self.io("remove", &folder))?;
