@@ -206,8 +206,8 @@ fn a_stop_goes_on_later_as_if_there_had_been_none() {
     let folder = Folder::new();
     generated(&folder);
     for _ in 0..2 {
-        let process = folder.start(&["run", "pipeline.toml"]);
-        std::thread::sleep(Duration::from_millis(200));
+        let mut process = folder.start(&["run", "pipeline.toml", "--json", "--status-interval", "10ms"]);
+        process.wait_for(From::Stderr, "\"made\":2");
         process.signal("TERM");
         process.finish().expect(0);
     }
