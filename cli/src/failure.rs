@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use millstream::control::{RunError, SwapError};
+use millstream::checkpoint::StoreError;
+use millstream::control::{CheckpointError, OpenError, RunError, SwapError};
 use millstream::error::PipelineError;
 use millstream::pipeline::build::StartError;
 use millstream::wasm::{DescribeError, LoadError, SandboxError};
@@ -23,6 +24,12 @@ pub(crate) enum Failure {
     /// the pipeline is right but cannot be opened
     #[error(transparent)]
     Start(Box<StartError>),
+    /// the pipeline cannot go on from its checkpoints
+    #[error(transparent)]
+    Checkpoint(Box<CheckpointError>),
+    /// a checkpoint cannot be read or kept
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// the pipeline ran and failed
     #[error(transparent)]
     Run(Box<RunError>),
@@ -74,7 +81,12 @@ impl Failure {
     /// The exit code that goes with it.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Start(_) | Self::Run(_) | Self::Swap(_) | Self::Process { .. } => Exit::RunFailed,
+            Self::Start(_)
+            | Self::Checkpoint(_)
+            | Self::Store(_)
+            | Self::Run(_)
+            | Self::Swap(_)
+            | Self::Process { .. } => Exit::RunFailed,
             Self::NotVerified(_) => Exit::NotVerified,
             Self::Pipeline(_)
             | Self::Scripts(_)
@@ -94,6 +106,7 @@ impl Failure {
             Self::Pipeline(_) => "pipeline",
             Self::Scripts(_) => "script",
             Self::Start(_) => "start",
+            Self::Checkpoint(_) | Self::Store(_) => "checkpoint",
             Self::Run(_) => "run",
             Self::Swap(_) => "swap",
             Self::Load(_) | Self::Describe(_) => "component",
@@ -108,9 +121,12 @@ impl Failure {
     }
 }
 
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Self {
-        Self::Start(Box::new(error))
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Start(error) => Self::Start(Box::new(error)),
+            OpenError::Checkpoint(error) => Self::Checkpoint(Box::new(error)),
+        }
     }
 }
 

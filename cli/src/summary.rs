@@ -26,13 +26,24 @@ pub(crate) fn line(status: &Status, before: Option<&Status>) -> String {
     let during = Duration::from_millis(status.elapsed_ms.saturating_sub(since_ms));
     let now = figures::rate(read.saturating_sub(read_before), during);
     format!(
-        "{} · {} · {} read ({now}) · {} written{}",
+        "{} · {} · {} read ({now}) · {} written{}{}",
         status.pipeline,
         if status.elapsed_ms == 0 { "under 1 ms".to_owned() } else { figures::duration(elapsed) },
         figures::count(read),
         figures::count(written),
-        lost(status)
+        lost(status),
+        checkpoints(status)
     )
+}
+
+/// ` · checkpoint 7`, or why there is none; nothing for a pipeline without.
+fn checkpoints(status: &Status) -> String {
+    let Some(checkpoints) = &status.checkpoints else { return String::new() };
+    match (&checkpoints.failing, checkpoints.epoch) {
+        (Some(reason), _) => format!(" · no checkpoint: {reason}; trying again"),
+        (None, Some(epoch)) => format!(" · checkpoint {epoch}"),
+        (None, None) => String::new(),
+    }
 }
 
 /// ` · 3 dead · 1 late`, or nothing.

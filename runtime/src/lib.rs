@@ -28,6 +28,8 @@ pub mod state;
 
 pub mod sink;
 
+pub mod checkpoint;
+
 pub mod pipeline;
 
 pub mod wasm;

@@ -207,7 +207,7 @@ impl Tasks<'_> {
         let watermark = Watermark(self.watermark);
         let states = self.operators.iter_mut().map(|operator| operator.snapshot().unwrap());
         let tasks = states.map(|state| TaskState { watermark, state }).enumerate().collect();
-        Cut { steps: BTreeMap::from([(STEP.to_owned(), tasks)]) }
+        Cut { steps: BTreeMap::from([(STEP.to_owned(), tasks)]), ..Cut::default() }
     }
 }
 

@@ -2,12 +2,14 @@
 
 mod build;
 mod check;
+mod checkpoint;
 mod completions;
 mod demo;
 mod dev;
 mod inspect;
 mod new;
 mod run;
+mod state;
 mod test;
 
 use std::path::Path;
@@ -37,6 +39,10 @@ pub(crate) enum Command {
     Run(run::Run),
     /// Check a pipeline and show its plan, without running it
     Check(check::Check),
+    /// List, show, verify and keep the checkpoints of a pipeline
+    Checkpoint(checkpoint::Checkpoint),
+    /// Look at the state of a pipeline's steps at a checkpoint
+    State(state::State),
     /// Show what a component reads, produces and imports
     Inspect(inspect::Inspect),
     /// Drive a pipeline with scripts in virtual time, and compare what comes out
@@ -61,7 +67,10 @@ impl Command {
             Self::Check(check) => check.json,
             Self::Inspect(inspect) => inspect.json,
             Self::Test(test) => test.json,
-            Self::Dev(_) | Self::New(_) | Self::Build(_) | Self::Demo(_) | Self::Completions(_) => false,
+            Self::Checkpoint(checkpoint) => checkpoint.json(),
+            Self::State(_) | Self::Dev(_) | Self::New(_) | Self::Build(_) | Self::Demo(_) | Self::Completions(_) => {
+                false
+            }
         }
     }
 
@@ -72,6 +81,8 @@ impl Command {
             Self::Check(check) => check.run(),
             Self::Inspect(inspect) => inspect.run(),
             Self::Test(test) => test.run(),
+            Self::Checkpoint(checkpoint) => checkpoint.run(),
+            Self::State(state) => state.run(),
             Self::Dev(dev) => dev.run(),
             Self::New(new) => new.run(),
             Self::Build(build) => build.run(),

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
-use millstream::control::{Handle, RunError, Running, Status};
+use millstream::control::{Handle, Restored, RunError, Running, StartFrom, Status};
 use millstream::pipeline::build::RunOptions;
 use millstream::pipeline::duration;
 use millstream::pipeline::resolve::Resolution;
@@ -43,6 +43,12 @@ pub(crate) struct Run {
     /// Tasks of each source and step, in place of the pipeline's own `parallelism`
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=128))]
     pub(crate) parallelism: Option<u16>,
+    /// Go on from this savepoint, in place of the newest checkpoint
+    #[arg(long, value_name = "NAME", conflicts_with = "fresh")]
+    pub(crate) from_savepoint: Option<String>,
+    /// Start anew though there are checkpoints; output that is there already stays beside the new
+    #[arg(long)]
+    pub(crate) fresh: bool,
 }
 
 /// `1s`, `500ms`; not shorter than 10 ms.
@@ -67,8 +73,14 @@ impl Run {
         let mut interrupts = Interrupts::listen()?;
         let components = if self.watch { Some(watch::watch_components(&resolution, |_| true)?) } else { None };
         let shown = Shown::of(&resolution, self.json, self.status_interval);
+        let start_from = match self.from_savepoint {
+            Some(name) => StartFrom::Savepoint(name),
+            None if self.fresh => StartFrom::Fresh,
+            None => StartFrom::Latest,
+        };
         let options = RunOptions { shuffle_batches: self.shuffle_batches, ..RunOptions::default() };
-        let running = Running::start(resolution, sandbox, &options).await?;
+        let running = Running::start_from(resolution, sandbox, &options, &start_from).await?;
+        shown.started(&running.handle().status());
         let helper = components
             .map(|(files, slots)| tokio::spawn(watch::swap_on_change(files, slots, running.handle(), self.json)));
         let exit = attend(running, &mut interrupts, shown).await;
@@ -119,6 +131,26 @@ impl Shown {
         }
     }
 
+    /// What the run goes on from, where it does not begin.
+    fn started(&self, status: &Status) {
+        let Some(restored) = status.checkpoints.as_ref().and_then(|checkpoints| checkpoints.restored.as_ref()) else {
+            return;
+        };
+        if self.json {
+            console::say(report::json_line(&RestoredJson { event: "restored", restored }));
+            return;
+        }
+        for note in &restored.notes {
+            self.note(&format!("note: {note}"));
+        }
+        let what = match &restored.savepoint {
+            Some(name) => format!("savepoint `{name}` (epoch {})", restored.epoch),
+            None => format!("checkpoint {}", restored.epoch),
+        };
+        let ended = if restored.finished { ": all input that there was had been read" } else { "" };
+        console::say(format!("restored from {what}{ended}"));
+    }
+
     fn note(&self, text: &str) {
         if !self.json {
             console::say(Stream::Stderr.paint().yellow(text));
@@ -131,6 +163,13 @@ struct StatusLineJson<'a> {
     event: &'static str,
     #[serde(flatten)]
     status: &'a Status,
+}
+
+#[derive(Serialize)]
+struct RestoredJson<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    restored: &'a Restored,
 }
 
 /// Stays with a running pipeline to its end, and tells about it.
@@ -146,11 +185,15 @@ pub(crate) async fn attend(running: Running, interrupts: &mut Interrupts, shown:
             result = &mut ended => break result,
             request = interrupts.next() => match request {
                 Request::Stop => {
-                    shown.note("stopping: what is in the pipeline is finished; Ctrl-C again aborts");
+                    let kept = handle.status().checkpoints.is_some();
+                    let how = if kept { "a last checkpoint is taken" } else { "what is in the pipeline is finished" };
+                    shown.note(&format!("stopping: {how}; Ctrl-C again aborts"));
                     stop(&handle);
                 }
                 Request::Abort => {
-                    shown.note("aborted: what was in the pipeline is lost");
+                    let kept = handle.status().checkpoints.is_some();
+                    let lost = if kept { "the next start goes on from the last checkpoint" } else { "what was in the pipeline is lost" };
+                    shown.note(&format!("aborted: {lost}"));
                     shown.end(&handle.status());
                     return Ok(Exit::Interrupted);
                 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::task::JoinSet;
 
+use super::checkpoints::{CheckpointError, CheckpointStatus, Session, StartFrom};
 use super::status::{ComponentVersion, NodeRole, NodeStatus, Status};
 use super::swap::SwapError;
 use crate::clock::Stopwatch;
@@ -31,12 +32,27 @@ pub enum RunError {
     /// the dead-letter output cannot go on
     #[error("the dead-letter output failed: {0}")]
     DeadLetter(String),
+    /// checkpoints cannot be taken any more
+    #[error(transparent)]
+    Checkpoint(CheckpointError),
     /// a bug of the host that was caught at the edge of a task
     #[error("a task panicked: {0}; please report it")]
     Panic(String),
     /// whoever reads standard output has gone away
     #[error("standard output is closed")]
     OutputClosed,
+}
+
+/// A pipeline could not be started. Nothing has been read; nothing has been written but what an earlier run had left to
+/// be committed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// it cannot be opened
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// it cannot go on from its checkpoints
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
 }
 
 /// A running pipeline. Dropping it aborts its tasks at once; [`Handle::stop`] and [`Running::wait`] end it cleanly.
@@ -61,6 +77,11 @@ pub(super) struct Shared {
     pub(super) commands: Vec<mpsc::Sender<Command>>,
     pub(super) progress: Arc<Progress>,
     pub(super) nodes: Vec<NodeTasks>,
+    /// held while sources are told of a barrier: all of them hear of barriers in one order
+    pub(super) barrier_turn: Mutex<()>,
+    /// asks the one who takes checkpoints to take the last
+    stop: Notify,
+    checkpoints: Option<Arc<std::sync::Mutex<CheckpointStatus>>>,
     barriers: AtomicU64,
     started: Stopwatch,
 }
@@ -69,12 +90,35 @@ pub(super) struct Shared {
 enum Ended {
     Task(Result<(), TaskError>),
     DeadLetters(Result<(), String>),
+    /// `true`: all that matters is in the last checkpoint
+    Checkpoints(Result<bool, CheckpointError>),
 }
 
 impl Running {
     /// Opens everything and starts all tasks.
-    pub async fn start(resolution: Resolution, sandbox: Sandbox, options: &RunOptions) -> Result<Self, StartError> {
-        let built = build::build(&resolution, options).await?;
+    pub async fn start(resolution: Resolution, sandbox: Sandbox, options: &RunOptions) -> Result<Self, OpenError> {
+        Self::start_from(resolution, sandbox, options, &StartFrom::Latest).await
+    }
+
+    /// As [`Running::start`]; where a pipeline with checkpoints begins is said.
+    pub async fn start_from(
+        resolution: Resolution,
+        sandbox: Sandbox,
+        options: &RunOptions,
+        start_from: &StartFrom,
+    ) -> Result<Self, OpenError> {
+        let spec = &resolution.plan.spec;
+        let session = match &spec.checkpoint {
+            // a cut that is handed in is an experiment with a pipeline, not its life
+            Some(checkpoint) if options.restore.is_none() => {
+                Some(Session::open(spec, checkpoint, start_from, options.clock.clone()).await?)
+            }
+            _ => None,
+        };
+        let restore = session.as_ref().and_then(|session| session.cut.clone()).or_else(|| options.restore.clone());
+        let options = RunOptions { restore, ..options.clone() };
+        let epochs = session.as_ref().map(|session| &session.epochs);
+        let built = build::build(&resolution, &options, epochs).await?;
         let mut tasks = JoinSet::new();
         for task in built.tasks {
             tasks.spawn(async { Ended::Task(task.await) });
@@ -88,10 +132,18 @@ impl Running {
             commands: built.commands,
             progress: built.progress,
             nodes: built.nodes,
+            barrier_turn: Mutex::new(()),
+            stop: Notify::new(),
+            checkpoints: session.as_ref().map(|session| Arc::clone(&session.status)),
             barriers: AtomicU64::new(0),
             started: Stopwatch::start(),
         };
-        Ok(Self { tasks, handle: Handle { shared: Arc::new(shared) } })
+        let handle = Handle { shared: Arc::new(shared) };
+        if let Some(session) = session {
+            let handle = handle.clone();
+            tasks.spawn(async { Ended::Checkpoints(session.run(handle).await) });
+        }
+        Ok(Self { tasks, handle })
     }
 
     /// Access for other tasks: status, swap, stop.
@@ -105,6 +157,12 @@ impl Running {
         while let Some(ended) = self.tasks.join_next().await {
             let error = match ended {
                 Ok(Ended::Task(Ok(())) | Ended::DeadLetters(Ok(()))) => continue,
+                Ok(Ended::Checkpoints(Ok(false))) => continue,
+                Ok(Ended::Checkpoints(Ok(true))) => {
+                    self.tasks.abort_all();
+                    continue;
+                }
+                Ok(Ended::Checkpoints(Err(error))) => RunError::Checkpoint(error),
                 Ok(Ended::Task(Err(TaskError::Sink { source: SinkError::Closed { .. }, .. }))) => {
                     RunError::OutputClosed
                 }
@@ -145,7 +203,14 @@ impl Handle {
     }
 
     /// Asks all sources to take nothing more in. What is in the pipeline is finished, windows fire, sinks commit.
+    ///
+    /// A pipeline with checkpoints takes a last one instead, and windows stay open: the next start goes on as if there had
+    /// been no stop.
     pub async fn stop(&self) {
+        if self.shared.checkpoints.is_some() {
+            self.shared.stop.notify_one();
+            return;
+        }
         for source in &self.shared.commands {
             // a source that has ended already is gone: nothing to stop
             let _ = source.send(Command::Stop).await;
@@ -157,11 +222,30 @@ impl Handle {
         BarrierId(self.shared.barriers.fetch_add(1, Ordering::AcqRel) + 1)
     }
 
-    /// What all steps hold at one cut, taken while the pipeline goes on. Tasks that have ended have none.
+    /// What all steps hold at one cut, and where sources stand, taken while the pipeline goes on. Steps of tasks that
+    /// have ended have none. [`SwapError::Ended`] also where a task failed meanwhile.
     pub async fn snapshot(&self) -> Result<Cut, SwapError> {
-        let change = Arc::new(Change::with_snapshot());
-        self.send(&change).await?;
-        Ok(change.snapshot().map(Collected::take).unwrap_or_default())
+        self.collect(Change::with_snapshot()).await?.ok_or(SwapError::Ended)
+    }
+
+    /// Sends `change` with a barrier and gathers what tasks put there; none where one of them failed.
+    pub(super) async fn collect(&self, change: Change) -> Result<Option<Cut>, SwapError> {
+        let change = Arc::new(change);
+        let (id, _) = self.send(&change).await?;
+        let Some(ended) = self.shared.progress.left_before(id, change.epoch().is_some()) else { return Ok(None) };
+        let mut cut = change.snapshot().map(Collected::take).unwrap_or_default();
+        cut.add_ended(ended);
+        Ok(Some(cut))
+    }
+
+    /// Returns once all tasks have ended.
+    pub(super) async fn all_ended(&self) {
+        self.shared.progress.all_ended().await;
+    }
+
+    /// Returns once the run is to stop.
+    pub(super) async fn stop_asked(&self) {
+        self.shared.stop.notified().await;
     }
 
     /// What has been done so far.
@@ -194,6 +278,11 @@ impl Handle {
             pipeline: self.name().to_owned(),
             elapsed_ms: u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             ended: self.shared.progress.ended(),
+            checkpoints: self
+                .shared
+                .checkpoints
+                .as_ref()
+                .map(|checkpoints| checkpoints.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()),
             nodes: nodes.collect(),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::checkpoints::CheckpointStatus;
 use crate::metrics::NodeCounts;
 use crate::wasm::GuestMetrics;
 
@@ -16,6 +17,8 @@ pub struct Status {
     pub elapsed_ms: u64,
     /// whether all tasks have ended
     pub ended: bool,
+    /// the pipeline's checkpoints, if it has any
+    pub checkpoints: Option<CheckpointStatus>,
     /// in the order of the plan: sources, steps, sinks
     pub nodes: Vec<NodeStatus>,
 }

@@ -22,7 +22,7 @@ use crate::pipeline::plan::{NodeKind, SlotId};
 use crate::pipeline::resolve::Resolved;
 use crate::pipeline::source_task::Command;
 use crate::pipeline::spec::{LimitsSpec, StepSpec};
-use crate::record::{Barrier, Field, Schema};
+use crate::record::{Barrier, BarrierId, Field, Schema};
 use crate::wasm::{CallError, DescribeError, GuestError, LoadError, OperatorKind};
 
 /// A swap was refused, or could not be carried out. The running version is as it was.
@@ -157,7 +157,7 @@ impl Handle {
         }
         let barrier_watch = Stopwatch::start();
         let change = Arc::new(change);
-        let pause_ns = self.send(&change).await?;
+        let (_, pause_ns) = self.send(&change).await?;
         let barrier_ms = milliseconds(barrier_watch.elapsed());
         offers.retain(|slot, _| self.was_taken(&change, slot));
         if offers.is_empty() && !requests.is_empty() {
@@ -174,7 +174,8 @@ impl Handle {
     }
 
     /// Sends the change with a barrier from all sources and waits until all tasks have taken it.
-    pub(super) async fn send(&self, change: &Arc<Change>) -> Result<u64, SwapError> {
+    pub(super) async fn send(&self, change: &Arc<Change>) -> Result<(BarrierId, u64), SwapError> {
+        let turn = self.shared.barrier_turn.lock().await;
         if self.shared.progress.ended() {
             return Err(SwapError::Ended);
         }
@@ -188,7 +189,8 @@ impl Handle {
         if !reached {
             return Err(SwapError::Ended);
         }
-        Ok(self.shared.progress.passed(id).await)
+        drop(turn);
+        Ok((id, self.shared.progress.passed(id).await))
     }
 
     /// Whether any task has put in place what the change brought for `slot`. A source that ends with the barrier still in

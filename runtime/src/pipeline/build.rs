@@ -28,8 +28,8 @@ use crate::operator::{
     Select, Top, TopSpec, TopWindows, WindowAggregateSpec, join_operator,
 };
 use crate::partition::Partitioner;
-use crate::record::{Element, Field, Schema};
-use crate::sink::{self, SinkContext, SinkError};
+use crate::record::{Element, Field, NO_EVENT_TIME, Schema};
+use crate::sink::{self, SinkContext, SinkEpochs, SinkError};
 use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError};
 use crate::wasm::{Guest, GuestError, GuestMetrics, GuestOptions};
 
@@ -48,6 +48,15 @@ impl Default for RunOptions {
     fn default() -> Self {
         Self { clock: Clock::system(), shuffle_batches: None, restore: None }
     }
+}
+
+/// Epochs that a run commits.
+#[derive(Clone, Debug)]
+pub struct Epochs {
+    /// tells this process from all others that write to the same place
+    pub attempt: String,
+    /// the epoch that begins
+    pub next: u64,
 }
 
 /// A checked pipeline could not be started. Nothing has been read or written.
@@ -126,16 +135,24 @@ pub(crate) struct Built {
 }
 
 /// Opens and wires everything.
-pub(crate) async fn build(resolution: &Resolution, options: &RunOptions) -> Result<Built, StartError> {
+pub(crate) async fn build(
+    resolution: &Resolution,
+    options: &RunOptions,
+    epochs: Option<&Epochs>,
+) -> Result<Built, StartError> {
     let plan = &resolution.plan;
-    let (dead, writer) = open_dead_letters(plan).await?;
     let tasks: usize = plan.chains.iter().map(|chain| chain.parallelism).sum();
-    let (progress, reports) = Progress::new(tasks);
+    // the writer of dead letters is a task like others: its output belongs to cuts too
+    let writers = usize::from(plan.spec.dead_letter.is_some());
+    let (progress, mut reports) = Progress::new(tasks + writers);
+    let report = reports.split_off(tasks).pop();
+    let (dead, writer) = open_dead_letters(plan, epochs, report, tasks).await?;
     let nodes = plan.nodes.iter().map(node_tasks).collect();
     let mut builder = Builder {
         plan,
         components: &resolution.components,
         options,
+        epochs,
         dead,
         nodes,
         channels: Channels::new(plan),
@@ -144,11 +161,12 @@ pub(crate) async fn build(resolution: &Resolution, options: &RunOptions) -> Resu
         drifting: 0,
     };
     let mut reports = reports.into_iter();
-    let mut futures = Vec::with_capacity(tasks);
+    let mut futures: Vec<TaskFuture> = Vec::with_capacity(tasks);
     for (index, chain) in plan.chains.iter().enumerate() {
         for subtask in 0..chain.parallelism {
             let report = reports.next().ok_or_else(|| StartError::Internal("too few reports".to_owned()))?;
-            futures.push(builder.task(index, chain, subtask, report).await?);
+            let number = futures.len();
+            futures.push(builder.task(index, chain, subtask, (number, report)).await?);
         }
     }
     let Builder { nodes, commands, .. } = builder;
@@ -177,23 +195,31 @@ fn node_tasks(node: &Node) -> NodeTasks {
 
 async fn open_dead_letters(
     plan: &Plan,
+    epochs: Option<&Epochs>,
+    report: Option<TaskReport>,
+    tasks: usize,
 ) -> Result<(DeadLetters, impl Future<Output = Result<(), String>> + Send + 'static), StartError> {
     let sink = match &plan.spec.dead_letter {
         None => None,
         Some(kind) => {
             let context = SinkContext {
-                name: "dead_letter".to_owned(),
+                name: dead_letter::NAME.to_owned(),
                 format: Format::Json,
                 schema: dead_letter::schema(),
                 base: plan.spec.base.clone(),
                 subtask: 0,
                 parallelism: 1,
+                epochs: epochs.map(sink_epochs),
             };
             let failed = |source| StartError::Sink { name: "dead_letter".to_owned(), source };
             Some(sink::open(&kind.value, context).await.map_err(failed)?)
         }
     };
-    Ok(dead_letter::open(sink))
+    Ok(dead_letter::open(sink, report, tasks, epochs.map(|epochs| epochs.next)))
+}
+
+fn sink_epochs(epochs: &Epochs) -> SinkEpochs {
+    SinkEpochs { attempt: epochs.attempt.clone(), next: epochs.next }
 }
 
 /// Channels between chains: for each input of each chain, from each task to each task it can send to.
@@ -254,6 +280,7 @@ struct Builder<'a> {
     plan: &'a Plan,
     components: &'a Components,
     options: &'a RunOptions,
+    epochs: Option<&'a Epochs>,
     dead: DeadLetters,
     nodes: Vec<NodeTasks>,
     channels: Channels,
@@ -281,7 +308,7 @@ impl Builder<'_> {
         index: usize,
         plan: &ChainPlan,
         subtask: usize,
-        report: TaskReport,
+        (number, report): (usize, TaskReport),
     ) -> Result<TaskFuture, StartError> {
         let mut links = Vec::new();
         let mut tail = None;
@@ -307,7 +334,8 @@ impl Builder<'_> {
                 Tail::Edges(self.edges(last, subtask)?)
             }
         };
-        let mut chain = Chain::new(subtask, links, tail, self.dead.clone(), report, self.options.clock.clone());
+        let mut chain = Chain::new(subtask, links, tail, self.dead.of_task(number), report, self.options.clock.clone());
+        chain.epoch = self.epochs.map(|epochs| epochs.next);
         if let Some(cut) = &self.options.restore {
             let step = |source: RestoreError| StartError::Restore { step: source.step.clone(), source };
             chain.restore(cut, plan.parallelism).map_err(step)?;
@@ -352,6 +380,7 @@ impl Builder<'_> {
             parallelism,
             clock: self.options.clock.clone(),
             base: self.plan.spec.base.clone(),
+            restore: self.options.restore.as_ref().and_then(|cut| cut.positions(&spec.name.value)).map(Arc::new),
         };
         let failed = |source| StartError::Source { name: spec.name.value.clone(), source };
         let source = source::open(&spec.kind.value, context).await.map_err(failed)?;
@@ -359,7 +388,12 @@ impl Builder<'_> {
         let watermarks = source::watermarks(&spec.kind.value, spec.watermark, &partitions);
         let guest = marks.assigner.as_ref().map(|_| self.assigner(node, &spec.name.value, subtask)).transpose()?;
         let marker = Marker::new(marks, &planned.schema, guest, spec.on_error);
-        let watermarks = if marker.is_punctuated() { watermarks.punctuated() } else { watermarks };
+        let mut watermarks = if marker.is_punctuated() { watermarks.punctuated() } else { watermarks };
+        for (partition, position) in source.positions().into_iter().filter(|(_, position)| !position.ended) {
+            if position.time_ms_max != NO_EVENT_TIME {
+                watermarks.resume(partition, position.time_ms_max);
+            }
+        }
         let drift = spec.watermark.max_drift.map(|max_drift| {
             let task = self.drifting;
             self.drifting += 1;
@@ -399,6 +433,7 @@ impl Builder<'_> {
             base: self.plan.spec.base.clone(),
             subtask,
             parallelism,
+            epochs: self.epochs.map(sink_epochs),
         };
         let failed = |source| StartError::Sink { name: spec.name.value.clone(), source };
         let sink = sink::open(&spec.kind.value, context).await.map_err(failed)?;

@@ -26,7 +26,7 @@ pub use step::Step;
 
 use super::check;
 use super::problems::Problems;
-use super::spec::{ComponentSpec, PipelineSpec, SinkSpec, SourceSpec};
+use super::spec::{CheckpointSpec, ComponentSpec, PipelineSpec, SinkSpec, SourceSpec};
 use super::wiring::{Part, Role, Wiring};
 use crate::error::{PipelineError, Spanned};
 use crate::format::Format;
@@ -58,6 +58,7 @@ impl Pipeline {
             steps: Vec::new(),
             sinks: Vec::new(),
             dead_letter: None,
+            checkpoint: None,
         };
         Self { spec, wiring: Wiring::default(), problems: Problems::default() }
     }
@@ -104,6 +105,12 @@ impl Pipeline {
     /// Where rows and records go that could not be handled.
     pub fn dead_letter(mut self, kind: SinkKind) -> Self {
         self.spec.dead_letter = Some(kind.into());
+        self
+    }
+
+    /// Keeps what a restart needs in a folder, once each interval.
+    pub fn checkpoint(mut self, store: impl Into<String>, interval: Duration) -> Self {
+        self.spec.checkpoint = Some(CheckpointSpec { interval: interval.into(), ..CheckpointSpec::new(store.into()) });
         self
     }
 

@@ -1,12 +1,12 @@
 //! What a barrier brings to the tasks, and how the one who sent it learns that all have taken it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::cut::Collected;
+use super::cut::{Collected, Cut};
 use super::plan::SlotId;
 use crate::operator::Replacement;
 use crate::record::BarrierId;
@@ -19,6 +19,8 @@ pub struct Change {
     slots: HashMap<SlotId, SlotChange>,
     /// where tasks put what they remember at the cut, before anything changes
     snapshot: Option<Collected>,
+    /// sinks prepare what they have written for this epoch
+    epoch: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -32,7 +34,18 @@ impl Change {
     /// Asks every task for its state.
     #[must_use]
     pub fn with_snapshot() -> Self {
-        Self { slots: HashMap::new(), snapshot: Some(Collected::default()) }
+        Self { slots: HashMap::new(), snapshot: Some(Collected::default()), epoch: None }
+    }
+
+    /// Asks every task for its state, and sinks to prepare the commit of `epoch`.
+    #[must_use]
+    pub fn with_checkpoint(epoch: u64) -> Self {
+        Self { epoch: Some(epoch), ..Self::with_snapshot() }
+    }
+
+    /// The epoch that ends here.
+    pub fn epoch(&self) -> Option<u64> {
+        self.epoch
     }
 
     /// Where to put state, if it is wanted.
@@ -80,6 +93,8 @@ struct TaskProgress {
     /// time the task stood still for the last barrier's change, ns
     pause_ns: AtomicU64,
     ended: AtomicBool,
+    /// what it left behind, if it ended because its input did
+    left: Mutex<Option<Cut>>,
 }
 
 /// One task's handle on [`Progress`]. Dropping it says that the task has ended, however it ended.
@@ -123,6 +138,30 @@ impl Progress {
         self.tasks.iter().any(|task| task.ended.load(Ordering::Acquire))
     }
 
+    /// What tasks left behind that ended without passing the barrier: their part of the cut. `None` where one of them
+    /// failed, so that there is no cut. What sinks prepared is given out once, to who commits it (`for_commit`).
+    pub fn left_before(&self, barrier: BarrierId, for_commit: bool) -> Option<Cut> {
+        let mut all = Cut::default();
+        for task in self.tasks.iter().filter(|task| task.barrier.load(Ordering::Acquire) < barrier.0) {
+            let mut left = task.left.lock().unwrap_or_else(PoisonError::into_inner);
+            let left = left.as_mut()?;
+            let prepared = if for_commit { std::mem::take(&mut left.prepared) } else { BTreeMap::new() };
+            all.add_ended(Cut { sources: left.sources.clone(), prepared, ..Cut::default() });
+        }
+        Some(all)
+    }
+
+    /// Returns once all tasks have ended.
+    pub async fn all_ended(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.ended() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Whether all tasks have ended.
     pub fn ended(&self) -> bool {
         self.tasks.iter().all(|task| task.ended.load(Ordering::Acquire))
@@ -137,6 +176,15 @@ impl TaskReport {
             task.barrier.store(barrier.0, Ordering::Release);
         }
         self.progress.changed.notify_waiters();
+    }
+}
+
+impl TaskReport {
+    /// The input of this task has ended; `left` is what a later cut needs to know of it.
+    pub fn finished(&self, left: Cut) {
+        if let Some(task) = self.progress.tasks.get(self.task) {
+            *task.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
+        }
     }
 }
 

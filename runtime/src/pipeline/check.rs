@@ -11,7 +11,8 @@ use super::check_partition::check_partition;
 use super::duration::{NANOSECONDS_MAX, display_ns};
 use super::problems::{Problems, code, quote};
 use super::spec::{
-    AggregateSpec, Keep, LimitsSpec, PipelineSpec, SinkSpec, SourceSpec, StepKind, StepSpec, TopStepSpec,
+    AggregateSpec, CheckpointSpec, Keep, LimitsSpec, PipelineSpec, SinkSpec, SourceSpec, StepKind, StepSpec,
+    TopStepSpec,
 };
 use super::wiring::Wiring;
 use crate::error::{Diagnostic, Span, Spanned};
@@ -68,6 +69,7 @@ pub(super) fn check(spec: &PipelineSpec, wiring: &Wiring, problems: &mut Problem
     for sink in &spec.sinks {
         check_sink(sink, problems);
     }
+    check_kept_formats(spec, problems);
     if let Some(dead_letter) = &spec.dead_letter {
         check_sink_kind("the dead-letter output", dead_letter, problems);
         if dead_letter.value == SinkKind::Print {
@@ -80,8 +82,59 @@ pub(super) fn check(spec: &PipelineSpec, wiring: &Wiring, problems: &mut Problem
             );
         }
     }
+    if let Some(checkpoint) = &spec.checkpoint {
+        check_checkpoint(checkpoint, problems);
+    }
     check_files_differ(spec, problems);
     wiring.check(&spec.text, problems);
+}
+
+/// Checkpoints kept at most.
+const RETAIN_MAX: usize = 1_000;
+
+/// Shorter intervals would spend their time in waiting for the disk.
+const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+fn check_checkpoint(checkpoint: &CheckpointSpec, problems: &mut Problems) {
+    let store = &checkpoint.store;
+    let path = store.value.strip_prefix("file://");
+    if path.is_some_and(|path| !path.starts_with('/')) {
+        let message = format!("the checkpoint store is {}", quote(&store.value));
+        problems.add(code::BAD_VALUE, store.span, message, "expected `file:///` and a path from the root", "");
+    } else if path.is_none() && store.value.contains("://") {
+        problems.add(
+            code::BAD_VALUE,
+            store.span,
+            format!("the checkpoint store is {}", quote(&store.value)),
+            "this version keeps checkpoints on a local disk",
+            "write `file:///..`, or a folder relative to the pipeline file",
+        );
+    }
+    if checkpoint.interval.value < CHECKPOINT_INTERVAL_MIN {
+        let (message, help) = ("the checkpoint interval is too short", "write a duration like `1s`");
+        problems.add(code::BAD_DURATION, checkpoint.interval.span, message, "expected 10ms or more", help);
+    }
+    if !(1..=RETAIN_MAX).contains(&checkpoint.retain.value) {
+        let message = format!("{} checkpoints are to be kept", checkpoint.retain.value);
+        let label = format!("expected 1 to {RETAIN_MAX}");
+        problems.add(code::BAD_VALUE, checkpoint.retain.span, message, label, "the default is 3");
+    }
+}
+
+/// Parquet files are read and written as a whole: a restart would read rows again, or leave a file without its end.
+fn check_kept_formats(spec: &PipelineSpec, problems: &mut Problems) {
+    if spec.checkpoint.is_none() {
+        return;
+    }
+    let sources = spec.sources.iter().map(|source| ("source", &source.name, &source.format));
+    let sinks = spec.sinks.iter().map(|sink| ("sink", &sink.name, &sink.format));
+    for (role, name, format) in sources.chain(sinks) {
+        let Some(format) = format.as_ref().filter(|format| format.value == Format::Parquet) else { continue };
+        let message = format!("{role} {} is parquet in a pipeline with checkpoints", quote(&name.value));
+        let label = "checkpoints do not reach into parquet files in this version";
+        let help = "remove `checkpoint`, since a pipeline over files can be run again, or use another format";
+        problems.add(code::NOT_AVAILABLE, format.span, message, label, help);
+    }
 }
 
 /// Two sinks that write one file would each cut off what the other has written.

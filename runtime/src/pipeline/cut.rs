@@ -7,7 +7,8 @@ use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 
 use crate::partition::{hash_rows, key_group, task_of_group};
-use crate::record::Watermark;
+use crate::record::{Position, Positions, Watermark};
+use crate::sink::Prepared;
 use crate::state::{Snapshot, Table};
 
 /// State cannot be taken over.
@@ -43,6 +44,23 @@ impl Collected {
         cut.steps.entry(step.to_owned()).or_default().insert(subtask, state);
     }
 
+    /// Adds where a source stands in one task.
+    pub fn add_positions(&self, source: &str, subtask: usize, positions: Vec<Position>) {
+        let mut cut = self.cut.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        cut.sources.entry(source.to_owned()).or_default().insert(subtask, positions);
+    }
+
+    /// Adds what a sink has prepared in one task.
+    pub fn add_prepared(&self, sink: &str, prepared: Prepared) {
+        let mut cut = self.cut.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        cut.prepared.entry(sink.to_owned()).or_default().push(prepared);
+    }
+
+    /// All that has been added so far; it stays.
+    pub fn copy(&self) -> Cut {
+        self.cut.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
     /// All that has been added, to go on from.
     pub fn take(&self) -> Cut {
         std::mem::take(&mut *self.cut.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
@@ -54,9 +72,31 @@ impl Collected {
 pub struct Cut {
     /// by name of the step, then task
     pub steps: BTreeMap<String, BTreeMap<usize, TaskState>>,
+    /// by name of the source, then task
+    pub sources: BTreeMap<String, BTreeMap<usize, Vec<Position>>>,
+    /// what is to become visible with this cut, by name of the sink
+    pub prepared: BTreeMap<String, Vec<Prepared>>,
 }
 
 impl Cut {
+    /// Where the partitions of a source stood, whichever task read them.
+    pub fn positions(&self, source: &str) -> Option<Positions> {
+        self.sources.get(source).map(|tasks| tasks.values().flatten().cloned().collect())
+    }
+
+    /// Adds what tasks that had ended before the cut left behind. What they left at the cut itself counts more.
+    pub fn add_ended(&mut self, ended: Cut) {
+        for (source, tasks) in ended.sources {
+            let known = self.sources.entry(source).or_default();
+            for (subtask, positions) in tasks {
+                known.entry(subtask).or_insert(positions);
+            }
+        }
+        for (sink, mut prepared) in ended.prepared {
+            self.prepared.entry(sink).or_default().append(&mut prepared);
+        }
+    }
+
     /// What task `subtask` of `parallelism` of a step goes on with; none if the step had no state.
     ///
     /// A row with a key goes to the task that owns the key's group, a row without to all tasks; the watermark is the least

@@ -2,17 +2,26 @@
 //!
 //! One task writes for the whole pipeline. Its channel is bounded: a flood of bad rows slows the pipeline down, it does
 //! not fill the memory. Without a `[dead_letter]` table in the pipeline letters go to the log, one warning each.
+//!
+//! The writer aligns barriers as tasks do: letters that a task sends after a barrier wait until all tasks have sent it,
+//! so that a letter belongs to the same epoch as the row that it tells of.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow_buffer::ScalarBuffer;
 use tokio::sync::mpsc;
 
+use super::change::{Change, TaskReport};
+use super::cut::Cut;
 use crate::format::{Encoder, Format, Frames};
-use crate::record::{Batch, Field, Kind, NO_EVENT_TIME, Schema};
+use crate::record::{Barrier, Batch, Field, Kind, NO_EVENT_TIME, Schema};
 use crate::sink::Sink;
 use crate::wasm::Digest;
+
+/// What the output is called among sinks.
+pub(super) const NAME: &str = "dead_letter";
 
 /// Letters that wait for the writer.
 const WAITING: usize = 64;
@@ -57,16 +66,47 @@ pub(super) enum Payload {
     },
 }
 
+/// What tasks tell the writer.
+#[derive(Debug)]
+enum Mail {
+    Letter(DeadLetter),
+    /// no letter of this task that belongs before it will follow
+    Barrier(Barrier),
+    End,
+}
+
 /// The tasks' end of the dead-letter output. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct DeadLetters {
-    channel: mpsc::Sender<DeadLetter>,
+    channel: mpsc::Sender<(usize, Mail)>,
+    task: usize,
+    /// whether the writer wants to know of barriers
+    aligned: bool,
 }
 
 impl DeadLetters {
+    /// The end of one task.
+    pub(super) fn of_task(&self, task: usize) -> Self {
+        Self { task, ..self.clone() }
+    }
+
     /// Hands a letter over; waits while the writer is behind. `Err` says that the writer has failed.
     pub(super) async fn send(&self, letter: DeadLetter) -> Result<(), String> {
-        self.channel.send(letter).await.map_err(|_| "its writer has stopped".to_owned())
+        self.mail(Mail::Letter(letter)).await
+    }
+
+    /// The task has passed a barrier.
+    pub(super) async fn barrier(&self, barrier: &Barrier) -> Result<(), String> {
+        if self.aligned { self.mail(Mail::Barrier(barrier.clone())).await } else { Ok(()) }
+    }
+
+    /// The task has no more letters.
+    pub(super) async fn end(&self) -> Result<(), String> {
+        if self.aligned { self.mail(Mail::End).await } else { Ok(()) }
+    }
+
+    async fn mail(&self, mail: Mail) -> Result<(), String> {
+        self.channel.send((self.task, mail)).await.map_err(|_| "its writer has stopped".to_owned())
     }
 }
 
@@ -84,32 +124,140 @@ pub(crate) fn schema() -> Schema {
     ])
 }
 
-/// The output and its writer, which runs until all senders are gone and then commits `sink`.
+/// The output and its writer, which runs until all senders are gone and then commits `sink`; `report` is the writer's
+/// own as a task, beside `tasks` others. `epoch` is the one that begins, where epochs are committed.
 pub(super) fn open(
     sink: Option<Box<dyn Sink>>,
+    report: Option<TaskReport>,
+    tasks: usize,
+    epoch: Option<u64>,
 ) -> (DeadLetters, impl Future<Output = Result<(), String>> + Send + 'static) {
     let (sender, receiver) = mpsc::channel(WAITING);
-    (DeadLetters { channel: sender }, write(receiver, sink))
+    let letters = DeadLetters { channel: sender, task: 0, aligned: sink.is_some() };
+    let states = vec![Sender::Open; tasks];
+    let writer =
+        Writer { sink, report, epoch, waiting: Vec::new(), tasks: states, held: VecDeque::new(), barrier: None };
+    (letters, writer.run(receiver))
 }
 
-async fn write(mut letters: mpsc::Receiver<DeadLetter>, mut sink: Option<Box<dyn Sink>>) -> Result<(), String> {
-    let mut waiting = Vec::with_capacity(AT_ONCE);
-    while letters.recv_many(&mut waiting, AT_ONCE).await > 0 {
-        match &mut sink {
-            Some(sink) => {
-                let batch = batch(&waiting)?;
-                sink.write(&batch).await.map_err(|error| error.to_string())?;
-                if letters.is_empty() {
-                    sink.flush().await.map_err(|error| error.to_string())?;
-                }
+/// How far the writer has heard a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sender {
+    Open,
+    /// waits at the barrier for the others
+    Passed,
+    Ended,
+}
+
+/// Writes letters.
+struct Writer {
+    sink: Option<Box<dyn Sink>>,
+    report: Option<TaskReport>,
+    epoch: Option<u64>,
+    /// letters to be written at once
+    waiting: Vec<DeadLetter>,
+    tasks: Vec<Sender>,
+    /// of tasks that have passed the barrier: after it
+    held: VecDeque<(usize, Mail)>,
+    barrier: Option<Barrier>,
+}
+
+impl Writer {
+    async fn run(mut self, mut mails: mpsc::Receiver<(usize, Mail)>) -> Result<(), String> {
+        let mut taken = Vec::with_capacity(AT_ONCE);
+        while mails.recv_many(&mut taken, AT_ONCE).await > 0 {
+            for (task, mail) in taken.drain(..) {
+                self.take(task, mail).await?;
             }
-            None => waiting.iter().for_each(log),
+            self.write().await?;
+            if let Some(sink) = self.sink.as_mut().filter(|_| mails.is_empty()) {
+                sink.flush().await.map_err(|error| error.to_string())?;
+            }
         }
-        waiting.clear();
+        let Some(mut sink) = self.sink else { return Ok(()) };
+        let mut left = Cut::default();
+        if let Some(epoch) = self.epoch {
+            let prepared = sink.prepare(epoch).await.map_err(|error| error.to_string())?;
+            left.prepared.entry(NAME.to_owned()).or_default().extend(prepared);
+        }
+        sink.finish().await.map_err(|error| error.to_string())?;
+        if let Some(report) = &self.report {
+            report.finished(left);
+        }
+        Ok(())
     }
-    match sink {
-        Some(sink) => sink.finish().await.map_err(|error| error.to_string()),
-        None => Ok(()),
+
+    async fn take(&mut self, task: usize, mail: Mail) -> Result<(), String> {
+        if self.tasks.get(task) == Some(&Sender::Passed) {
+            self.held.push_back((task, mail));
+            return Ok(());
+        }
+        match mail {
+            Mail::Letter(letter) => {
+                self.waiting.push(letter);
+                return Ok(());
+            }
+            Mail::Barrier(barrier) => {
+                self.barrier = Some(barrier);
+                self.hear(task, Sender::Passed);
+            }
+            Mail::End => self.hear(task, Sender::Ended),
+        }
+        while self.barrier.is_some() && self.tasks.iter().all(|task| *task != Sender::Open) {
+            self.pass().await?;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, task: usize, state: Sender) {
+        if let Some(task) = self.tasks.get_mut(task) {
+            *task = state;
+        }
+    }
+
+    /// All tasks have reached the barrier. What was held is taken in, up to the next barrier of each.
+    async fn pass(&mut self) -> Result<(), String> {
+        let Some(barrier) = self.barrier.take() else { return Ok(()) };
+        self.write().await?;
+        let change = barrier.change.downcast_ref::<Change>();
+        if let Some((epoch, into)) = change.and_then(|change| Some((change.epoch()?, change.snapshot()?)))
+            && let Some(sink) = &mut self.sink
+        {
+            let prepared = sink.prepare(epoch).await.map_err(|error| error.to_string())?;
+            prepared.into_iter().for_each(|prepared| into.add_prepared(NAME, prepared));
+            self.epoch = Some(epoch + 1);
+        }
+        if let Some(report) = &self.report {
+            report.passed(barrier.id, 0);
+        }
+        self.tasks.iter_mut().filter(|task| **task == Sender::Passed).for_each(|task| *task = Sender::Open);
+        for (task, mail) in std::mem::take(&mut self.held) {
+            match mail {
+                _ if self.tasks.get(task) == Some(&Sender::Passed) => self.held.push_back((task, mail)),
+                Mail::Letter(letter) => self.waiting.push(letter),
+                Mail::Barrier(next) => {
+                    self.barrier = Some(next);
+                    self.hear(task, Sender::Passed);
+                }
+                Mail::End => self.hear(task, Sender::Ended),
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Result<(), String> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        match &mut self.sink {
+            Some(sink) => {
+                let batch = batch(&self.waiting)?;
+                sink.write(&batch).await.map_err(|error| error.to_string())?;
+            }
+            None => self.waiting.iter().for_each(log),
+        }
+        self.waiting.clear();
+        Ok(())
     }
 }
 

@@ -1,7 +1,12 @@
 //! A task that begins with a source: rows come from outside, watermarks are made here, barriers start here.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
+use super::change::Change;
+use super::cut::Cut;
 use super::dead_letter::{DeadLetter, Payload};
 use super::marker::{Marked, Marker};
 use super::shuffle::Shuffle;
@@ -10,9 +15,8 @@ use crate::clock::Clock;
 use crate::format::BadRecord;
 use crate::metrics::NodeCounters;
 use crate::operator::OnError;
-use crate::record::{Barrier, Batch, Element, NO_EVENT_TIME, Watermark};
+use crate::record::{Barrier, Batch, Element, NO_EVENT_TIME, Position, Watermark};
 use crate::source::{AskedTime, ChannelEvent, DriftMember, PartitionWatermarks, Source, SourceError, SourceEvent};
-use std::sync::Arc;
 
 /// What control asks of a source.
 #[derive(Debug)]
@@ -62,6 +66,9 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
         }
         let event = match task.next().await {
             Next::Command(Some(Command::Barrier(barrier))) => {
+                if let Some(into) = barrier.change.downcast_ref::<Change>().and_then(Change::snapshot) {
+                    into.add_positions(&task.name, task.chain.subtask, task.positions());
+                }
                 task.marker.change(&barrier, &task.name, task.chain.subtask)?;
                 task.chain.barrier(barrier).await?;
                 continue;
@@ -97,7 +104,9 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
     task.drift = None;
     task.counters.watermark(Watermark::MAX.0);
     task.chain.watermark(Watermark::MAX).await?;
-    task.chain.end().await
+    let positions = BTreeMap::from([(task.chain.subtask, task.positions())]);
+    let left = Cut { sources: BTreeMap::from([(task.name.clone(), positions)]), ..Cut::default() };
+    task.chain.end(left).await
 }
 
 /// Until an operator has something to do because of the time; for ever if none has.
@@ -133,6 +142,15 @@ impl SourceTask {
         };
         asked.stop(clock.now_ms());
         next
+    }
+
+    /// Where the partitions stand, with the latest event time of each.
+    fn positions(&self) -> Vec<Position> {
+        let seen = |(partition, position): (u32, Position)| {
+            let time_ms_max = self.watermarks.time_ms_max(partition).unwrap_or(position.time_ms_max);
+            Position { time_ms_max, ..position }
+        };
+        self.source.positions().into_iter().map(seen).collect()
     }
 
     async fn batch(&mut self, partition: u32, batch: Batch) -> Result<(), TaskError> {

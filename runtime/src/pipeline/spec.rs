@@ -3,7 +3,7 @@
 //! Built by the reader (`pipeline/read`, TOML and JSON) or by hand through `pipeline/builder.rs`;
 //! `pipeline/plan.rs` turns it into something that can run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +39,32 @@ pub struct PipelineSpec {
     pub sinks: Vec<SinkSpec>,
     /// `[dead_letter]`: where rows go that an operator or decoder could not handle
     pub dead_letter: Option<Spanned<SinkKind>>,
+    /// `checkpoint = { .. }`: keep what a restart needs
+    pub checkpoint: Option<CheckpointSpec>,
+}
+
+/// `checkpoint = { store = "..", interval = "1s", retain = 3 }`
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckpointSpec {
+    /// `store`: `file:///..`, or a folder relative to the pipeline file
+    pub store: Spanned<String>,
+    /// `interval`: between the starts of two checkpoints
+    pub interval: Spanned<Duration>,
+    /// `retain`: how many are kept
+    pub retain: Spanned<usize>,
+}
+
+impl CheckpointSpec {
+    /// With the defaults.
+    pub fn new(store: impl Into<Spanned<String>>) -> Self {
+        Self { store: store.into(), interval: Duration::from_secs(10).into(), retain: 3.into() }
+    }
+
+    /// The store's folder.
+    pub fn folder(&self, base: &Path) -> PathBuf {
+        let store = self.store.value.as_str();
+        base.join(store.strip_prefix("file://").unwrap_or(store))
+    }
 }
 
 /// `[source.<name>]`

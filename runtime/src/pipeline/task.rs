@@ -13,7 +13,7 @@ use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounters;
 use crate::operator::{Operator, OperatorError, Output};
 use crate::record::{Barrier, Batch, Element, Watermark};
-use crate::sink::{Sink, SinkError};
+use crate::sink::{Prepared, Sink, SinkError};
 
 /// A task stopped before its input ended.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +114,8 @@ pub(super) struct Chain {
     pub(super) clock: Clock,
     /// how far event time has come
     watermark: Watermark,
+    /// the epoch that the sink writes, where epochs are committed
+    pub(super) epoch: Option<u64>,
     /// reused from element to element
     output: Output,
 }
@@ -128,7 +130,17 @@ impl Chain {
         report: TaskReport,
         clock: Clock,
     ) -> Self {
-        Self { subtask, links, tail, dead, report, clock, watermark: Watermark::MIN, output: Output::default() }
+        Self {
+            subtask,
+            links,
+            tail,
+            dead,
+            report,
+            clock,
+            watermark: Watermark::MIN,
+            epoch: None,
+            output: Output::default(),
+        }
     }
 
     /// Takes over this task's share of what the tasks of a chain of these steps held.
@@ -151,6 +163,15 @@ impl Chain {
             into.add(&link.step, self.subtask, TaskState { watermark: self.watermark, state });
         }
         Ok(())
+    }
+
+    /// Makes what the sink has written of `epoch` ready to be committed.
+    async fn prepare(&mut self, epoch: u64) -> Result<Option<(String, Prepared)>, TaskError> {
+        let Tail::Sink { name, sink: Some(sink), .. } = &mut self.tail else { return Ok(None) };
+        let failed = |source| TaskError::Sink { name: name.clone(), subtask: self.subtask, source };
+        let prepared = sink.prepare(epoch).await.map_err(failed)?;
+        self.epoch = Some(epoch + 1);
+        Ok(prepared.map(|prepared| (name.clone(), prepared)))
     }
 
     /// Runs rows through the chain from its start, into input `port` of the first operator.
@@ -297,6 +318,11 @@ impl Chain {
         if let Some(change) = barrier.change.downcast_ref::<Change>() {
             if let Some(snapshot) = change.snapshot() {
                 self.snapshot(snapshot)?;
+                if let Some(epoch) = change.epoch()
+                    && let Some((sink, prepared)) = self.prepare(epoch).await?
+                {
+                    snapshot.add_prepared(&sink, prepared);
+                }
             }
             for link in &mut self.links {
                 for (slot, digest, replacement) in change.take(&link.step, self.subtask) {
@@ -310,6 +336,7 @@ impl Chain {
         }
         let pause_ns = u64::try_from(watch.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let id = barrier.id;
+        self.dead.barrier(&barrier).await.map_err(TaskError::DeadLetter)?;
         self.forward(Element::Barrier(barrier)).await?;
         self.report.passed(id, pause_ns);
         Ok(())
@@ -337,15 +364,24 @@ impl Chain {
         Ok(())
     }
 
-    /// The input has ended: the sink commits, readers are told.
-    pub(super) async fn end(&mut self) -> Result<(), TaskError> {
+    /// The input has ended: the sink commits, or prepares to, and readers are told. `left` is what cuts that come
+    /// later need to know of the input.
+    pub(super) async fn end(&mut self, mut left: Cut) -> Result<(), TaskError> {
+        if let Some(epoch) = self.epoch
+            && let Some((sink, prepared)) = self.prepare(epoch).await?
+        {
+            left.prepared.entry(sink).or_default().push(prepared);
+        }
         if let Tail::Sink { name, sink, .. } = &mut self.tail
             && let Some(sink) = sink.take()
         {
             let failed = |source| TaskError::Sink { name: name.clone(), subtask: self.subtask, source };
             sink.finish().await.map_err(failed)?;
         }
-        self.forward(Element::End).await
+        self.dead.end().await.map_err(TaskError::DeadLetter)?;
+        self.forward(Element::End).await?;
+        self.report.finished(left);
+        Ok(())
     }
 }
 
@@ -387,7 +423,7 @@ pub(super) async fn run(mut inputs: Inputs, mut chain: Chain) -> Result<(), Task
             }
             (_, Element::Barrier(barrier)) => chain.barrier(barrier).await?,
             (_, element @ (Element::Idle | Element::Active)) => chain.forward(element).await?,
-            (_, Element::End) => return chain.end().await,
+            (_, Element::End) => return chain.end(Cut::default()).await,
         }
     }
 }

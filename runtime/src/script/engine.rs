@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::cell::Cell;
-use crate::control::{Handle, NodeRole, RunError, Running, Status, SwapError};
+use crate::control::{Handle, NodeRole, OpenError, RunError, Running, Status, SwapError};
 use crate::error::Spanned;
 use crate::metrics::NodeCounts;
 use crate::pipeline::build::{RunOptions, StartError};
@@ -86,6 +86,8 @@ impl Engine {
         mut rows: Vec<Rows>,
     ) -> Result<Self, StartError> {
         let spec = &mut resolution.plan.spec;
+        // a script says itself what is kept and taken up again
+        spec.checkpoint = None;
         let sources: Vec<ChannelSource> = spec.sources.iter().map(|_| ChannelSource::new()).collect();
         for (spec, source) in spec.sources.iter_mut().zip(&sources) {
             spec.kind.value = SourceKind::Channel(source.clone());
@@ -100,7 +102,10 @@ impl Engine {
         spec.dead_letter = Some(Spanned::from(SinkKind::Channel(letters)));
         channels.push(reader);
         rows.resize(channels.len(), Rows::new());
-        let running = Running::start(resolution, sandbox, options).await?;
+        let running = Running::start(resolution, sandbox, options).await.map_err(|error| match error {
+            OpenError::Start(error) => error,
+            OpenError::Checkpoint(error) => StartError::Internal(error.to_string()),
+        })?;
         Ok(Self {
             handle: running.handle(),
             run: Box::pin(running.wait()),

@@ -90,6 +90,34 @@ pub enum SinkError {
         /// why not, and what to write instead
         why: &'static str,
     },
+    /// what an epoch wrote is neither waiting nor visible
+    #[error(
+        "sink `{sink_name}`: neither `{}` nor `{}` is there, of which one holds rows that belong to a checkpoint; put the file back, or start anew with --fresh",
+        pending.display(),
+        path.display()
+    )]
+    PartGone {
+        /// the sink
+        sink_name: String,
+        /// before the commit
+        pending: PathBuf,
+        /// after it
+        path: PathBuf,
+    },
+    /// what was prepared cannot be read
+    #[error("sink `{sink_name}`: what the checkpoint says about its output cannot be read: {reason}")]
+    Prepared {
+        /// the sink
+        sink_name: String,
+        /// why
+        reason: String,
+    },
+    /// the process is ending
+    #[error("the process is ending: {reason}")]
+    Ended {
+        /// what was given up
+        reason: String,
+    },
     /// built without what the sink needs
     #[error("sink `{sink_name}`: this build has no {feature}; build with `--features {feature}`")]
     NotBuilt {

@@ -19,7 +19,7 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::records::Records;
-use super::{BoxFuture, KafkaSinkSpec, Sink, SinkContext, SinkError};
+use super::{BoxFuture, KafkaSinkSpec, Prepared, Sink, SinkContext, SinkError};
 use crate::kafka::{self, Log, Refusal, partitions_of};
 use crate::record::{Batch, EventTime};
 
@@ -177,12 +177,16 @@ impl KafkaSink {
     }
 
     /// Waits until all records have been delivered or refused.
-    async fn drain(self) -> Result<(), SinkError> {
+    async fn delivered(&self) -> Result<(), SinkError> {
         while self.producer.in_flight_count() > 0 {
             self.check_deliveries()?;
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         }
-        self.check_deliveries()?;
+        self.check_deliveries()
+    }
+
+    async fn drain(self) -> Result<(), SinkError> {
+        self.delivered().await?;
         // its thread is waited for, up to 0.1 s
         let closed = tokio::task::spawn_blocking(move || drop(self.producer)).await;
         closed.map_err(|error| self.target.error(error.to_string()))
@@ -197,6 +201,14 @@ impl Sink for KafkaSink {
     fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
         // the producer holds nothing back for longer than `linger.ms`
         Box::pin(std::future::ready(self.check_deliveries()))
+    }
+
+    /// Records are visible at once. A checkpoint waits until all have arrived: none can be missing after it.
+    fn prepare(&mut self, _epoch: u64) -> BoxFuture<'_, Result<Option<Prepared>, SinkError>> {
+        Box::pin(async {
+            self.delivered().await?;
+            Ok(None)
+        })
     }
 
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<(), SinkError>> {

@@ -10,6 +10,7 @@ mod file;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod parquet;
+mod parts;
 mod print;
 mod records;
 mod spec;
@@ -18,7 +19,7 @@ mod spec;
 mod testing;
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 pub use channel::ChannelSink;
@@ -46,6 +47,26 @@ pub struct SinkContext {
     pub subtask: usize,
     /// how many tasks the sink has
     pub parallelism: usize,
+    /// set where what is written becomes visible epoch by epoch, and not when the input ends
+    pub epochs: Option<SinkEpochs>,
+}
+
+/// What a sink must know that commits epoch by epoch.
+#[derive(Clone, Debug)]
+pub struct SinkEpochs {
+    /// tells this process from all others that write to the same place
+    pub attempt: String,
+    /// the epoch that begins
+    pub next: u64,
+}
+
+/// What one task of a sink has written of an epoch, not yet visible: [`commit`] makes it so, also in another process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// for people
+    pub shown: String,
+    /// for the sink
+    pub bytes: Vec<u8>,
 }
 
 /// One task's share of an output.
@@ -57,9 +78,42 @@ pub trait Sink: Send {
     /// Nothing more comes for now: passes on what is held back, where that is cheap.
     fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>>;
 
+    /// Epoch `epoch` ends here: what has been written of it is kept safe, and stays invisible until [`commit`] is given
+    /// what this returns. None where the epoch has no rows, or the sink shows rows at once: those of an epoch
+    /// that is repeated after a failure come again then.
+    fn prepare(&mut self, _epoch: u64) -> BoxFuture<'_, Result<Option<Prepared>, SinkError>> {
+        Box::pin(async {
+            self.flush().await?;
+            Ok(None)
+        })
+    }
+
     /// The input has ended: returns when all rows have arrived for good. A sink that is dropped instead leaves what
     /// was not yet visible invisible.
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<(), SinkError>>;
+}
+
+/// Makes what a sink has prepared visible; `base` is what its relative paths are relative to. May be repeated.
+pub async fn commit(sink_name: &str, base: &Path, prepared: &Prepared) -> Result<(), SinkError> {
+    let (sink_name, base, prepared) = (sink_name.to_owned(), base.to_owned(), prepared.clone());
+    let committed = tokio::task::spawn_blocking(move || parts::commit(&sink_name, &base, &prepared));
+    committed.await.unwrap_or_else(|error| Err(SinkError::Ended { reason: error.to_string() }))
+}
+
+/// The last epoch of which anything is visible, where a sink commits by epochs.
+pub fn last_committed(sink_name: &str, kind: &SinkKind, base: &Path) -> Result<Option<u64>, SinkError> {
+    match kind {
+        SinkKind::File { path } => parts::last_committed(sink_name, &base.join(path)),
+        SinkKind::Print | SinkKind::Discard | SinkKind::Kafka(_) | SinkKind::Channel(_) => Ok(None),
+    }
+}
+
+/// Whether a sink shows every row exactly once where epochs are committed.
+pub fn is_exactly_once(kind: &SinkKind) -> bool {
+    match kind {
+        SinkKind::File { .. } | SinkKind::Discard => true,
+        SinkKind::Print | SinkKind::Kafka(_) | SinkKind::Channel(_) => false,
+    }
 }
 
 /// Opens one subtask's share of a sink: folders are made, brokers asked.
@@ -71,7 +125,10 @@ pub async fn open(kind: &SinkKind, context: SinkContext) -> Result<Box<dyn Sink>
         SinkKind::File { path } if context.format == Format::Parquet => {
             Ok(Box::new(parquet::ParquetSink::create(path, &context)?))
         }
-        SinkKind::File { path } => Ok(Box::new(file::FileSink::create(path, &context)?)),
+        SinkKind::File { path } => match &context.epochs {
+            None => Ok(Box::new(file::FileSink::create(path, &context)?)),
+            Some(epochs) => Ok(Box::new(parts::PartsSink::create(path, &context, epochs)?)),
+        },
         #[cfg(feature = "kafka")]
         SinkKind::Kafka(spec) => Ok(Box::new(kafka::open(spec, context).await?)),
         #[cfg(not(feature = "kafka"))]

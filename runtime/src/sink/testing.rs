@@ -17,7 +17,7 @@ pub(super) fn context(format: &str) -> SinkContext {
         other => panic!("no format {other}"),
     };
     let schema = Schema::new([Field::new("value", Kind::Text)]);
-    SinkContext { name: "out".into(), format, schema, base: PathBuf::new(), subtask: 0, parallelism: 1 }
+    SinkContext { name: "out".into(), format, schema, base: PathBuf::new(), subtask: 0, parallelism: 1, epochs: None }
 }
 
 /// Rows of one text column.

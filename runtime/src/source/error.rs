@@ -29,6 +29,34 @@ pub enum SourceError {
         /// what the system said
         error: io::Error,
     },
+    /// a file is shorter than what has been read of it
+    #[error(
+        "source `{source_name}`: `{}` has {bytes} bytes, but {position} of it had been read at the checkpoint; it was replaced or cut off: put it back, or start anew with --fresh",
+        path.display()
+    )]
+    FileReplaced {
+        /// the source
+        source_name: String,
+        /// which file
+        path: PathBuf,
+        /// its size now
+        bytes: u64,
+        /// how far it had been read
+        position: u64,
+    },
+    /// a file that was being read is not there any more
+    #[error(
+        "source `{source_name}`: `{}` is gone, of which {position} bytes had been read at the checkpoint; put it back, or start anew with --fresh",
+        path.display()
+    )]
+    FileGone {
+        /// the source
+        source_name: String,
+        /// which file, relative to the pipeline's folder
+        path: PathBuf,
+        /// how far it had been read
+        position: u64,
+    },
     /// the address to listen on is not to be had
     #[error(
         "source `{source_name}`: cannot listen on `{address}`: {error}; expected a free `host:port` of this machine, port 0 takes any free one"

@@ -1,6 +1,7 @@
 //! The way from a thread or connection that reads to the task that decodes: a bounded channel of framed records, and
 //! one back for the emptied buffers.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +11,7 @@ use super::decode::{OtherwiseTime, RowDecoder};
 use super::{BoxFuture, QUIET_AFTER, Source, SourceContext, SourceError, SourceEvent};
 use crate::clock::Clock;
 use crate::format::{BadRecord, Frames};
+use crate::record::Position;
 
 /// Batches of framed bytes between a reader and its task: one in the works, two ready.
 const IN_FLIGHT: usize = 3;
@@ -24,6 +26,8 @@ pub(super) enum Fed {
         bad: Vec<BadRecord>,
         /// when they came, by the host's clock
         arrived_ms: i64,
+        /// what follows them in the partition, in the source's own count
+        next: u64,
     },
     /// a partition has no more
     PartitionEnded { partition: u32 },
@@ -80,9 +84,9 @@ impl Feeder {
         self.channel.is_closed()
     }
 
-    /// Records that have come now.
-    pub(super) fn records(&self, partition: u32, frames: Frames, bad: Vec<BadRecord>) -> Fed {
-        Fed::Records { partition, frames, bad, arrived_ms: self.clock.now_ms() }
+    /// Records that have come now; `next` is the position after them.
+    pub(super) fn records(&self, partition: u32, frames: Frames, bad: Vec<BadRecord>, next: u64) -> Fed {
+        Fed::Records { partition, frames, bad, arrived_ms: self.clock.now_ms(), next }
     }
 
     /// Empty frames, with the memory of some that were decoded if there are any.
@@ -99,6 +103,8 @@ pub(super) struct Feed {
     decoder: RowDecoder,
     arrival_is_time: bool,
     partitions: Vec<u32>,
+    /// where partitions stand that can be read again, by number
+    positions: BTreeMap<u32, Position>,
     bound: Option<SocketAddr>,
     /// stops what reads when the source is dropped
     _reader: Option<StopOnDrop>,
@@ -140,6 +146,7 @@ impl Feed {
             decoder,
             arrival_is_time: arrival == Arrival::IsEventTime,
             partitions,
+            positions: BTreeMap::new(),
             bound: None,
             _reader: None,
             ended: false,
@@ -165,6 +172,11 @@ impl Feed {
         Self { partitions, ..self }
     }
 
+    /// The same, of partitions that can be read again; each begins where its position says.
+    pub(super) fn starting_at(self, positions: impl IntoIterator<Item = (u32, Position)>) -> Self {
+        Self { positions: positions.into_iter().collect(), ..self }
+    }
+
     async fn next_event(&mut self) -> Result<SourceEvent, SourceError> {
         if self.ended {
             return Ok(SourceEvent::End);
@@ -179,10 +191,18 @@ impl Feed {
             },
         };
         match fed {
-            Some(Fed::Records { partition, frames, bad, arrived_ms }) => {
+            Some(Fed::Records { partition, frames, bad, arrived_ms, next }) => {
+                if let Some(position) = self.positions.get_mut(&partition) {
+                    position.next = next;
+                }
                 self.decode(partition, frames, bad, arrived_ms)
             }
-            Some(Fed::PartitionEnded { partition }) => Ok(SourceEvent::PartitionEnded { partition }),
+            Some(Fed::PartitionEnded { partition }) => {
+                if let Some(position) = self.positions.get_mut(&partition) {
+                    position.ended = true;
+                }
+                Ok(SourceEvent::PartitionEnded { partition })
+            }
             Some(Fed::End) => {
                 self.ended = true;
                 Ok(SourceEvent::End)
@@ -217,6 +237,10 @@ impl Source for Feed {
 
     fn partitions(&self) -> Vec<u32> {
         self.partitions.clone()
+    }
+
+    fn positions(&self) -> Vec<(u32, Position)> {
+        self.positions.iter().map(|(partition, position)| (*partition, position.clone())).collect()
     }
 
     fn bound(&self) -> Option<SocketAddr> {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{BoxFuture, GeneratorKind, GeneratorSpec, QUIET_AFTER, Source, SourceContext, SourceError, SourceEvent};
 use crate::limits::BATCH_ROWS;
-use crate::record::{Batch, EventTime, Schema};
+use crate::record::{Batch, EventTime, Position, Schema};
 
 mod nexmark;
 mod rows;
@@ -38,14 +38,56 @@ pub(super) struct Generator {
     source_name: String,
     maker: rows::Maker,
     event_time: Option<usize>,
-    subtask: u64,
+    lanes: Vec<Lane>,
+    /// subtasks now; lanes may be of a run that had another number
     parallelism: u64,
-    /// rows that this subtask has made
-    made: u64,
-    /// rows that this subtask makes in all
-    total: Option<u64>,
     pace: Option<Pace>,
-    partition_ended: bool,
+}
+
+/// Every `stride`th row from row `first` on: a partition. Which lanes there are is settled at the first start: a
+/// restart with more or fewer subtasks only shares them out anew.
+#[derive(Clone, Copy, Debug)]
+struct Lane {
+    first: u64,
+    stride: u64,
+    /// rows made
+    made: u64,
+    /// rows made before this process
+    made_before: u64,
+    /// rows in all
+    total: Option<u64>,
+    ended: bool,
+}
+
+impl Lane {
+    fn new(first: u64, stride: u64, made: u64, rows: Option<u64>) -> Self {
+        let total = rows.map(|rows| share(rows, first, stride));
+        Self { first, stride, made, made_before: made, total, ended: false }
+    }
+
+    /// The lane `3/4` of a position.
+    fn restored(position: &Position, rows: Option<u64>) -> Option<Self> {
+        let (first, stride) = position.partition.split_once('/')?;
+        let (first, stride) = (first.parse().ok()?, stride.parse().ok().filter(|stride| *stride > 0)?);
+        Some(Self { ended: position.ended, ..Self::new(first, stride, position.next, rows) })
+    }
+
+    fn partition(&self) -> u32 {
+        u32::try_from(self.first).unwrap_or(u32::MAX)
+    }
+
+    fn next_row(&self) -> u64 {
+        self.made.wrapping_mul(self.stride).wrapping_add(self.first)
+    }
+
+    /// Rows still to be made.
+    fn left(&self) -> u64 {
+        self.total.map_or(u64::MAX, |total| total.saturating_sub(self.made))
+    }
+
+    fn position(&self) -> Position {
+        Position::new(format!("{}/{}", self.first, self.stride), self.made, self.ended)
+    }
 }
 
 /// When rows are due.
@@ -88,49 +130,48 @@ impl Generator {
             SourceError::NoSuchColumn { source_name: context.name.clone(), column, known }
         })?;
         let (subtask, parallelism) = (context.subtask as u64, context.parallelism.max(1) as u64);
+        let lanes = match &context.restore {
+            None => vec![Lane::new(subtask, parallelism, 0, spec.rows)],
+            Some(positions) => {
+                let lanes = positions.iter().filter_map(|position| Lane::restored(position, spec.rows));
+                lanes.filter(|lane| lane.first % parallelism == subtask).collect()
+            }
+        };
         Ok(Self {
             source_name: context.name.clone(),
             maker,
             event_time: context.event_time,
-            subtask,
+            lanes,
             parallelism,
-            made: 0,
-            total: spec.rows.map(|rows| share(rows, subtask, parallelism)),
             pace: rate.map(|rate| Pace { rate, started: None }),
-            partition_ended: false,
         })
     }
 
-    fn partition(&self) -> u32 {
-        u32::try_from(self.subtask).unwrap_or(u32::MAX)
-    }
-
-    /// Rows that may be made now; `None` at the end.
-    fn ready(&mut self) -> Option<usize> {
-        let left = self.total.map_or(u64::MAX, |total| total.saturating_sub(self.made));
-        if left == 0 {
-            return None;
-        }
+    /// The next lane and how many rows it may make now; `None` where none has any left.
+    fn ready(&mut self) -> Option<(usize, usize)> {
+        let open = self.lanes.iter().enumerate().filter(|(_, lane)| lane.left() > 0);
+        // one after the other by their next row, so that event time advances evenly
+        let (index, lane) = open.min_by_key(|(_, lane)| lane.next_row())?;
         let due = match &mut self.pace {
-            Some(pace) => share(pace.due(), self.subtask, self.parallelism).saturating_sub(self.made),
+            Some(pace) => {
+                let since = share(pace.due(), lane.first, lane.stride);
+                since.saturating_add(lane.made_before).saturating_sub(lane.made)
+            }
             None => u64::MAX,
         };
-        Some(usize::try_from(left.min(due)).unwrap_or(usize::MAX).min(BATCH_ROWS))
+        Some((index, usize::try_from(lane.left().min(due)).unwrap_or(usize::MAX).min(BATCH_ROWS)))
     }
 
-    /// The next `count` rows.
-    fn make(&mut self, count: usize) -> Result<Batch, SourceError> {
-        let first = self.made.wrapping_mul(self.parallelism).wrapping_add(self.subtask);
-        let rows = rows::Rows { first, stride: self.parallelism, count };
+    /// The next `count` rows of a lane.
+    fn make(&mut self, lane: Lane, count: usize) -> Result<Batch, SourceError> {
+        let rows = rows::Rows { first: lane.next_row(), stride: lane.stride, count };
         let internal = |reason: String| SourceError::Internal { source_name: self.source_name.clone(), reason };
         let (columns, times) = self.maker.make(rows).map_err(|error| internal(error.to_string()))?;
         let times = match self.event_time {
             Some(index) => columns.columns().get(index).and_then(|column| times_of(column)).unwrap_or(times),
             None => times,
         };
-        let batch = Batch::new(columns, times).ok_or_else(|| internal("columns and times differ in length".into()))?;
-        self.made += count as u64;
-        Ok(batch)
+        Batch::new(columns, times).ok_or_else(|| internal("columns and times differ in length".into()))
     }
 
     async fn next_event(&mut self) -> Result<SourceEvent, SourceError> {
@@ -138,14 +179,15 @@ impl Generator {
         loop {
             // rows are always at hand: let other tasks of this thread have their turn
             tokio::task::coop::consume_budget().await;
-            let Some(count) = self.ready() else {
-                let partition = self.partition();
-                let first = !std::mem::replace(&mut self.partition_ended, true);
-                return Ok(if first { SourceEvent::PartitionEnded { partition } } else { SourceEvent::End });
-            };
-            if count > 0 {
-                let batch = self.make(count)?;
-                return Ok(SourceEvent::Batch { partition: self.partition(), batch, bad: Vec::new() });
+            if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.left() == 0 && !lane.ended) {
+                lane.ended = true;
+                return Ok(SourceEvent::PartitionEnded { partition: lane.partition() });
+            }
+            let Some((index, count)) = self.ready() else { return Ok(SourceEvent::End) };
+            if let Some(lane) = self.lanes.get(index).copied().filter(|_| count > 0) {
+                let batch = self.make(lane, count)?;
+                self.lanes.iter_mut().skip(index).take(1).for_each(|lane| lane.made += count as u64);
+                return Ok(SourceEvent::Batch { partition: lane.partition(), batch, bad: Vec::new() });
             }
             if slept >= QUIET_AFTER {
                 return Ok(SourceEvent::Quiet);
@@ -171,6 +213,10 @@ impl Source for Generator {
     }
 
     fn partitions(&self) -> Vec<u32> {
-        vec![self.partition()]
+        self.lanes.iter().filter(|lane| !lane.ended).map(Lane::partition).collect()
+    }
+
+    fn positions(&self) -> Vec<(u32, Position)> {
+        self.lanes.iter().map(|lane| (lane.partition(), lane.position())).collect()
     }
 }

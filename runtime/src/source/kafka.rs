@@ -51,7 +51,10 @@ pub(super) async fn open(spec: &KafkaSourceSpec, context: SourceContext) -> Resu
     let thread = std::thread::Builder::new().name(format!("kafka-{}", context.name));
     thread.spawn(move || reader.run(opened)).map_err(|error| kafka_error(spec, &context, error.to_string()))?;
     match answer.await {
-        Ok(Ok(partitions)) => Ok(feed.with_partitions(partitions)),
+        Ok(Ok(partitions)) => {
+            let numbers = partitions.iter().map(|(partition, _)| *partition).collect();
+            Ok(feed.with_partitions(numbers).starting_at(partitions))
+        }
         Ok(Err(reason)) => Err(kafka_error(spec, &context, reason)),
         Err(_) => Err(kafka_error(spec, &context, "its thread ended; please report it".to_owned())),
     }

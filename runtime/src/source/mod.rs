@@ -36,6 +36,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use channel::{ChannelEvent, ChannelInput, ChannelSource, SourceGone};
@@ -48,7 +49,7 @@ pub use watermark::{AskedTime, PartitionWatermarks, Progress};
 
 use crate::clock::Clock;
 use crate::format::{BadRecord, Format};
-use crate::record::{Batch, Field, Kind, Schema};
+use crate::record::{Batch, Field, Kind, Position, Positions, Schema};
 
 /// A boxed future, as the two object-safe traits of inputs and outputs return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -77,6 +78,8 @@ pub struct SourceContext {
     pub clock: Clock,
     /// what relative paths are relative to
     pub base: PathBuf,
+    /// where to go on: the positions of all partitions of the source, whichever task read them. None: from the start.
+    pub restore: Option<Arc<Positions>>,
 }
 
 /// One task's share of an input.
@@ -87,6 +90,12 @@ pub trait Source: Send {
 
     /// The partitions that are known when the source is opened: they hold the watermark back until they send or end.
     fn partitions(&self) -> Vec<u32>;
+
+    /// Where each partition that this task reads, or has read to its end, stands: everything before has been given out
+    /// by [`Source::next`]. Each with its number, as in [`SourceEvent`]. None where the input cannot be read again.
+    fn positions(&self) -> Vec<(u32, Position)> {
+        Vec::new()
+    }
 
     /// The address that a listening source has got.
     fn bound(&self) -> Option<SocketAddr> {
@@ -164,6 +173,7 @@ pub fn parquet_schema(source_name: &str, path: &str, base: &Path) -> Result<Sche
         parallelism: 1,
         clock: Clock::system(),
         base: base.to_owned(),
+        restore: None,
     };
     parquet::schema(path, &context)
 }
@@ -175,6 +185,14 @@ pub fn has_event_time(kind: &SourceKind) -> bool {
         SourceKind::Generator(_) | SourceKind::Kafka(_) | SourceKind::Tcp { .. } | SourceKind::Stdin => true,
         SourceKind::Channel(_) => true,
         SourceKind::File { .. } => false,
+    }
+}
+
+/// Whether the input can be read again from a position: after a restart nothing is missing.
+pub fn is_rewindable(kind: &SourceKind) -> bool {
+    match kind {
+        SourceKind::Generator(_) | SourceKind::File { .. } | SourceKind::Kafka(_) => true,
+        SourceKind::Stdin | SourceKind::Tcp { .. } | SourceKind::Channel(_) => false,
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Framing {
 pub(super) struct Framed {
     pub(super) frames: Frames,
     pub(super) bad: Vec<BadRecord>,
+    /// position in the stream after them
+    pub(super) next: u64,
 }
 
 impl Framing {
@@ -63,13 +65,16 @@ impl Framing {
         if self.frames.is_empty() && bad.is_empty() {
             return None;
         }
-        Some(Framed { frames: std::mem::replace(&mut self.frames, next()), bad })
+        let position = self.framer.resume_position();
+        Some(Framed { frames: std::mem::replace(&mut self.frames, next()), bad, next: position })
     }
 
     /// The bytes have ended: a last record without its end counts.
     pub(super) fn finish(mut self) -> Option<Framed> {
         let last = self.framer.finish(&mut self.frames);
-        let mut framed = self.take(Frames::default).unwrap_or(Framed { frames: Frames::default(), bad: Vec::new() });
+        let next = self.framer.resume_position();
+        let none = Framed { frames: Frames::default(), bad: Vec::new(), next };
+        let mut framed = self.take(Frames::default).unwrap_or(none);
         framed.bad.extend(last);
         (!framed.frames.is_empty() || !framed.bad.is_empty()).then_some(framed)
     }
@@ -105,7 +110,7 @@ pub(super) fn pump(
     feeder: &Feeder,
 ) -> Result<(), PumpError> {
     let partition = framing.partition();
-    let send = |framed: Framed| feeder.send(feeder.records(partition, framed.frames, framed.bad));
+    let send = |framed: Framed| feeder.send(feeder.records(partition, framed.frames, framed.bad, framed.next));
     loop {
         let count = match input.read(buffer) {
             Ok(0) => break,

@@ -242,7 +242,7 @@ async fn push(framing: &mut Framing, mut bytes: &[u8], feeder: &Feeder) -> Resul
 
 async fn send(framed: Option<Framed>, partition: u32, feeder: &Feeder) -> Result<(), Dropped> {
     match framed {
-        Some(Framed { frames, bad }) => feeder.send_async(feeder.records(partition, frames, bad)).await,
+        Some(Framed { frames, bad, next }) => feeder.send_async(feeder.records(partition, frames, bad, next)).await,
         None => Ok(()),
     }
 }

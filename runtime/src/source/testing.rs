@@ -22,6 +22,7 @@ pub(super) fn context(base: &Path) -> SourceContext {
         parallelism: 1,
         clock: Clock::virtual_at_ms(5_000),
         base: base.to_owned(),
+        restore: None,
     }
 }
 

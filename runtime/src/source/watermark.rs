@@ -101,6 +101,22 @@ impl PartitionWatermarks {
         known.watermark = known.watermark.max(said);
     }
 
+    /// The event time from which a partition's watermark follows, to be kept for [`PartitionWatermarks::resume`]: the latest
+    /// that it has shown, or what it has said itself. `None` before the first, and for one that has ended.
+    pub fn time_ms_max(&self, partition: u32) -> Option<EventTime> {
+        let promised = self.live.get(&partition)?.watermark;
+        let behind = self.out_of_orderness_ms.map_or(0, |bound| bound.saturating_add(1));
+        (promised != Watermark::MIN).then(|| promised.0.saturating_add(behind))
+    }
+
+    /// A partition goes on from where [`PartitionWatermarks::time_ms_max`] was.
+    pub fn resume(&mut self, partition: u32, time_ms_max: EventTime) {
+        match self.out_of_orderness_ms {
+            Some(_) => self.observe(partition, time_ms_max, 0),
+            None => self.mark(partition, Watermark(time_ms_max), 0),
+        }
+    }
+
     /// A partition sends nothing any more.
     pub fn end(&mut self, partition: u32) {
         self.live.remove(&partition);

@@ -58,6 +58,7 @@ fn context(format: Format) -> SourceContext {
         parallelism: 1,
         clock: Clock::virtual_at_ms(77),
         base: PathBuf::new(),
+        restore: None,
     }
 }
 
@@ -147,7 +148,7 @@ fn sink_kind(broker: &Broker, topic: &str, key: Option<&str>) -> SinkKind {
 fn sink_context(format: Format, fields: &[&str]) -> SinkContext {
     let fields: Vec<Field> = fields.iter().map(|name| Field::new(*name, Kind::Text)).collect();
     let schema = Schema::new(fields);
-    SinkContext { name: "out".into(), format, schema, base: PathBuf::new(), subtask: 0, parallelism: 1 }
+    SinkContext { name: "out".into(), format, schema, base: PathBuf::new(), subtask: 0, parallelism: 1, epochs: None }
 }
 
 fn text_batch(schema: &Schema, columns: &[Vec<String>], times: Vec<i64>) -> Batch {

@@ -34,6 +34,11 @@ pub struct Framer {
 }
 
 impl Framer {
+    /// A framer at `start` of a stream, where a record begins.
+    pub fn starting_at(format: Format, framing: Framing, start: u64) -> Self {
+        Self { start, ..Self::new(format, framing) }
+    }
+
     /// A framer at the start of a stream.
     pub fn new(format: Format, framing: Framing) -> Self {
         Self {
@@ -121,6 +126,11 @@ impl Framer {
             self.give_up(reason.to_owned(), frames);
             self.cut.restart();
         }
+    }
+
+    /// As [`Framer::position`], for who goes on with a new framer: `u64::MAX` where nothing more can be found in the stream.
+    pub fn resume_position(&self) -> u64 {
+        if matches!(self.cut, Cut::Lost) { u64::MAX } else { self.start }
     }
 
     /// Adds to the unfinished record; of one that is too large only the start is held.

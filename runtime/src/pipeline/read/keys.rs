@@ -41,8 +41,15 @@ pub(super) const PIPELINE: Keys = Keys {
         key("step", "{ upper = { from = \"lines\", map = \"upper.wasm\" } }"),
         key("sink", "{ out = { from = \"upper\", print = {} } }"),
         key("dead_letter", "{ file = { path = \"dead.json\" } }"),
+        key("checkpoint", "{ store = \"state\", interval = \"1s\" }"),
     ],
-    later: &["checkpoint"],
+    later: &[],
+};
+
+pub(super) const CHECKPOINT: Keys = Keys {
+    section: "Checkpoints",
+    known: &[key("store", "\"file:///var/lib/millstream\""), key("interval", "\"1s\""), key("retain", "3")],
+    later: &[],
 };
 
 /// The keys of a source that say where records come from.
@@ -284,8 +291,9 @@ pub(super) const FORMATS_LATER: [&str; 1] = ["avro"];
 
 /// Every table, for the test against the documentation.
 #[cfg(test)]
-pub(super) const ALL: [&Keys; 24] = [
+pub(super) const ALL: [&Keys; 25] = [
     &PIPELINE,
+    &CHECKPOINT,
     &SOURCE,
     &GENERATOR,
     &FILE_SOURCE,

@@ -5,6 +5,7 @@
 //! checked in [`super::check`], also for the parts of a file that are right while others are wrong.
 
 mod aggregate;
+mod checkpoint;
 mod item;
 mod join;
 mod keys;
@@ -127,6 +128,7 @@ fn walk(root: Node, path: PathBuf, text: Arc<str>, base: PathBuf) -> Result<Pipe
         steps: Vec::new(),
         sinks: Vec::new(),
         dead_letter: None,
+        checkpoint: None,
     };
     let mut walk = Walk { spec, wiring: Wiring::default(), outputs: Vec::new(), problems: Problems::default() };
     let item = Item { what: "the pipeline".to_owned(), key: Span::default(), node: root };
@@ -149,6 +151,7 @@ impl Walk {
         self.spec.name = name.unwrap_or_else(|| "unnamed".to_owned().into());
         self.spec.parallelism = table.take("parallelism").and_then(|item| item.integer(problems));
         self.spec.dead_letter = table.take("dead_letter").and_then(|item| sink::read_dead_letter(item, problems));
+        self.spec.checkpoint = table.take("checkpoint").and_then(|item| checkpoint::read(item, problems));
         self.wiring.incomplete = table.refused_instead_of(&["source", "step", "sink"]);
         for role in [Role::Source, Role::Step, Role::Sink] {
             self.section(role, table.take(role.name()));

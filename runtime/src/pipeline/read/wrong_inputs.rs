@@ -62,6 +62,10 @@ fn top(body: &str, code: &'static str, words: &'static [&'static str]) -> Case {
     case(format!("{body}\n{rest}"), code, words)
 }
 
+fn checkpoint(body: &str, code: &'static str, words: &'static [&'static str]) -> Case {
+    top(&format!("name = \"p\"\ncheckpoint = {body}"), code, words)
+}
+
 fn wiring(body: &str, code: &'static str, words: &'static [&'static str]) -> Case {
     case(format!("name = \"p\"\n{body}"), code, words)
 }
@@ -122,7 +126,14 @@ fn wrong_tops_are_refused_with_place_and_help() {
         top("name = \"p\"\nparallelism = «-1", BAD_VALUE, &["is -1", "0 or more"]),
         top("name = \"p\"\nparallelism = «99999999999999999999", BAD_VALUE, &["a smaller number"]),
         top("name = \"p\"\nparallelism = «\"2\"", WRONG_TYPE, &["expected an integer, found text"]),
-        top("name = \"p\"\n«checkpoint = { interval = \"1s\" }", NOT_AVAILABLE, &["`checkpoint`", "this version"]),
+        top("name = \"p\"\n«checkpoint = { interval = \"1s\" }", MISSING_KEY, &["`store`", "store = "]),
+        checkpoint("{ store = «7 }", WRONG_TYPE, &["expected text"]),
+        checkpoint("{ store = «\"s3://bucket\" }", BAD_VALUE, &["s3://bucket", "local disk", "file:///"]),
+        checkpoint("{ store = «\"file://state\" }", BAD_VALUE, &["file://state", "from the root"]),
+        checkpoint("{ store = \"state\", interval = «\"9ms\" }", BAD_DURATION, &["too short", "10ms"]),
+        checkpoint("{ store = \"state\", interval = «1 }", WRONG_TYPE, &["a duration in quotes"]),
+        checkpoint("{ store = \"state\", retain = «0 }", BAD_VALUE, &["0 checkpoints", "1 to 1000"]),
+        checkpoint("{ store = \"state\", «every = \"1s\" }", UNKNOWN_KEY, &["`every`", "interval"]),
         top("name = \"p\"\ndead_letter = «\"dead.json\"", WRONG_TYPE, &["expected a table", "file"]),
         top("name = \"p\"\n«dead_letter = {}", NO_KIND, &["where rows go", "file"]),
         top("name = \"p\"\ndead_letter = { print = «{} }", BAD_VALUE, &["stdout carries results only", "file"]),

@@ -67,7 +67,7 @@ fn task(
 ) -> (SourceTask, mpsc::Receiver<Element>, mpsc::Sender<Command>) {
     let (sender, elements) = mpsc::channel(1);
     let (commander, commands) = mpsc::channel(4);
-    let (dead, _writer) = dead_letter::open(None);
+    let (dead, _writer) = dead_letter::open(None, None, 0, None);
     let (_, mut reports) = Progress::new(1);
     let tail = Tail::Edges(vec![Edge::new(vec![sender], Partitioner::rebalance(1).unwrap())]);
     let chain = Chain::new(0, Vec::new(), tail, dead, reports.remove(0), clock.clone());

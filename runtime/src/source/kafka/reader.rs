@@ -1,5 +1,6 @@
 //! The thread that takes records from librdkafka and hands them to the task by partition.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -14,7 +15,7 @@ use crate::clock::Stopwatch;
 use crate::format::{BadRecord, Format, Frames};
 use crate::kafka::{ANSWER_WITHIN, Log, partitions_of, unreachable};
 use crate::limits::{BATCH_BYTES, BATCH_ROWS};
-use crate::record::NO_EVENT_TIME;
+use crate::record::{NO_EVENT_TIME, Position, Positions};
 use crate::source::feed::{Dropped, Fed, Feeder};
 use crate::source::{KafkaSourceSpec, KafkaStart, SourceContext, SourceError};
 
@@ -43,6 +44,7 @@ pub(super) struct Reader {
     config: ClientConfig,
     subtask: usize,
     parallelism: usize,
+    restore: Option<Arc<Positions>>,
     /// formats in which no bytes at all are a record
     empty_is_record: bool,
     feeder: Feeder,
@@ -56,10 +58,14 @@ struct Open {
     frames: Frames,
     bad: Vec<BadRecord>,
     ended: bool,
+    /// offset after the last record taken
+    next: u64,
+    /// where it was when the source was opened
+    begins: Position,
 }
 
 /// Answer to who opens the source: the partitions, or why there are none.
-type Opened = oneshot::Sender<Result<Vec<u32>, String>>;
+type Opened = oneshot::Sender<Result<Vec<(u32, Position)>, String>>;
 
 impl Reader {
     pub(super) fn new(spec: &KafkaSourceSpec, context: &SourceContext, config: ClientConfig, feeder: Feeder) -> Self {
@@ -69,6 +75,7 @@ impl Reader {
             config,
             subtask: context.subtask,
             parallelism: context.parallelism.max(1),
+            restore: context.restore.clone(),
             empty_is_record: matches!(context.format, Some(Format::Text | Format::Raw)),
             feeder,
         }
@@ -83,7 +90,7 @@ impl Reader {
                 return;
             }
         };
-        let partitions = open.iter().filter_map(|open| u32::try_from(open.partition).ok()).collect();
+        let partitions = open.iter().map(|open| (open.number(), open.begins.clone())).collect();
         if opened.send(Ok(partitions)).is_err() {
             return;
         }
@@ -116,16 +123,23 @@ impl Reader {
                 (KafkaStart::Earliest, false) => None,
                 _ => Some(self.watermarks(&queue, partition)?),
             };
-            let from = match (self.spec.start, end) {
-                (KafkaStart::Latest, Some((_, high))) => high,
+            let name = format!("{}/{partition}", self.spec.topic);
+            let known = self.restore.as_ref().and_then(|positions| positions.get(&name));
+            let from = match (known, self.spec.start, end) {
+                // 0 is also where nothing has been read yet: the topic may begin later
+                (Some(position), ..) if position.next > 0 => i64::try_from(position.next).unwrap_or(i64::MAX),
+                (None, KafkaStart::Latest, Some((_, high))) => high,
                 _ => FROM_BEGINNING,
             };
             let until = end.filter(|_| self.spec.bounded).map(|(_, high)| high);
-            let ended = self.spec.bounded && end.is_some_and(|(low, high)| low >= high || from >= high);
+            let nothing_left = self.spec.bounded && end.is_some_and(|(low, high)| low >= high || from >= high);
+            let ended = nothing_left || known.is_some_and(|position| position.ended);
+            let begins = known.cloned().unwrap_or_else(|| Position::new(name, u64::try_from(from).unwrap_or(0), false));
             if !ended {
                 queue.start(partition, from).map_err(|error| format!("cannot read partition {partition}: {error}"))?;
             }
-            open.push(Open { partition, until, frames: self.feeder.spare(), bad: Vec::new(), ended });
+            let (frames, bad) = (self.feeder.spare(), Vec::new());
+            open.push(Open { partition, until, frames, bad, ended, next: begins.next, begins });
         }
         Ok((queue, open))
     }
@@ -163,8 +177,8 @@ impl Reader {
             if let Some(reason) = cut.failed {
                 return Err(Stop::Failed(reason));
             }
-            for (partition, frames, bad) in cut.full {
-                self.feeder.send(self.feeder.records(partition, frames, bad))?;
+            for (partition, frames, bad, next) in cut.full {
+                self.feeder.send(self.feeder.records(partition, frames, bad, next))?;
             }
             if count > 0 {
                 self.send_all(open, BATCH_ROWS)?;
@@ -186,7 +200,7 @@ impl Reader {
                 open.ended = open.until.is_some_and(|until| offset.saturating_add(1) >= until);
                 if open.frames.bytes.len() >= BATCH_BYTES {
                     let frames = std::mem::replace(&mut open.frames, self.feeder.spare());
-                    cut.full.push((open.number(), frames, std::mem::take(&mut open.bad)));
+                    cut.full.push((open.number(), frames, std::mem::take(&mut open.bad), open.next));
                 }
             }
             // what a transaction left at the end is never seen as a record
@@ -212,7 +226,7 @@ impl Reader {
             if open.frames.len() >= rows || (!open.bad.is_empty() && rows <= 1) {
                 let next = self.feeder.spare();
                 let fed = open.take(next);
-                self.feeder.send(self.feeder.records(open.number(), fed.0, fed.1))?;
+                self.feeder.send(self.feeder.records(open.number(), fed.0, fed.1, open.next))?;
             }
         }
         Ok(())
@@ -242,6 +256,7 @@ impl Open {
 
     fn push(&mut self, offset: i64, time_ms: Option<i64>, payload: Option<&[u8]>, empty_is_record: bool) {
         let offset = u64::try_from(offset).unwrap_or_default();
+        self.next = offset.saturating_add(1);
         match payload {
             None if !empty_is_record => self.bad.push(BadRecord {
                 index: u32::try_from(self.frames.len()).unwrap_or(u32::MAX),
@@ -267,7 +282,7 @@ impl Open {
 #[derive(Default)]
 struct Cut {
     /// frames that are full by their bytes
-    full: Vec<(u32, Frames, Vec<BadRecord>)>,
+    full: Vec<(u32, Frames, Vec<BadRecord>, u64)>,
     failed: Option<String>,
 }
 

@@ -1,0 +1,210 @@
+//! `millstream checkpoint ..`: what a pipeline's store holds, without running the pipeline or its components.
+
+mod show;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use millstream::checkpoint::{Listed, Loaded, Manifest, Savepoint, Store, StoreError};
+
+use crate::console::{self, Paint, Stream};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::{figures, report};
+
+/// List, show, verify and keep the checkpoints of a pipeline.
+#[derive(Debug, Args)]
+pub(crate) struct Checkpoint {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List checkpoints, newest first, and savepoints
+    Ls(Ls),
+    /// Show what a checkpoint or savepoint consists of
+    Show(One),
+    /// Read every file of every checkpoint and savepoint; 3 if one is damaged
+    Verify(Verify),
+    /// Keep a checkpoint under a name; retention leaves it alone
+    Save(Save),
+}
+
+#[derive(Debug, Args)]
+struct Ls {
+    /// The pipeline file
+    pipeline: PathBuf,
+    /// One JSON line each
+    #[arg(long)]
+    json: bool,
+}
+
+/// A pipeline and one of its checkpoints.
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// The pipeline file
+    pub(crate) pipeline: PathBuf,
+    /// A checkpoint's epoch or a savepoint's name; the newest checkpoint if not given
+    pub(crate) checkpoint: Option<String>,
+    /// The same as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Verify {
+    /// The pipeline file
+    pipeline: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Save {
+    /// The pipeline file
+    pipeline: PathBuf,
+    /// The name
+    name: String,
+    /// The checkpoint's epoch; the newest if not given
+    #[arg(long)]
+    epoch: Option<u64>,
+}
+
+impl Checkpoint {
+    /// Whether a machine reads the output.
+    pub(crate) fn json(&self) -> bool {
+        match &self.action {
+            Action::Ls(ls) => ls.json,
+            Action::Show(one) => one.json,
+            Action::Verify(_) | Action::Save(_) => false,
+        }
+    }
+
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        match self.action {
+            Action::Ls(ls) => list(&ls),
+            Action::Show(one) => {
+                let loaded = one.load()?;
+                console::result(if one.json { report::json_line(&loaded.manifest) } else { show::text(&loaded) });
+                Ok(Exit::Done)
+            }
+            Action::Verify(verify) => verify_all(&open(&verify.pipeline)?),
+            Action::Save(save) => {
+                let store = open(&save.pipeline)?;
+                let epoch = match save.epoch {
+                    Some(epoch) => epoch,
+                    None => newest(&store)?,
+                };
+                let manifest = store.save(epoch, &save.name)?;
+                console::say(format!("checkpoint {} is kept as savepoint `{}`", manifest.epoch, save.name));
+                Ok(Exit::Done)
+            }
+        }
+    }
+}
+
+impl One {
+    /// Reads it, with all its state.
+    pub(crate) fn load(&self) -> Result<Loaded, Failure> {
+        let store = open(&self.pipeline)?;
+        Ok(match &self.checkpoint {
+            None => store.load(newest(&store)?)?,
+            Some(name) => match name.parse() {
+                Ok(epoch) => store.load(epoch)?,
+                Err(_) => store.load_savepoint(name)?,
+            },
+        })
+    }
+}
+
+/// The store that the pipeline file names.
+fn open(pipeline: &Path) -> Result<Store, Failure> {
+    let spec = millstream::pipeline::read::read(pipeline)?;
+    let Some(checkpoint) = &spec.checkpoint else {
+        let path = pipeline.display();
+        return Err(Failure::Usage(format!("{path} has no `checkpoint = {{ store = \"..\" }}`: it keeps nothing")));
+    };
+    Ok(Store::new(checkpoint.folder(&spec.base), &spec.name.value))
+}
+
+fn newest(store: &Store) -> Result<u64, Failure> {
+    let newest = store.list()?.into_iter().find(|listed| listed.manifest.is_ok());
+    let none = || Failure::Usage(format!("there is no checkpoint in {}", store.path().display()));
+    newest.map(|listed| listed.epoch).ok_or_else(none)
+}
+
+fn list(ls: &Ls) -> Result<Exit, Failure> {
+    let store = open(&ls.pipeline)?;
+    let (checkpoints, savepoints) = (store.list()?, store.savepoints()?);
+    if ls.json {
+        for listed in checkpoints.iter().filter_map(|listed| listed.manifest.as_ref().ok()) {
+            console::result(report::json_line(listed));
+        }
+        for savepoint in savepoints.iter().filter_map(|savepoint| savepoint.manifest.as_ref().ok()) {
+            console::result(report::json_line(savepoint));
+        }
+        return Ok(Exit::Done);
+    }
+    if checkpoints.is_empty() && savepoints.is_empty() {
+        console::say(format!("no checkpoints in {}", store.path().display()));
+        return Ok(Exit::Done);
+    }
+    let paint = Stream::Stdout.paint();
+    let heading = format!("{:>10}  {:<23}  {:>9}  {:>6}  {:>6}  note", "epoch", "written", "state", "files", "parts");
+    let mut lines = vec![paint.dim(&heading)];
+    lines.extend(checkpoints.iter().map(|listed| checkpoint_line(listed, paint)));
+    lines.extend(savepoints.iter().map(|savepoint| savepoint_line(savepoint, paint)));
+    console::result(lines.join("\n"));
+    Ok(Exit::Done)
+}
+
+fn checkpoint_line(listed: &Listed, paint: Paint) -> String {
+    let note = if listed.committed { "" } else { "not yet shown by all sinks" };
+    line(listed.epoch.to_string(), &listed.manifest, note, paint)
+}
+
+fn savepoint_line(savepoint: &Savepoint, paint: Paint) -> String {
+    let epoch = savepoint.manifest.as_ref().map_or_else(|_| "?".to_owned(), |manifest| manifest.epoch.to_string());
+    line(epoch, &savepoint.manifest, &format!("savepoint `{}`", savepoint.name), paint)
+}
+
+fn line(epoch: String, manifest: &Result<Manifest, StoreError>, note: &str, paint: Paint) -> String {
+    match manifest {
+        Err(error) => format!("{epoch:>10}  {}", paint.red(&error.to_string())),
+        Ok(manifest) => {
+            let bytes: u64 = manifest.state_files().map(|(.., file)| file.bytes).sum();
+            let (written, size) = (show::time(manifest.written_ms), figures::size(bytes));
+            let (files, parts) = (manifest.state_files().count(), manifest.prepared.len());
+            let ended = if manifest.finished { "the input had ended" } else { "" };
+            let notes: Vec<&str> = [note, ended].into_iter().filter(|note| !note.is_empty()).collect();
+            let text = format!("{epoch:>10}  {written:<23}  {size:>9}  {files:>6}  {parts:>6}  {}", notes.join(", "));
+            text.trim_end().to_owned()
+        }
+    }
+}
+
+fn verify_all(store: &Store) -> Result<Exit, Failure> {
+    let mut damaged = 0;
+    let mut told = 0;
+    let mut tell = |name: String, loaded: Result<Loaded, StoreError>| {
+        told += 1;
+        match loaded {
+            Ok(loaded) => {
+                console::result(format!("{name}: whole, {} state files", loaded.manifest.state_files().count()));
+            }
+            Err(error) => {
+                damaged += 1;
+                console::result(format!("{name}: {}", Stream::Stdout.paint().red(&error.to_string())));
+            }
+        }
+    };
+    for listed in store.list()? {
+        tell(format!("checkpoint {}", listed.epoch), store.load(listed.epoch));
+    }
+    for savepoint in store.savepoints()? {
+        tell(format!("savepoint `{}`", savepoint.name), store.load_savepoint(&savepoint.name));
+    }
+    if damaged == 0 {
+        return Ok(Exit::Done);
+    }
+    Err(Failure::NotVerified(format!("{damaged} of {told} are damaged")))
+}

@@ -1,0 +1,154 @@
+//! What one checkpoint consists of. MessagePack with field names under a seal; new fields get defaults, other changes
+//! a new version.
+
+use serde::{Deserialize, Serialize};
+
+use super::sealed::{self, SealError};
+use crate::record::{Position, Watermark};
+
+/// The version that is written.
+pub const VERSION: u32 = 1;
+
+const MAGIC: [u8; 4] = *b"MSCK";
+
+/// One checkpoint of one pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// the pipeline's name
+    pub pipeline: String,
+    /// which of its epochs ends here
+    pub epoch: u64,
+    /// the process that wrote it
+    pub attempt: String,
+    /// when, ms since 1970 by that process's clock
+    pub written_ms: i64,
+    /// the input had ended: nothing follows
+    pub finished: bool,
+    /// how far sources had been read
+    pub sources: Vec<SourceEntry>,
+    /// what steps remembered
+    pub steps: Vec<StepEntry>,
+    /// what sinks had written of the epoch; visible once it is committed
+    pub prepared: Vec<PreparedEntry>,
+}
+
+/// One source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceEntry {
+    /// its name
+    pub source: String,
+    /// every partition that had been seen
+    pub positions: Vec<Position>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepEntry {
+    /// its name
+    pub step: String,
+    /// the components that it ran, in its order
+    pub components: Vec<Component>,
+    /// its tasks that had not ended
+    pub tasks: Vec<TaskEntry>,
+}
+
+/// A component by its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Component {
+    /// position among the step's components
+    pub slot: usize,
+    /// SHA-256, hexadecimal
+    pub digest: String,
+}
+
+/// One task of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskEntry {
+    /// which one
+    pub subtask: usize,
+    /// how far event time had come, ms
+    pub watermark_ms: i64,
+    /// what it remembered, if anything
+    pub state: Option<StateFile>,
+}
+
+/// A file beside the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateFile {
+    /// its name
+    pub name: String,
+    /// its size
+    pub bytes: u64,
+    /// CRC-32 of the whole file
+    pub crc32: u32,
+}
+
+/// What a sink had prepared in one task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedEntry {
+    /// the sink's name
+    pub sink: String,
+    /// what becomes visible, for people
+    pub shown: String,
+    /// for the sink
+    pub bytes: Vec<u8>,
+}
+
+impl TaskEntry {
+    /// How far event time had come.
+    pub fn watermark(&self) -> Watermark {
+        Watermark(self.watermark_ms)
+    }
+}
+
+impl Manifest {
+    /// As it is stored.
+    pub(super) fn encode(&self) -> Result<Vec<u8>, String> {
+        let content = rmp_serde::to_vec_named(self).map_err(|error| error.to_string())?;
+        Ok(sealed::seal(MAGIC, VERSION, &content))
+    }
+
+    /// From what was stored.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let content = sealed::open(MAGIC, VERSION, bytes).map_err(|error: SealError| error.to_string())?;
+        rmp_serde::from_slice(content).map_err(|error| error.to_string())
+    }
+
+    /// All state files, with the step and task they belong to.
+    pub fn state_files(&self) -> impl Iterator<Item = (&str, usize, &StateFile)> {
+        self.steps.iter().flat_map(|step| {
+            step.tasks.iter().filter_map(|task| Some((step.step.as_str(), task.subtask, task.state.as_ref()?)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let manifest = Manifest {
+            pipeline: "orders".into(),
+            epoch: 7,
+            attempt: "a1".into(),
+            written_ms: 12,
+            finished: false,
+            sources: vec![SourceEntry { source: "in".into(), positions: vec![Position::new("a.txt", 9, true)] }],
+            steps: vec![StepEntry {
+                step: "sum".into(),
+                components: vec![Component { slot: 0, digest: "ff".into() }],
+                tasks: vec![TaskEntry {
+                    subtask: 1,
+                    watermark_ms: i64::MIN,
+                    state: Some(StateFile { name: "x".into(), bytes: 3, crc32: 4 }),
+                }],
+            }],
+            prepared: vec![PreparedEntry { sink: "out".into(), shown: "rows".into(), bytes: vec![1, 200] }],
+        };
+        let bytes = manifest.encode().unwrap();
+        assert_eq!(Manifest::decode(&bytes).unwrap(), manifest);
+        assert!(Manifest::decode(&bytes[..bytes.len() - 1]).unwrap_err().contains("torn"));
+        assert_eq!(manifest.state_files().count(), 1);
+    }
+}

@@ -1,0 +1,451 @@
+//! Checkpoints of a running pipeline: when they are taken, how they are written, and what a start goes on from.
+//!
+//! ```text
+//!   every interval ─▶ barrier through all tasks ─▶ state files, manifest ─▶ sinks show the epoch ─▶ old ones go
+//!                     (rows go on behind it)       (off the tasks; tried again until the store takes it)
+//! ```
+//!
+//! One at a time. What a sink shows belongs to a checkpoint that is whole on the disk, so a process that dies at any moment
+//! leaves either an epoch that never happened or one that the next start finishes.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use super::run::Handle;
+use super::swap::SwapError;
+use crate::checkpoint::{
+    Choice, Component, Draft, Lease, Loaded, Manifest, PreparedEntry, SourceEntry, StepEntry, Store, StoreError,
+    TaskEntry, choose, fail_point,
+};
+use crate::clock::{Clock, Stopwatch};
+use crate::pipeline::build::Epochs;
+use crate::pipeline::cut::{Cut, TaskState};
+use crate::pipeline::resolve::Components;
+use crate::pipeline::spec::{CheckpointSpec, PipelineSpec};
+use crate::record::BarrierId;
+use crate::sink::{self, Prepared, SinkError};
+
+/// Between two tries after the store or a sink has failed.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// Where a run with checkpoints begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StartFrom {
+    /// the newest checkpoint; the start of the input if there is none
+    #[default]
+    Latest,
+    /// this savepoint
+    Savepoint(String),
+    /// the start of the input, whatever there is
+    Fresh,
+}
+
+/// A checkpointed pipeline cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// the store
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// an output
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// rows would be lost or shown twice
+    #[error("{reason}; bring back what is missing, or start anew beside the old output with --fresh")]
+    Refused {
+        /// why
+        reason: String,
+    },
+    /// a step that had state is gone
+    #[error(
+        "checkpoint {epoch} holds state of step `{step}`, which the pipeline does not have; there are {known}; give the step its name back, or start anew with --fresh"
+    )]
+    StepGone {
+        /// which checkpoint
+        epoch: u64,
+        /// the step
+        step: String,
+        /// the steps there are
+        known: String,
+    },
+    /// the process is ending
+    #[error("the process is ending: {0}")]
+    Ending(String),
+}
+
+/// What a run has restored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Restored {
+    /// the checkpoint's epoch
+    pub epoch: u64,
+    /// the savepoint's name, if it was one
+    pub savepoint: Option<String>,
+    /// when it was written, ms since 1970
+    pub written_ms: i64,
+    /// all input had been read already
+    pub finished: bool,
+    /// what is worth telling: checkpoints that could not be read, sources that begin anew
+    pub notes: Vec<String>,
+}
+
+/// Checkpoints of a run, as its status tells them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CheckpointStatus {
+    /// the last epoch that is committed
+    pub epoch: Option<u64>,
+    /// how many this run has made
+    pub made: u64,
+    /// bytes of the last one
+    pub bytes: u64,
+    /// from the barrier to the commit of the last one, ms
+    pub took_ms: u64,
+    /// why the current one cannot be finished; it is tried again
+    pub failing: Option<String>,
+    /// what the run began with
+    pub restored: Option<Restored>,
+}
+
+/// Checkpoints of a run in the making.
+#[derive(Debug)]
+pub(super) struct Session {
+    store: Store,
+    /// held as long as the run
+    _lease: Lease,
+    spec: CheckpointSpec,
+    base: PathBuf,
+    clock: Clock,
+    pub(super) epochs: Epochs,
+    pub(super) cut: Option<Arc<Cut>>,
+    pub(super) status: Arc<Mutex<CheckpointStatus>>,
+}
+
+impl Session {
+    /// Takes the store, chooses what to go on from and finishes what an earlier process had begun to commit.
+    pub(super) async fn open(
+        spec: &PipelineSpec,
+        checkpoint: &CheckpointSpec,
+        from: &StartFrom,
+        clock: Clock,
+    ) -> Result<Self, CheckpointError> {
+        let store = Store::new(checkpoint.folder(&spec.base), &spec.name.value);
+        let attempt = attempt();
+        let lease = store.lease(&format!("process {}, attempt {attempt}", std::process::id()))?;
+        let (spec_of_blocking, from, store_of_blocking) = (spec.clone(), from.clone(), store.clone());
+        let chosen = move || Chosen::new(&spec_of_blocking, &store_of_blocking, &from);
+        let chosen = blocking(chosen).await??;
+        if let Some((loaded, restored)) = &chosen.loaded
+            && !loaded.committed
+            && restored.savepoint.is_none()
+        {
+            for entry in &loaded.manifest.prepared {
+                let prepared = Prepared { shown: entry.shown.clone(), bytes: entry.bytes.clone() };
+                sink::commit(&entry.sink, &spec.base, &prepared).await?;
+            }
+            fail_point("restored");
+            store.mark_committed(loaded.manifest.epoch)?;
+        }
+        for source in spec.sources.iter().filter(|source| !crate::source::is_rewindable(&source.kind.value)) {
+            let source = &source.name.value;
+            tracing::warn!(
+                source,
+                "cannot be read again: rows that come after the last checkpoint are lost at a restart"
+            );
+        }
+        let sinks = spec.sinks.iter().map(|sink| (&sink.name.value, &sink.kind.value));
+        for (sink, _) in sinks.filter(|(_, kind)| !sink::is_exactly_once(kind)) {
+            tracing::warn!(sink, "shows rows at once: those after the last checkpoint come again at a restart");
+        }
+        let (cut, restored) = match chosen.loaded {
+            Some((loaded, restored)) => (Some(Arc::new(cut_of(loaded))), Some(restored)),
+            None => (None, None),
+        };
+        let status = CheckpointStatus { epoch: restored.as_ref().map(|r| r.epoch), restored, ..Default::default() };
+        Ok(Self {
+            store,
+            _lease: lease,
+            spec: checkpoint.clone(),
+            base: spec.base.clone(),
+            clock,
+            epochs: Epochs { attempt, next: chosen.next },
+            cut,
+            status: Arc::new(Mutex::new(status)),
+        })
+    }
+
+    /// Takes checkpoints until the run has ended or is to stop. `true`: it is to stop, and the last checkpoint holds all.
+    pub(super) async fn run(mut self, handle: Handle) -> Result<bool, CheckpointError> {
+        let every = self.spec.interval.value;
+        let mut ticks = interval_at(Instant::now() + every, every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let stopping = tokio::select! {
+                biased;
+                () = handle.all_ended() => {
+                    // whoever failed tells why
+                    let cut = handle.shared.progress.left_before(BarrierId(u64::MAX), true);
+                    let Some(cut) = cut else { return Ok(false) };
+                    self.keep(&handle, cut, true, Stopwatch::start()).await?;
+                    return Ok(false);
+                }
+                () = handle.stop_asked() => true,
+                _ = ticks.tick() => false,
+            };
+            let watch = Stopwatch::start();
+            match handle.cut(self.epochs.next).await {
+                Ok(Some(cut)) => self.keep(&handle, cut, false, watch).await?,
+                Ok(None) => return Ok(false),
+                // the input has ended: so will the tasks
+                Err(_) => {
+                    handle.all_ended().await;
+                    continue;
+                }
+            }
+            if stopping {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Makes a cut a checkpoint and its epoch visible.
+    async fn keep(
+        &mut self,
+        handle: &Handle,
+        cut: Cut,
+        finished: bool,
+        watch: Stopwatch,
+    ) -> Result<(), CheckpointError> {
+        let epoch = self.epochs.next;
+        let components = handle.shared.components.lock().await.clone();
+        let draft = self.draft(handle.name(), &components, cut, finished);
+        let prepared = draft.manifest.prepared.clone();
+        fail_point("cut");
+        let bytes = self.write(draft).await?;
+        fail_point("before-commit");
+        self.commit(prepared).await?;
+        fail_point("after-commit");
+        let (store, retain) = (self.store.clone(), self.spec.retain.value);
+        let done = blocking(move || store.mark_committed(epoch).and_then(|()| store.retain(retain))).await?;
+        if let Err(error) = done {
+            // the next start repeats the commit, the next checkpoint the clearing away
+            tracing::warn!(epoch, %error, "cannot tidy up after a checkpoint");
+        }
+        self.epochs.next = epoch.saturating_add(1);
+        let took_ms = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.tell(|status| {
+            status.epoch = Some(epoch);
+            status.made += 1;
+            (status.bytes, status.took_ms, status.failing) = (bytes, took_ms, None);
+        });
+        tracing::debug!(epoch, bytes, took_ms, "checkpoint");
+        Ok(())
+    }
+
+    fn draft(&self, pipeline: &str, components: &Components, cut: Cut, finished: bool) -> Draft {
+        let sources = cut.sources.into_iter().map(|(source, tasks)| {
+            let positions = tasks.into_values().flatten().collect();
+            SourceEntry { source, positions }
+        });
+        let mut steps = Vec::with_capacity(cut.steps.len());
+        let mut states = BTreeMap::new();
+        for (step, tasks) in cut.steps {
+            let of_step = components.iter().filter(|(slot, _)| slot.step == step);
+            let components = of_step
+                .map(|(slot, resolved)| Component { slot: slot.slot, digest: resolved.component.digest().to_string() });
+            let mut entry =
+                StepEntry { components: components.collect(), step, tasks: Vec::with_capacity(tasks.len()) };
+            entry.components.sort_by_key(|component| component.slot);
+            for (subtask, task) in tasks {
+                entry.tasks.push(TaskEntry { subtask, watermark_ms: task.watermark.0, state: None });
+                states.insert((entry.step.clone(), subtask), task.state);
+            }
+            steps.push(entry);
+        }
+        let prepared = cut.prepared.into_iter().flat_map(|(sink, all)| {
+            all.into_iter().map(move |one| PreparedEntry { sink: sink.clone(), shown: one.shown, bytes: one.bytes })
+        });
+        let manifest = Manifest {
+            pipeline: pipeline.to_owned(),
+            epoch: self.epochs.next,
+            attempt: self.epochs.attempt.clone(),
+            written_ms: self.clock.now_ms(),
+            finished,
+            sources: sources.collect(),
+            steps,
+            prepared: prepared.collect(),
+        };
+        Draft { manifest, states }
+    }
+
+    /// Tries until the store has it: nothing is dropped, the pipeline goes on, its rows wait to be shown.
+    async fn write(&self, draft: Draft) -> Result<u64, CheckpointError> {
+        let mut pause = RETRY_FIRST;
+        loop {
+            let (store, draft) = (self.store.clone(), draft.clone());
+            match blocking(move || store.write(draft)).await? {
+                Ok(bytes) => return Ok(bytes),
+                Err(error @ StoreError::Io { .. }) => self.wait(&mut pause, error.to_string()).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn commit(&self, prepared: Vec<PreparedEntry>) -> Result<(), CheckpointError> {
+        let mut pause = RETRY_FIRST;
+        for entry in prepared {
+            let prepared = Prepared { shown: entry.shown, bytes: entry.bytes };
+            loop {
+                match sink::commit(&entry.sink, &self.base, &prepared).await {
+                    Ok(()) => break,
+                    Err(error @ SinkError::File { .. }) => self.wait(&mut pause, error.to_string()).await,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            fail_point("between-commits");
+        }
+        Ok(())
+    }
+
+    async fn wait(&self, pause: &mut Duration, reason: String) {
+        tracing::warn!(epoch = self.epochs.next, reason, "a checkpoint cannot be finished; trying again");
+        self.tell(|status| status.failing = Some(reason));
+        tokio::time::sleep(*pause).await;
+        *pause = (*pause * 2).min(RETRY_MAX);
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut CheckpointStatus)) {
+        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// What a start goes on from.
+struct Chosen {
+    loaded: Option<(Loaded, Restored)>,
+    next: u64,
+}
+
+impl Chosen {
+    fn new(spec: &PipelineSpec, store: &Store, from: &StartFrom) -> Result<Self, CheckpointError> {
+        let shown = shown(spec)?;
+        let unused = store.unused_epoch()?;
+        let next = shown.as_ref().map_or(unused, |(epoch, _)| unused.max(epoch.saturating_add(1)));
+        let mut notes = Vec::new();
+        let (loaded, savepoint) = match from {
+            StartFrom::Fresh => return Ok(Self { loaded: None, next }),
+            StartFrom::Savepoint(name) => {
+                let loaded = store.load_savepoint(name)?;
+                let epoch = loaded.manifest.epoch;
+                if let Some((shown, sink)) = shown.filter(|(shown, _)| *shown > epoch) {
+                    notes.push(format!("sink `{sink}` shows rows up to epoch {shown}: those after {epoch} come again"));
+                }
+                (loaded, Some(name.clone()))
+            }
+            StartFrom::Latest => {
+                let candidates = store.candidates()?;
+                match choose(&candidates, shown.as_ref().map(|(epoch, sink)| (*epoch, sink.as_str()))) {
+                    Choice::Begin => return Ok(Self { loaded: None, next }),
+                    Choice::Refuse { reason } => return Err(CheckpointError::Refused { reason }),
+                    Choice::GoOn { epoch, passed_over } => {
+                        let over = passed_over.iter();
+                        notes.extend(over.map(|(over, why)| format!("checkpoint {over} is passed over: {why}")));
+                        (store.load(epoch)?, None)
+                    }
+                }
+            }
+        };
+        let manifest = &loaded.manifest;
+        known_steps(spec, &loaded)?;
+        notes.extend(new_and_gone_sources(spec, manifest));
+        let restored = Restored {
+            epoch: manifest.epoch,
+            savepoint,
+            written_ms: manifest.written_ms,
+            finished: manifest.finished,
+            notes,
+        };
+        Ok(Self { loaded: Some((loaded, restored)), next })
+    }
+}
+
+/// The newest epoch that a sink shows, and which sink.
+fn shown(spec: &PipelineSpec) -> Result<Option<(u64, String)>, SinkError> {
+    let sinks = spec.sinks.iter().map(|sink| (sink.name.value.as_str(), &sink.kind.value));
+    let dead_letter = spec.dead_letter.iter().map(|kind| ("dead_letter", &kind.value));
+    let mut newest: Option<(u64, String)> = None;
+    for (name, kind) in sinks.chain(dead_letter) {
+        let Some(epoch) = sink::last_committed(name, kind, &spec.base)? else { continue };
+        if newest.as_ref().is_none_or(|(newest, _)| epoch > *newest) {
+            newest = Some((epoch, name.to_owned()));
+        }
+    }
+    Ok(newest)
+}
+
+/// State of a step that is gone would be lost silently.
+fn known_steps(spec: &PipelineSpec, loaded: &Loaded) -> Result<(), CheckpointError> {
+    let known: Vec<&str> = spec.steps.iter().map(|step| step.name.value.as_str()).collect();
+    let gone = loaded.manifest.state_files().find(|(step, ..)| !known.contains(step));
+    match gone {
+        None => Ok(()),
+        Some((step, ..)) => Err(CheckpointError::StepGone {
+            epoch: loaded.manifest.epoch,
+            step: step.to_owned(),
+            known: if known.is_empty() { "none".to_owned() } else { known.join(", ") },
+        }),
+    }
+}
+
+fn new_and_gone_sources(spec: &PipelineSpec, manifest: &Manifest) -> Vec<String> {
+    let mut notes = Vec::new();
+    for source in spec.sources.iter().filter(|source| crate::source::is_rewindable(&source.kind.value)) {
+        let name = &source.name.value;
+        if !manifest.sources.iter().any(|entry| entry.source == *name) {
+            notes.push(format!("source `{name}` is not in the checkpoint: it begins at its start"));
+        }
+    }
+    for entry in &manifest.sources {
+        if !spec.sources.iter().any(|source| source.name.value == entry.source) {
+            notes.push(format!("source `{}` of the checkpoint is not in the pipeline any more", entry.source));
+        }
+    }
+    notes
+}
+
+fn cut_of(loaded: Loaded) -> Cut {
+    let mut cut = Cut::default();
+    for entry in loaded.manifest.sources {
+        // which task had read a partition does not matter any more
+        cut.sources.insert(entry.source, BTreeMap::from([(0, entry.positions)]));
+    }
+    let mut states = loaded.states;
+    for entry in loaded.manifest.steps {
+        let tasks = cut.steps.entry(entry.step.clone()).or_default();
+        for task in entry.tasks {
+            let state = states.remove(&(entry.step.clone(), task.subtask)).unwrap_or_default();
+            tasks.insert(task.subtask, TaskState { watermark: task.watermark(), state });
+        }
+    }
+    cut
+}
+
+/// Tells this process's files from those of all others: random, from the standard library's hash seeds.
+fn attempt() -> String {
+    use std::hash::{BuildHasher, Hasher};
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    format!("{random:016x}")
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CheckpointError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| CheckpointError::Ending(error.to_string()))
+}
+
+impl Handle {
+    /// The cut at which epoch `epoch` ends. None where a task has failed.
+    async fn cut(&self, epoch: u64) -> Result<Option<Cut>, SwapError> {
+        self.collect(crate::pipeline::change::Change::with_checkpoint(epoch)).await
+    }
+}

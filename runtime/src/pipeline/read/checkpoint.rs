@@ -1,0 +1,24 @@
+//! `checkpoint = { .. }`
+
+use super::item::{Item, Table};
+use super::keys;
+use super::source::optional;
+use crate::error::Spanned;
+use crate::pipeline::problems::Problems;
+use crate::pipeline::spec::CheckpointSpec;
+
+/// How a pipeline's state is kept; what the values may be is checked later.
+pub(super) fn read(item: Item, problems: &mut Problems) -> Option<CheckpointSpec> {
+    let mut table = Table::open(item, &keys::CHECKPOINT, problems)?;
+    let store = table.required("store", problems).and_then(|item| item.text(problems));
+    let interval = optional(table.take("interval"), |item| {
+        let place = item.span();
+        item.positive_duration(problems).map(|interval| Spanned::new(interval, place))
+    });
+    let retain = optional(table.take("retain"), |item| item.integer(problems));
+    let (store, interval, retain) = (store?, interval?, retain?);
+    let mut checkpoint = CheckpointSpec::new(store);
+    checkpoint.interval = interval.unwrap_or(checkpoint.interval);
+    checkpoint.retain = retain.unwrap_or(checkpoint.retain);
+    Some(checkpoint)
+}
