@@ -13,7 +13,10 @@ use millstream::error::Spanned;
 use millstream::pipeline;
 use millstream::pipeline::build::RunOptions;
 use millstream::pipeline::spec::PipelineSpec;
+use millstream::record::Kind;
+use millstream::script::{Runner, RunnerOptions, Script};
 use millstream::sink::{ChannelSink, SinkKind};
+use millstream::source::SourceKind;
 use millstream_tests::run;
 use serde_json::{Map, Number, Value};
 
@@ -175,6 +178,57 @@ fn run_case(case: &Case, parallelism: usize, shuffle_batches: Option<u64>) -> Re
         rows.extend(run::rows(&batch));
     }
     compare(&what, &rows, &expected(&case.expected))
+}
+
+/// The input as a script, with everything put away and taken up again by other tasks at a third and at two thirds.
+fn script(case: &Case, spec: &PipelineSpec) -> Result<Script, String> {
+    let mut rows = Vec::new();
+    for source in &spec.sources {
+        let SourceKind::File { path, .. } = &source.kind.value else { return Err("expected files".to_owned()) };
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            let row = match &source.schema {
+                None => Map::from_iter([("value".to_owned(), Value::from(line))]),
+                Some(schema) => {
+                    let mut row: Row = serde_json::from_str(line).map_err(|error| error.to_string())?;
+                    row.retain(|name, _| schema.value.index_of(name).is_some());
+                    for field in schema.value.fields().iter().filter(|field| field.kind == Kind::TimestampMs) {
+                        row.get_mut(&field.name).into_iter().for_each(|cell| *cell = normal(cell));
+                    }
+                    row
+                }
+            };
+            rows.push(serde_json::json!({ "row": row, "source": source.name.value }).to_string());
+        }
+    }
+    let (third, two_thirds) = (rows.len() / 3, rows.len() * 2 / 3);
+    rows.insert(two_thirds, r#"{"restore":true,"parallelism":3}"#.to_owned());
+    rows.insert(third, r#"{"restore":true,"parallelism":2}"#.to_owned());
+    rows.push(r#"{"end":true}"#.to_owned());
+    let normal_row = |row: Row| row.into_iter().map(|(name, value)| (name, normal(&value))).collect::<Row>();
+    let expected: Vec<Row> = expected(&case.expected).into_iter().map(normal_row).collect();
+    rows.push(serde_json::json!({ "expect": expected }).to_string());
+    Script::parse(&case.path.with_file_name("script.jsonl"), &rows.join("\n")).map_err(|error| error.to_string())
+}
+
+fn run_with_restores(case: &Case) -> Result<(), String> {
+    let what = format!("{} with restores", case.name);
+    let spec = parse(case, 1)?;
+    let script = script(case, &spec).map_err(|error| format!("{what}: {error}"))?;
+    let options = RunnerOptions { parallelism: Some(1), shuffle_batches: None };
+    let runner = Runner::new(spec, run::sandbox()?, options).map_err(|error| format!("{what}: {error}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let outcome = runtime.block_on(runner.run(&script)).map_err(|error| format!("{what}: {error}"))?;
+    match outcome.failure {
+        None => Ok(()),
+        Some(failure) => Err(format!("{what}, line {}: {}", failure.line, failure.what.heading())),
+    }
+}
+
+#[test]
+fn third_party_cases_give_what_is_expected_with_restores_at_other_parallelism_in_the_middle() {
+    let wrong: Vec<String> = cases().iter().filter_map(|case| run_with_restores(case).err()).collect();
+    assert!(wrong.is_empty(), "{} runs went wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn an_unknown_key_is_told_with_its_near_match() {
         "map = \"uppercase.wasm\"\n«parallelsm = 2",
         code::UNKNOWN_KEY,
         "",
-        &["`parallelsm`", "did you mean `parallelism`", "on_error"],
+        &["`parallelsm`", "did you mean `parallelism`", "known keys: from, map"],
     );
 }
 
@@ -469,7 +469,10 @@ schema = { id = "text", number = "int64", limit = "float64?" }
     let columns = with_step(body)
         .replace("value = \"text\"", "account = \"text\", order = \"text\"")
         .replace("amount = \"float64?\"", "amount = \"float64\"");
-    check(&columns.replace("[step.s]", rules), &[Said { code, label, words }]);
+    // an output that is named is read, so that the component alone can be at fault
+    let reader = "[sink.more]\nfrom = \"alert\"\nprint = {}\n";
+    let rules = if body.contains("side_outputs") { format!("{reader}{rules}") } else { rules.to_owned() };
+    check(&columns.replace("[step.s]", &rules), &[Said { code, label, words }]);
 }
 
 #[test]

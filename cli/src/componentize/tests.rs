@@ -21,7 +21,7 @@ fn no_export_of_the_contract_has_15_or_16_flat_parameters() {
             }
         }
     }
-    assert_eq!(seen, 11);
+    assert_eq!(seen, 13);
 }
 
 fn flat(resolve: &Resolve, ty: &wit_parser::Type) -> usize {

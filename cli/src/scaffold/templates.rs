@@ -13,11 +13,12 @@ const PROCESS: File = ("pipeline.toml", include_str!("templates/pipelines/proces
 const IGNORE: File = (".gitignore", "/target\n/build\n");
 
 /// A script that drives the pipeline, for each kind of operator: what comes out is the same in all languages.
-const SCRIPTS: [(Kind, &str); 4] = [
+const SCRIPTS: [(Kind, &str); 5] = [
     (Kind::Map, include_str!("templates/pipelines/test-map.jsonl")),
     (Kind::Filter, include_str!("templates/pipelines/test-filter.jsonl")),
     (Kind::FlatMap, include_str!("templates/pipelines/test-flat-map.jsonl")),
     (Kind::Aggregate, include_str!("templates/pipelines/test-aggregate.jsonl")),
+    (Kind::Process, include_str!("templates/pipelines/test-process.jsonl")),
 ];
 
 /// The Go package, which becomes part of the project.

@@ -283,7 +283,6 @@ fn wrong_steps_are_refused_with_place_and_help() {
         ),
         step("from = \"s\"\nmap = \"a.wasm\"\n«filter = \"b.wasm\"", SEVERAL_KINDS, &["`map`, `filter`"]),
         step("from = \"s\"\n«mpa = \"a.wasm\"", UNKNOWN_KEY, &["did you mean `map`"]),
-        step("from = \"s\"\n«trigger = { count = 4 }\nmap = \"a.wasm\"", NOT_AVAILABLE, &["`trigger`", "map"]),
         step("from = \"s\"\nmap = «7", WRONG_TYPE, &["expected a table, found an integer", "component"]),
         step("from = \"s\"\nmap = «\"\"", BAD_VALUE, &["is empty"]),
         step("from = \"s\"\nmap = { component = \"a\", «configg = {} }", UNKNOWN_KEY, &["did you mean `config`"]),

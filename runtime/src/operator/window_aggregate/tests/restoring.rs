@@ -131,7 +131,7 @@ fn state_of_other_aggregates_is_refused_by_column() {
     assert_eq!(names, ["id", "slice_start", "slice_end", "rows", "failed", "total.sum", "total.seen"]);
     let refusal = |mut other: WindowAggregate| other.restore(&state, Watermark(0)).unwrap_err().to_string();
     let error = refusal(counting(vec![built_in("total", AggregateFunction::Max, Some(2))]));
-    let expected = "table `windows`, column 5: expected `total.best` Int64, found `total.sum` Decimal128(38, 0)";
+    let expected = "table `windows`, column 6: expected `total.best` Int64, found `total.sum` Decimal128(38, 0)";
     assert!(error.contains(expected), "{error}");
     let error = refusal(counting(vec![]));
     assert!(error.contains("expected no more columns, found `total.sum`"), "{error}");
