@@ -169,7 +169,7 @@ fn savepoint_line(savepoint: &Savepoint, paint: Paint) -> String {
 
 fn line(epoch: String, manifest: &Result<Manifest, StoreError>, note: &str, paint: Paint) -> String {
     match manifest {
-        Err(error) => format!("{epoch:>10}  {}", paint.red(&error.to_string())),
+        Err(error) => format!("{epoch:>10}  {}", paint.red(error.to_string())),
         Ok(manifest) => {
             let bytes: u64 = manifest.state_files().map(|(.., file)| file.bytes).sum();
             let (written, size) = (show::time(manifest.written_ms), figures::size(bytes));
@@ -193,7 +193,7 @@ fn verify_all(store: &Store) -> Result<Exit, Failure> {
             }
             Err(error) => {
                 damaged += 1;
-                console::result(format!("{name}: {}", Stream::Stdout.paint().red(&error.to_string())));
+                console::result(format!("{name}: {}", Stream::Stdout.paint().red(error.to_string())));
             }
         }
     };

@@ -10,7 +10,7 @@ use crate::figures;
 pub(super) fn text(loaded: &Loaded) -> String {
     let manifest = &loaded.manifest;
     let paint = Stream::Stdout.paint();
-    let mut lines = vec![paint.bold(&format!("{}, epoch {}", manifest.pipeline, manifest.epoch))];
+    let mut lines = vec![paint.bold(format!("{}, epoch {}", manifest.pipeline, manifest.epoch))];
     lines.push(format!("  written    {} by attempt {}", time(manifest.written_ms), manifest.attempt));
     let shown = if loaded.committed { "by all sinks" } else { "not yet by all sinks" };
     lines.push(format!("  shown      {shown}"));
@@ -18,12 +18,12 @@ pub(super) fn text(loaded: &Loaded) -> String {
         lines.push("  input      had ended".to_owned());
     }
     for entry in &manifest.sources {
-        lines.push(paint.bold(&format!("source {}", entry.source)));
+        lines.push(paint.bold(format!("source {}", entry.source)));
         lines.extend(entry.positions.iter().map(position));
     }
     steps(loaded, manifest, &mut lines);
     for entry in &manifest.prepared {
-        lines.push(format!("{} {}", paint.bold(&format!("sink {}", entry.sink)), entry.shown));
+        lines.push(format!("{} {}", paint.bold(format!("sink {}", entry.sink)), entry.shown));
     }
     lines.join("\n")
 }
@@ -39,7 +39,7 @@ fn position(position: &Position) -> String {
 
 fn steps(loaded: &Loaded, manifest: &Manifest, lines: &mut Vec<String>) {
     for entry in &manifest.steps {
-        lines.push(Stream::Stdout.paint().bold(&format!("step {}", entry.step)));
+        lines.push(Stream::Stdout.paint().bold(format!("step {}", entry.step)));
         for component in &entry.components {
             lines.push(format!("  component {}  sha256 {}", component.slot, component.digest));
         }
