@@ -20,7 +20,7 @@ use crate::format::Format;
 use crate::limits::KEY_GROUPS;
 use crate::sink::SinkKind;
 use crate::source::{GeneratorKind, SourceKind};
-use crate::window::{Trigger, WindowSpec};
+use crate::window::{Firing, Trigger, WindowSpec};
 
 /// Bytes of a name.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -397,6 +397,7 @@ fn check_step(step: &StepSpec, problems: &mut Problems) {
             }
             let fires_again = trigger.is_some() || !allowed_lateness.is_zero();
             trigger.iter().for_each(|trigger| check_trigger(&of, window.value, trigger, problems));
+            let fires_again = fires_again || firing.as_ref().is_some_and(|firing| firing.value == Firing::Accumulating);
             firing.iter().for_each(|firing| check_firing(&of, window.value, firing.span, fires_again, problems));
             check_rolling(&of, window.value, step, problems);
             let bounds: &[&str] = if window.value.has_bounds() { &WINDOW_COLUMNS } else { &[] };

@@ -75,6 +75,12 @@ fn check_when(of: &str, step: &StepSpec, join: &JoinSpec, problems: &mut Problem
                 problems.add(code::CONFLICT, window.span, message, label, help);
                 return;
             }
+            if window.value == WindowSpec::SessionByColumn {
+                let message = format!("the sessions of {of} have a gap by column");
+                let label = "rows of both sides would each say another gap";
+                problems.add(code::CONFLICT, window.span, message, label, "write `session = \"10s\"`");
+                return;
+            }
             check_window(of, window, problems);
         }
         JoinTime::Between { lower, upper, exclusive } => {

@@ -210,7 +210,9 @@ impl Wiring {
     fn check_unused(&self, problems: &mut Problems) {
         let read = self.parts.iter().flat_map(|part| part.from.iter().flatten()).map(|name| &*name.value);
         let read: HashSet<&str> = read.collect();
-        for part in self.parts.iter().filter(|p| p.role != Role::Sink && !read.contains(&*p.name.value)) {
+        // what leaves by another output is counted either way, so that nobody need read it
+        let wanted = |role| matches!(role, Role::Source | Role::Step);
+        for part in self.parts.iter().filter(|p| wanted(p.role) && !read.contains(&*p.name.value)) {
             if part.name.value.is_empty() {
                 continue; // refused as a name, and nobody could read it
             }

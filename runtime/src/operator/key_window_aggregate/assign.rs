@@ -92,6 +92,7 @@ impl KeyWindowAggregate {
         self.by_key.resize_with(self.parts.table.len(), Vec::new);
         let rows = slots.iter().zip(batch.times().iter()).enumerate().skip(first);
         let mut stopped = slots.len();
+        let timeless = matches!(self.window, KeyWindow::Count { .. } | KeyWindow::Global);
         for (row, (key, time)) in rows {
             if !to.counted.is_empty() && self.must_fire(*key) {
                 stopped = row;
@@ -99,30 +100,32 @@ impl KeyWindowAggregate {
             }
             let row = row as u32;
             let gap_ms = gaps.of(row);
-            if *time == NO_EVENT_TIME || gap_ms == 0 {
-                let reason = if *time == NO_EVENT_TIME {
+            // windows that do not go by event time take rows without one as of the epoch
+            let time = if timeless && *time == NO_EVENT_TIME { 0 } else { *time };
+            if time == NO_EVENT_TIME || gap_ms == 0 {
+                let reason = if time == NO_EVENT_TIME {
                     "the row has no event time, so no window takes it: set event_time on the source"
                 } else {
                     "the row has no session gap: expected 1 ms or more, found null, 0 or a negative number in the gap column"
                 };
                 let columns = batch.columns().slice(row as usize, 1);
-                out.dead.push(DeadRow { row: columns, time: *time, reason: reason.into() });
+                out.dead.push(DeadRow { row: columns, time, reason: reason.into() });
                 continue;
             }
             let taken = match self.window {
-                KeyWindow::Aligned(windows) => self.assign_aligned(*key, *time, windows, row, to),
+                KeyWindow::Aligned(windows) => self.assign_aligned(*key, time, windows, row, to),
                 KeyWindow::Session { .. } => {
-                    let place = self.assign_session(*key, *time, gap_ms, to);
+                    let place = self.assign_session(*key, time, gap_ms, to);
                     place.into_iter().for_each(|place| to.put(0, row, place));
                     place.is_some()
                 }
                 KeyWindow::Count { rows } => {
-                    let place = self.assign_counted(*key, *time, rows, to);
+                    let place = self.assign_counted(*key, time, rows, to);
                     to.put(0, row, place);
                     true
                 }
                 KeyWindow::Global => {
-                    let place = self.assign_counted(*key, *time, u64::MAX, to);
+                    let place = self.assign_counted(*key, time, u64::MAX, to);
                     to.put(0, row, place);
                     true
                 }

@@ -8,6 +8,7 @@ use crate::pipeline::spec::{AggregateSpec, Keep, SelectedColumn, StepKind, StepS
 use crate::record::{Field, Kind, Schema};
 use crate::source;
 use crate::wasm::OperatorKind;
+use crate::window::WindowSpec;
 
 impl Planner<'_> {
     pub(super) fn step(&mut self, index: usize, step: &StepSpec, inputs: Vec<NodeIndex>) -> Option<Node> {
@@ -170,7 +171,8 @@ impl Planner<'_> {
     ) -> Option<(NodeKind, Schema)> {
         let StepKind::Aggregate { key_by, aggregates, window, gap, .. } = &step.kind.value else { return None };
         let has_bounds = window.value.has_bounds();
-        if has_bounds {
+        let timeless = matches!(window.value, WindowSpec::Count { .. } | WindowSpec::Global);
+        if has_bounds && !timeless {
             self.check_has_event_time(step, "has a window", window.span, from);
         }
         let place = format!("the input of step `{}`", step.name.value);

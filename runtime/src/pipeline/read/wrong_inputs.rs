@@ -412,7 +412,6 @@ fn wrong_windows_are_refused_with_place_and_help() {
         window("{ session = { gap = «5 } }", WRONG_TYPE, &["expected text"]),
         window("{ session = «5 }", WRONG_TYPE, &["`session`"]),
         window("{ tumbling = \"1s\", «trigger = { count = 4 } }", UNKNOWN_KEY, &["`trigger`"]),
-        window("{ tumbling = \"1s\" }\nlate = «\"late_rows\"", UNUSED, &["nobody reads output `late_rows`"]),
         aggregate("map = \"a.wasm\"\n«late = \"late_rows\"", CONFLICT, &["belongs to `aggregate`"]),
     ]);
 }
@@ -553,6 +552,11 @@ fn wrong_joins_are_refused_with_place_and_help() {
             "lookup = { with = \"o\", on = \"k\" }\n«window = { tumbling = \"1s\" }",
             CONFLICT,
             &["`window`", "write `join`"],
+        ),
+        join(
+            "join = { with = \"o\", on = \"k\" }\nwindow = { session = «{ gap = \"g\" } }",
+            CONFLICT,
+            &["a gap by column"],
         ),
         join(
             "join = { with = \"o\", on = \"k\" }\nwindow = «{ count = 5 }",
