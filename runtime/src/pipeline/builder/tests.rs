@@ -78,7 +78,7 @@ fn built_steps_are_checked_like_those_of_files() {
     assert_eq!(with(Step::map("a").deadline(Duration::ZERO)), [code::BAD_DURATION]);
     assert_eq!(with(Step::aggregate().key_by(["k"]).count("n")), [""; 0]);
     assert_eq!(with(Step::aggregate().key_by(["k"]).latest().count("window_end")), [""; 0]);
-    assert_eq!(with(Step::aggregate().key_by(["k"]).latest().count("n").late("l")), [code::CONFLICT, code::UNUSED]);
+    assert_eq!(with(Step::aggregate().key_by(["k"]).latest().count("n").late("l")), [code::CONFLICT]);
     let second = Duration::from_secs(1);
     assert_eq!(with(Step::select(["a", "a"])), [code::DUPLICATE_COLUMN]);
     assert_eq!(with(Step::select(["a", "b"]).renamed("b", "c")), [""; 0]);

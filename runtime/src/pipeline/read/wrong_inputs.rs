@@ -554,7 +554,7 @@ fn wrong_joins_are_refused_with_place_and_help() {
             &["`window`", "write `join`"],
         ),
         join(
-            "join = { with = \"o\", on = \"k\" }\nwindow = { session = «{ gap = \"g\" } }",
+            "join = { with = \"o\", on = \"k\" }\nwindow = «{ session = { gap = \"g\" } }",
             CONFLICT,
             &["a gap by column"],
         ),

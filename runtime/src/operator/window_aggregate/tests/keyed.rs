@@ -107,6 +107,9 @@ fn model(events: &[Event], window: WindowSpec, lateness: i64, rows_a_batch: usiz
     let mut model = Model { window, lateness, watermark: i64::MIN, windows: BTreeMap::new(), seen };
     for (rows, watermark) in batches(events, rows_a_batch) {
         for (cells, time) in rows {
+            // windows that do not go by event time take it as of the epoch
+            let timeless = !matches!(window, WindowSpec::Session { .. });
+            let time = if time == NO_EVENT_TIME && timeless { 0 } else { time };
             if time == NO_EVENT_TIME {
                 model.seen.1 += 1;
             } else {
