@@ -2,6 +2,8 @@
 //!
 //! Nothing runs before everything has been opened, so a pipeline that cannot start has no effect.
 
+mod operators;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -9,29 +11,27 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 use super::change::{Progress, TaskReport};
+use super::channels::Channels;
 use super::cut::{Cut, RestoreError};
 use super::dead_letter::{self, DeadLetters};
 use super::exchange::{Edge, Inputs};
 use super::marker::Marker;
-use super::plan::{Chain as ChainPlan, Exchange, Node, NodeIndex, NodeKind, Plan, SlotId};
-use super::resolve::{Components, Resolution, Resolved};
+use super::plan::{Chain as ChainPlan, Exchange, Node, NodeIndex, NodeKind, Plan};
+use super::resolve::{Components, Resolution};
 use super::shuffle::Shuffle;
 use super::source_task::{self, Command, SourceTask};
-use super::spec::{AggregateSpec, LimitsSpec, StepKind, StepSpec};
-use super::task::{self, Chain, Link, Tail, TaskError, Versions};
+use super::task::{self, Chain, Tail, TaskError, Versions};
 use crate::clock::Clock;
 use crate::format::Format;
-use crate::limits;
 use crate::metrics::NodeCounters;
-use crate::operator::{
-    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OperatorError, OrderBy, ProcessSpec, ProcessStep,
-    Select, Top, TopSpec, TopWindows, WindowAggregateSpec, join_operator,
-};
+use crate::operator::OperatorError;
 use crate::partition::Partitioner;
-use crate::record::{Element, Field, NO_EVENT_TIME, Schema};
+use crate::record::NO_EVENT_TIME;
 use crate::sink::{self, SinkContext, SinkEpochs, SinkError};
 use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError};
-use crate::wasm::{Guest, GuestError, GuestMetrics, GuestOptions};
+use crate::wasm::{GuestError, GuestMetrics};
+
+pub(crate) use operators::instantiate_for;
 
 /// How a pipeline is to run.
 #[derive(Clone, Debug)]
@@ -222,60 +222,6 @@ fn sink_epochs(epochs: &Epochs) -> SinkEpochs {
     SinkEpochs { attempt: epochs.attempt.clone(), next: epochs.next }
 }
 
-/// Channels between chains: for each input of each chain, from each task to each task it can send to.
-struct Channels {
-    /// by (chain, input, reading subtask): ends waiting to be taken by readers
-    receivers: Vec<Vec<Vec<Vec<mpsc::Receiver<Element>>>>>,
-    /// by (chain, input, writing subtask)
-    senders: Vec<Vec<Vec<Vec<mpsc::Sender<Element>>>>>,
-}
-
-impl Channels {
-    fn new(plan: &Plan) -> Self {
-        let mut channels = Self { receivers: Vec::new(), senders: Vec::new() };
-        for chain in &plan.chains {
-            let (mut chain_receivers, mut chain_senders) = (Vec::new(), Vec::new());
-            for (from, exchange) in &chain.inputs {
-                let writers = plan
-                    .chain_feeding(*from)
-                    .and_then(|index| plan.chains.get(index))
-                    .map_or(0, |chain| chain.parallelism);
-                let mut receivers: Vec<Vec<_>> = (0..chain.parallelism).map(|_| Vec::new()).collect();
-                let mut senders: Vec<Vec<_>> = (0..writers).map(|_| Vec::new()).collect();
-                for (writer, senders) in senders.iter_mut().enumerate() {
-                    for (reader, receivers) in receivers.iter_mut().enumerate() {
-                        if *exchange == Exchange::Forward && writer != reader {
-                            continue;
-                        }
-                        let (sender, receiver) = mpsc::channel(limits::CHANNEL_BATCHES);
-                        senders.push(sender);
-                        receivers.push(receiver);
-                    }
-                }
-                chain_receivers.push(receivers);
-                chain_senders.push(senders);
-            }
-            channels.receivers.push(chain_receivers);
-            channels.senders.push(chain_senders);
-        }
-        channels
-    }
-
-    /// Ends to read from, each with the number of the input it belongs to.
-    fn take_receivers(&mut self, plan: &Plan, chain: usize, subtask: usize) -> Vec<(usize, mpsc::Receiver<Element>)> {
-        let first = plan.chains.get(chain).and_then(|chain| plan.nodes.get(*chain.nodes.first()?));
-        let ports = first.map(|node| node.ports.as_slice()).unwrap_or_default();
-        let inputs = self.receivers.get_mut(chain).into_iter().flatten().zip(ports);
-        let ends = inputs.filter_map(|(input, port)| Some((*port, std::mem::take(input.get_mut(subtask)?))));
-        ends.flat_map(|(port, ends)| ends.into_iter().map(move |end| (port, end))).collect()
-    }
-
-    fn take_senders(&mut self, chain: usize, input: usize, subtask: usize) -> Vec<mpsc::Sender<Element>> {
-        let input = self.senders.get_mut(chain).and_then(|inputs| inputs.get_mut(input));
-        input.and_then(|input| input.get_mut(subtask)).map(std::mem::take).unwrap_or_default()
-    }
-}
-
 struct Builder<'a> {
     plan: &'a Plan,
     components: &'a Components,
@@ -463,238 +409,4 @@ impl Builder<'_> {
         }
         Ok(edges)
     }
-
-    fn link(&mut self, node: NodeIndex, subtask: usize) -> Result<Link, StartError> {
-        let mut sides = Vec::new();
-        for (_, side) in self.plan.sides_of(node) {
-            sides.push(self.edges(side, subtask)?);
-        }
-        let planned = self.node(node)?;
-        let tasks = self.nodes.get(node).ok_or_else(|| StartError::Internal("no counters".to_owned()))?;
-        let versions = tasks.versions.get(subtask).map(Arc::clone).unwrap_or_default();
-        let operator = self.operator(planned, subtask, &versions, tasks)?;
-        let (step, counters) = (planned.name.clone(), self.counters(node, subtask));
-        Ok(Link { step, operator, counters, versions, sides })
-    }
-
-    fn operator(
-        &self,
-        node: &Node,
-        subtask: usize,
-        versions: &Versions,
-        tasks: &NodeTasks,
-    ) -> Result<Box<dyn Operator>, StartError> {
-        let metrics = tasks.guests.get(subtask).map(Arc::clone).unwrap_or_default();
-        match &node.kind {
-            NodeKind::Guest { index, operator, inputs, keep } => {
-                let spec = self.step(*index)?;
-                let guest = self.guest(spec, 0, subtask, metrics, versions)?;
-                let (inputs, keep) = (inputs.clone(), keep.clone());
-                Ok(Box::new(GuestStep::new(guest, *operator, inputs, keep, node.schema.clone(), spec.on_error)))
-            }
-            NodeKind::Select { columns, .. } => Ok(Box::new(Select::new(columns.clone(), node.schema.clone()))),
-            NodeKind::Aggregate { index, keys, inputs } => {
-                let spec = self.step(*index)?;
-                self.aggregate(spec, node, keys, inputs, subtask, &metrics, versions)
-            }
-            NodeKind::Process { index, keys, sides } => {
-                let guest = self.guest(self.step(*index)?, 0, subtask, metrics, versions)?;
-                self.process(self.step(*index)?, node, keys, sides, guest)
-            }
-            NodeKind::Top { index, keys, windows, by } => self.top(node, *index, keys, *windows, by),
-            NodeKind::Join { columns, rule, .. } => {
-                join_operator(columns, *rule).map_err(|source| StartError::Operator { step: node.name.clone(), source })
-            }
-            NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => {
-                Err(StartError::Internal(format!("`{}` is not an operator", node.name)))
-            }
-        }
-    }
-
-    fn top(
-        &self,
-        node: &Node,
-        index: usize,
-        keys: &[usize],
-        windows: TopWindows,
-        by: &[OrderBy],
-    ) -> Result<Box<dyn Operator>, StartError> {
-        let step = self.step(index)?;
-        let StepKind::Top(top) = &step.kind.value else {
-            return Err(StartError::Internal(format!("`{}` is not a top-N", node.name)));
-        };
-        let input = node.inputs.first().and_then(|&input| self.plan.nodes.get(input));
-        let input = input.ok_or_else(|| StartError::Internal("a top-N without input".to_owned()))?.schema.clone();
-        let spec = TopSpec {
-            input,
-            keys: keys.to_vec(),
-            windows,
-            rows: top.rows.value,
-            by: by.to_vec(),
-            ties: top.ties,
-            output: node.schema.clone(),
-            late: !step.side_outputs.is_empty(),
-            on_error: step.on_error,
-        };
-        let failed = |source| StartError::Operator { step: node.name.clone(), source };
-        Ok(Box::new(Top::new(spec).map_err(failed)?))
-    }
-
-    fn step(&self, index: usize) -> Result<&StepSpec, StartError> {
-        self.plan.spec.steps.get(index).ok_or_else(|| StartError::Internal(format!("no step {index}")))
-    }
-
-    fn guest(
-        &self,
-        step: &StepSpec,
-        slot: usize,
-        subtask: usize,
-        metrics: Arc<GuestMetrics>,
-        versions: &Versions,
-    ) -> Result<Guest, StartError> {
-        let id = SlotId { step: step.name.value.clone(), slot };
-        let resolved =
-            self.components.get(&id).ok_or_else(|| StartError::Internal(format!("no component for {id:?}")))?;
-        if let Some(version) = versions.lock().ok().as_mut().and_then(|versions| versions.get_mut(slot)) {
-            *version = Some(*resolved.component.digest());
-        }
-        instantiate(resolved, step, subtask, metrics)
-            .map_err(|source| StartError::Guest { step: step.name.value.clone(), source })
-    }
-
-    /// A source's watermark assigner, and where its version is told.
-    fn assigner(&self, node: NodeIndex, source: &str, subtask: usize) -> Result<(Guest, Versions), StartError> {
-        let id = SlotId { step: source.to_owned(), slot: 0 };
-        let resolved =
-            self.components.get(&id).ok_or_else(|| StartError::Internal(format!("no component for {id:?}")))?;
-        let tasks = self.nodes.get(node);
-        let versions = tasks.and_then(|tasks| tasks.versions.get(subtask)).map(Arc::clone).unwrap_or_default();
-        let metrics = tasks.and_then(|tasks| tasks.guests.get(subtask)).map(Arc::clone).unwrap_or_default();
-        if let Some(version) = versions.lock().ok().as_mut().and_then(|versions| versions.first_mut()) {
-            *version = Some(*resolved.component.digest());
-        }
-        let guest = instantiate_for(resolved, source, LimitsSpec::default(), subtask, metrics)
-            .map_err(|source| StartError::Guest { step: id.step, source })?;
-        Ok((guest, versions))
-    }
-
-    fn process(
-        &self,
-        step: &StepSpec,
-        node: &Node,
-        keys: &[Vec<usize>],
-        sides: &[Option<usize>],
-        guest: Guest,
-    ) -> Result<Box<dyn Operator>, StartError> {
-        let StepKind::Process { state_ttl, .. } = &step.kind.value else {
-            return Err(StartError::Internal(format!("`{}` is not a processor", node.name)));
-        };
-        let input = |port: usize| {
-            let at = node.ports.iter().position(|of| *of == port)?;
-            Some(self.plan.nodes.get(*node.inputs.get(at)?)?.schema.clone())
-        };
-        let inputs: Option<Vec<Schema>> = (0..keys.len()).map(input).collect();
-        let spec = ProcessSpec {
-            inputs: inputs.ok_or_else(|| StartError::Internal("a processor without input".to_owned()))?,
-            keys: keys.to_vec(),
-            sides: sides.to_vec(),
-            state_ttl: *state_ttl,
-            on_error: step.on_error,
-            clock: self.options.clock.clone(),
-        };
-        let failed = |source| StartError::Operator { step: node.name.clone(), source };
-        Ok(Box::new(ProcessStep::new(guest, spec).map_err(failed)?))
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn aggregate(
-        &self,
-        step: &StepSpec,
-        node: &Node,
-        keys: &[usize],
-        inputs: &[Vec<usize>],
-        subtask: usize,
-        metrics: &Arc<GuestMetrics>,
-        versions: &Versions,
-    ) -> Result<Box<dyn Operator>, StartError> {
-        let StepKind::Aggregate { window, allowed_lateness, gap, trigger, firing, aggregates, .. } = &step.kind.value
-        else {
-            return Err(StartError::Internal(format!("`{}` is not an aggregate", node.name)));
-        };
-        let failed = |source| StartError::Operator { step: node.name.clone(), source };
-        let input = node
-            .inputs
-            .first()
-            .and_then(|&input| self.plan.nodes.get(input))
-            .map(|input| input.schema.clone())
-            .ok_or_else(|| StartError::Internal("an aggregate without input".to_owned()))?;
-        let (mut calls, mut outputs) = (Vec::new(), Vec::new());
-        for (slot, aggregate) in aggregates.iter().enumerate() {
-            let read = inputs.get(slot).cloned().unwrap_or_default();
-            match aggregate {
-                AggregateSpec::BuiltIn { output, function, .. } => {
-                    let (output, column) = (output.value.clone(), read.first().copied());
-                    calls.push(AggregateCall::BuiltIn { output, function: function.value, column });
-                    outputs.push(None);
-                }
-                AggregateSpec::Component { output, .. } => {
-                    let guest = self.guest(step, slot, subtask, Arc::clone(metrics), versions)?;
-                    let schema = named_outputs(&guest.signature().outputs, &output.value);
-                    let fold = GuestFold::new(guest, read, schema.clone(), step.on_error).map_err(failed)?;
-                    calls.push(AggregateCall::Fold(Box::new(fold)));
-                    outputs.push(Some(schema));
-                }
-            }
-        }
-        let spec = WindowAggregateSpec {
-            keys: keys.to_vec(),
-            window: window.value,
-            allowed_lateness: *allowed_lateness,
-            late: !step.side_outputs.is_empty(),
-            gap: gap.as_ref().and_then(|gap| input.index_of(&gap.value)),
-            trigger: trigger.as_ref().map(|trigger| trigger.value).unwrap_or_default(),
-            firing: firing.as_ref().map(|firing| firing.value).unwrap_or_default(),
-            clock: self.options.clock.clone(),
-            input,
-            aggregates: calls,
-        };
-        Ok(Box::new(AggregateStep::new(spec, step.on_error, outputs).map_err(failed)?))
-    }
-}
-
-/// The guest's columns under the names that the pipeline gives: a single one takes the name of its entry.
-pub(crate) fn named_outputs(outputs: &Schema, entry: &str) -> Schema {
-    match outputs.fields() {
-        [only] => Schema::new([Field { name: entry.to_owned(), ..only.clone() }]),
-        _ => outputs.clone(),
-    }
-}
-
-/// A guest of `resolved` for one task of `step`.
-pub(crate) fn instantiate(
-    resolved: &Resolved,
-    step: &StepSpec,
-    subtask: usize,
-    counters: Arc<GuestMetrics>,
-) -> Result<Guest, GuestError> {
-    instantiate_for(resolved, &step.name.value, step.limits, subtask, counters)
-}
-
-/// A guest of `resolved` for one task of the step or source `name`.
-pub(crate) fn instantiate_for(
-    resolved: &Resolved,
-    name: &str,
-    limits: LimitsSpec,
-    subtask: usize,
-    counters: Arc<GuestMetrics>,
-) -> Result<Guest, GuestError> {
-    let options = GuestOptions {
-        settings: resolved.settings.clone(),
-        memory_bytes: limits.memory_bytes,
-        deadline: limits.deadline,
-        step: name.to_owned(),
-        task: u32::try_from(subtask).unwrap_or(u32::MAX),
-        counters,
-    };
-    resolved.component.guest(resolved.kind, options)
 }
