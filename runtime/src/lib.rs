@@ -30,6 +30,8 @@ pub mod sink;
 
 pub mod checkpoint;
 
+pub mod objects;
+
 pub mod pipeline;
 
 pub mod wasm;

@@ -2,4 +2,7 @@
 
 pub mod broker;
 pub mod built;
+pub mod hdfs;
+pub mod minio;
 pub mod run;
+mod server;

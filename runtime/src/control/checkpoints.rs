@@ -19,14 +19,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::run::Handle;
 use super::swap::SwapError;
 use crate::checkpoint::{
-    Choice, Component, Draft, Lease, Loaded, Manifest, PreparedEntry, SourceEntry, StepEntry, Store, StoreError,
-    TaskEntry, choose, fail_point,
+    Choice, Component, Draft, KeyError, Keys, Lease, Loaded, Manifest, PreparedEntry, SourceEntry, StepEntry, Store,
+    StoreError, TaskEntry, choose, fail_point,
 };
 use crate::clock::{Clock, Stopwatch};
+use crate::objects::LocationError;
 use crate::pipeline::build::Epochs;
 use crate::pipeline::cut::{Cut, TaskState};
 use crate::pipeline::resolve::Components;
-use crate::pipeline::spec::{CheckpointSpec, PipelineSpec};
+use crate::pipeline::spec::{CheckpointSpec, KeySource, PipelineSpec};
 use crate::record::BarrierId;
 use crate::sink::{self, Prepared, SinkError};
 
@@ -52,6 +53,12 @@ pub enum CheckpointError {
     /// the store
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// `store` names no place
+    #[error("the checkpoint store: {0}")]
+    Location(#[from] LocationError),
+    /// the keys that checkpoints are encrypted with
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// an output
     #[error(transparent)]
     Sink(#[from] SinkError),
@@ -73,9 +80,6 @@ pub enum CheckpointError {
         /// the steps there are
         known: String,
     },
-    /// the process is ending
-    #[error("the process is ending: {0}")]
-    Ending(String),
 }
 
 /// What a run has restored.
@@ -110,12 +114,23 @@ pub struct CheckpointStatus {
     pub restored: Option<Restored>,
 }
 
+/// The store that a pipeline names, with its keys; nothing is written but a local folder.
+pub fn open_store(spec: &PipelineSpec, checkpoint: &CheckpointSpec) -> Result<Store, CheckpointError> {
+    let location = checkpoint.location(&spec.base)?;
+    let keys = match &checkpoint.encrypt {
+        None => None,
+        Some(KeySource::File(path)) => Some(Keys::from_file(&spec.base.join(path))?),
+        Some(KeySource::Variable(name)) => Some(Keys::from_variable(name)?),
+    };
+    Ok(Store::open(&location, &spec.name.value, keys)?)
+}
+
 /// Checkpoints of a run in the making.
 #[derive(Debug)]
 pub(super) struct Session {
     store: Store,
     /// held as long as the run
-    _lease: Lease,
+    lease: Lease,
     spec: CheckpointSpec,
     base: PathBuf,
     clock: Clock,
@@ -132,12 +147,10 @@ impl Session {
         from: &StartFrom,
         clock: Clock,
     ) -> Result<Self, CheckpointError> {
-        let store = Store::new(checkpoint.folder(&spec.base), &spec.name.value);
+        let store = open_store(spec, checkpoint)?;
         let attempt = attempt();
-        let lease = store.lease(&format!("process {}, attempt {attempt}", std::process::id()))?;
-        let (spec_of_blocking, from, store_of_blocking) = (spec.clone(), from.clone(), store.clone());
-        let chosen = move || Chosen::new(&spec_of_blocking, &store_of_blocking, &from);
-        let chosen = blocking(chosen).await??;
+        let lease = store.lease(&format!("process {}, attempt {attempt}", std::process::id())).await?;
+        let chosen = Chosen::new(spec, &store, from).await?;
         if let Some((loaded, restored)) = &chosen.loaded
             && !loaded.committed
             && restored.savepoint.is_none()
@@ -147,7 +160,7 @@ impl Session {
                 sink::commit(&entry.sink, &spec.base, &prepared).await?;
             }
             fail_point("restored");
-            store.mark_committed(loaded.manifest.epoch)?;
+            store.mark_committed(loaded.manifest.epoch).await?;
         }
         for source in spec.sources.iter().filter(|source| !crate::source::is_rewindable(&source.kind.value)) {
             let source = &source.name.value;
@@ -167,7 +180,7 @@ impl Session {
         let status = CheckpointStatus { epoch: restored.as_ref().map(|r| r.epoch), restored, ..Default::default() };
         Ok(Self {
             store,
-            _lease: lease,
+            lease,
             spec: checkpoint.clone(),
             base: spec.base.clone(),
             clock,
@@ -228,9 +241,7 @@ impl Session {
         fail_point("before-commit");
         self.commit(prepared).await?;
         fail_point("after-commit");
-        let (store, retain) = (self.store.clone(), self.spec.retain.value);
-        let done = blocking(move || store.mark_committed(epoch).and_then(|()| store.retain(retain))).await?;
-        if let Err(error) = done {
+        if let Err(error) = self.tidy_up(epoch).await {
             // the next start repeats the commit, the next checkpoint the clearing away
             tracing::warn!(epoch, %error, "cannot tidy up after a checkpoint");
         }
@@ -243,6 +254,11 @@ impl Session {
         });
         tracing::debug!(epoch, bytes, took_ms, "checkpoint");
         Ok(())
+    }
+
+    async fn tidy_up(&self, epoch: u64) -> Result<(), StoreError> {
+        self.store.mark_committed(epoch).await?;
+        self.store.retain(self.spec.retain.value).await
     }
 
     fn draft(&self, pipeline: &str, components: &Components, cut: Cut, finished: bool) -> Draft {
@@ -260,7 +276,7 @@ impl Session {
                 StepEntry { components: components.collect(), step, tasks: Vec::with_capacity(tasks.len()) };
             entry.components.sort_by_key(|component| component.slot);
             for (subtask, task) in tasks {
-                entry.tasks.push(TaskEntry { subtask, watermark_ms: task.watermark.0, state: None });
+                entry.tasks.push(TaskEntry { subtask, watermark_ms: task.watermark.0, state: Vec::new() });
                 states.insert((entry.step.clone(), subtask), task.state);
             }
             steps.push(entry);
@@ -285,10 +301,13 @@ impl Session {
     async fn write(&self, draft: Draft) -> Result<u64, CheckpointError> {
         let mut pause = RETRY_FIRST;
         loop {
-            let (store, draft) = (self.store.clone(), draft.clone());
-            match blocking(move || store.write(draft)).await? {
+            let written = match self.lease.check().await {
+                Ok(()) => self.store.write(draft.clone()).await,
+                Err(error) => Err(error),
+            };
+            match written {
                 Ok(bytes) => return Ok(bytes),
-                Err(error @ StoreError::Io { .. }) => self.wait(&mut pause, error.to_string()).await,
+                Err(error) if error.is_passing() => self.wait(&mut pause, error.to_string()).await,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -301,7 +320,7 @@ impl Session {
             loop {
                 match sink::commit(&entry.sink, &self.base, &prepared).await {
                     Ok(()) => break,
-                    Err(error @ SinkError::File { .. }) => self.wait(&mut pause, error.to_string()).await,
+                    Err(error) if error.is_passing() => self.wait(&mut pause, error.to_string()).await,
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -329,15 +348,15 @@ struct Chosen {
 }
 
 impl Chosen {
-    fn new(spec: &PipelineSpec, store: &Store, from: &StartFrom) -> Result<Self, CheckpointError> {
-        let shown = shown(spec)?;
-        let unused = store.unused_epoch()?;
-        let next = shown.as_ref().map_or(unused, |(epoch, _)| unused.max(epoch.saturating_add(1)));
+    async fn new(spec: &PipelineSpec, store: &Store, from: &StartFrom) -> Result<Self, CheckpointError> {
+        let shown = shown(spec).await?;
+        let next = store.next_epoch().await?;
+        let next = shown.as_ref().map_or(next, |(epoch, _)| next.max(epoch.saturating_add(1)));
         let mut notes = Vec::new();
         let (loaded, savepoint) = match from {
             StartFrom::Fresh => return Ok(Self { loaded: None, next }),
             StartFrom::Savepoint(name) => {
-                let loaded = store.load_savepoint(name)?;
+                let loaded = store.load_savepoint(name).await?;
                 let epoch = loaded.manifest.epoch;
                 if let Some((shown, sink)) = shown.filter(|(shown, _)| *shown > epoch) {
                     notes.push(format!("sink `{sink}` shows rows up to epoch {shown}: those after {epoch} come again"));
@@ -345,14 +364,16 @@ impl Chosen {
                 (loaded, Some(name.clone()))
             }
             StartFrom::Latest => {
-                let candidates = store.candidates()?;
-                match choose(&candidates, shown.as_ref().map(|(epoch, sink)| (*epoch, sink.as_str()))) {
+                let candidates = store.candidates().await?;
+                match choose(&candidates.all, shown.as_ref().map(|(epoch, sink)| (*epoch, sink.as_str()))) {
                     Choice::Begin => return Ok(Self { loaded: None, next }),
                     Choice::Refuse { reason } => return Err(CheckpointError::Refused { reason }),
-                    Choice::GoOn { epoch, passed_over } => {
+                    Choice::GoOn { passed_over, .. } => {
                         let over = passed_over.iter();
                         notes.extend(over.map(|(over, why)| format!("checkpoint {over} is passed over: {why}")));
-                        (store.load(epoch)?, None)
+                        // the choice is the one that is whole
+                        let Some(whole) = candidates.whole else { return Ok(Self { loaded: None, next }) };
+                        (whole, None)
                     }
                 }
             }
@@ -372,12 +393,12 @@ impl Chosen {
 }
 
 /// The newest epoch that a sink shows, and which sink.
-fn shown(spec: &PipelineSpec) -> Result<Option<(u64, String)>, SinkError> {
+async fn shown(spec: &PipelineSpec) -> Result<Option<(u64, String)>, SinkError> {
     let sinks = spec.sinks.iter().map(|sink| (sink.name.value.as_str(), &sink.kind.value));
     let dead_letter = spec.dead_letter.iter().map(|kind| ("dead_letter", &kind.value));
     let mut newest: Option<(u64, String)> = None;
     for (name, kind) in sinks.chain(dead_letter) {
-        let Some(epoch) = sink::last_committed(name, kind, &spec.base)? else { continue };
+        let Some(epoch) = sink::last_committed(name, kind, &spec.base).await? else { continue };
         if newest.as_ref().is_none_or(|(newest, _)| epoch > *newest) {
             newest = Some((epoch, name.to_owned()));
         }
@@ -437,10 +458,6 @@ fn attempt() -> String {
     use std::hash::{BuildHasher, Hasher};
     let random = std::hash::RandomState::new().build_hasher().finish();
     format!("{random:016x}")
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CheckpointError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| CheckpointError::Ending(error.to_string()))
 }
 
 impl Handle {

@@ -7,7 +7,7 @@ mod run;
 mod status;
 mod swap;
 
-pub use checkpoints::{CheckpointError, CheckpointStatus, Restored, StartFrom};
+pub use checkpoints::{CheckpointError, CheckpointStatus, Restored, StartFrom, open_store};
 pub use judge::{Refusal, Verdict, judge};
 pub use run::{Handle, OpenError, RunError, Running};
 pub use status::{ComponentVersion, NodeRole, NodeStatus, Status};

@@ -26,13 +26,13 @@ pub use step::Step;
 
 use super::check;
 use super::problems::Problems;
-use super::spec::{CheckpointSpec, ComponentSpec, PipelineSpec, SinkSpec, SourceSpec};
+use super::spec::{CheckpointSpec, ComponentSpec, KeySource, PipelineSpec, SinkSpec, SourceSpec};
 use super::wiring::{Part, Role, Wiring};
 use crate::error::{PipelineError, Spanned};
 use crate::format::Format;
 use crate::operator::OnError;
 use crate::record::{Field, Schema};
-use crate::sink::{KafkaSinkSpec, SinkKind};
+use crate::sink::{KafkaSinkSpec, ObjectSinkSpec, SinkKind};
 use crate::source::{Framing, GeneratorSpec, KafkaSourceSpec, KafkaStart, SourceKind, WatermarkSpec};
 use crate::wasm::Settings;
 
@@ -111,6 +111,14 @@ impl Pipeline {
     /// Keeps what a restart needs in a folder, once each interval.
     pub fn checkpoint(mut self, store: impl Into<String>, interval: Duration) -> Self {
         self.spec.checkpoint = Some(CheckpointSpec { interval: interval.into(), ..CheckpointSpec::new(store.into()) });
+        self
+    }
+
+    /// Encrypts what checkpoints keep; a pipeline without checkpoints keeps nothing.
+    pub fn encrypt(mut self, keys: KeySource) -> Self {
+        if let Some(checkpoint) = &mut self.spec.checkpoint {
+            checkpoint.encrypt = Some(keys);
+        }
         self
     }
 
@@ -274,6 +282,11 @@ impl Sink {
     /// A file that appears when the input has ended.
     pub fn file(path: impl Into<String>) -> Self {
         Self::of(SinkKind::File { path: path.into() })
+    }
+
+    /// Objects in S3, HDFS or on a local disk.
+    pub fn object(url: impl Into<String>) -> Self {
+        Self::of(SinkKind::Object(ObjectSinkSpec { url: url.into(), roll: None }))
     }
 
     /// A Kafka topic, records without a key.

@@ -11,6 +11,7 @@ use super::join::JoinSpec;
 use super::partition::PartitionSpec;
 use crate::error::Spanned;
 use crate::format::Format;
+use crate::objects::{Location, LocationError};
 use crate::operator::{AggregateFunction, OnError, Ties};
 use crate::record::Schema;
 use crate::sink::SinkKind;
@@ -46,24 +47,34 @@ pub struct PipelineSpec {
 /// `checkpoint = { store = "..", interval = "1s", retain = 3 }`
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckpointSpec {
-    /// `store`: `file:///..`, or a folder relative to the pipeline file
+    /// `store`: `s3://..`, `hdfs://..`, `file:///..`, or a folder relative to the pipeline file
     pub store: Spanned<String>,
     /// `interval`: between the starts of two checkpoints
     pub interval: Spanned<Duration>,
     /// `retain`: how many are kept
     pub retain: Spanned<usize>,
+    /// `encrypt`: where the keys are that what lies in the store is encrypted with
+    pub encrypt: Option<KeySource>,
+}
+
+/// `encrypt = { .. }` of `checkpoint`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// `key_file`: relative to the pipeline file
+    File(String),
+    /// `key_env`: name of an environment variable
+    Variable(String),
 }
 
 impl CheckpointSpec {
     /// With the defaults.
     pub fn new(store: impl Into<Spanned<String>>) -> Self {
-        Self { store: store.into(), interval: Duration::from_secs(10).into(), retain: 3.into() }
+        Self { store: store.into(), interval: Duration::from_secs(10).into(), retain: 3.into(), encrypt: None }
     }
 
-    /// The store's folder.
-    pub fn folder(&self, base: &Path) -> PathBuf {
-        let store = self.store.value.as_str();
-        base.join(store.strip_prefix("file://").unwrap_or(store))
+    /// Where the store is.
+    pub fn location(&self, base: &Path) -> Result<Location, LocationError> {
+        Location::parse(&self.store.value, base)
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::format::{EncoderError, ParquetError};
+use crate::objects::ObjectsError;
 
 /// A sink cannot be opened or cannot take more rows.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +105,34 @@ pub enum SinkError {
         /// after it
         path: PathBuf,
     },
+    /// an object store does not do what was asked
+    #[error("sink `{sink_name}`: {error}")]
+    Objects {
+        /// the sink
+        sink_name: String,
+        /// what it said
+        error: ObjectsError,
+    },
+    /// `url` names no object
+    #[error("sink `{sink_name}`: {reason}")]
+    ObjectUrl {
+        /// the sink
+        sink_name: String,
+        /// why
+        reason: String,
+    },
+    /// what an epoch wrote is neither waiting nor visible
+    #[error(
+        "sink `{sink_name}`: `{object}`, whose rows belong to a checkpoint, is not there and cannot be made visible any more: {detail}; put it back, or start anew with --fresh"
+    )]
+    ObjectGone {
+        /// the sink
+        sink_name: String,
+        /// the object
+        object: String,
+        /// what the store said
+        detail: String,
+    },
     /// what was prepared cannot be read
     #[error("sink `{sink_name}`: what the checkpoint says about its output cannot be read: {reason}")]
     Prepared {
@@ -126,4 +155,15 @@ pub enum SinkError {
         /// the Cargo feature
         feature: &'static str,
     },
+}
+
+impl SinkError {
+    /// Whether the same may succeed later: nothing is wrong but the disk or the way to a server.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::File { .. } => true,
+            Self::Objects { error, .. } => error.is_passing(),
+            _ => false,
+        }
+    }
 }

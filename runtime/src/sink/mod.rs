@@ -9,6 +9,7 @@ mod error;
 mod file;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod object;
 mod parquet;
 mod parts;
 mod print;
@@ -24,7 +25,7 @@ use std::pin::Pin;
 
 pub use channel::ChannelSink;
 pub use error::SinkError;
-pub use spec::{KafkaSinkSpec, SinkKind};
+pub use spec::{KafkaSinkSpec, ObjectSinkSpec, SinkKind};
 
 use crate::format::Format;
 use crate::record::{Batch, Schema};
@@ -95,15 +96,19 @@ pub trait Sink: Send {
 
 /// Makes what a sink has prepared visible; `base` is what its relative paths are relative to. May be repeated.
 pub async fn commit(sink_name: &str, base: &Path, prepared: &Prepared) -> Result<(), SinkError> {
+    if let Some(part) = object::decode(&prepared.bytes) {
+        return object::commit(sink_name, base, &part).await;
+    }
     let (sink_name, base, prepared) = (sink_name.to_owned(), base.to_owned(), prepared.clone());
     let committed = tokio::task::spawn_blocking(move || parts::commit(&sink_name, &base, &prepared));
     committed.await.unwrap_or_else(|error| Err(SinkError::Ended { reason: error.to_string() }))
 }
 
 /// The last epoch of which anything is visible, where a sink commits by epochs.
-pub fn last_committed(sink_name: &str, kind: &SinkKind, base: &Path) -> Result<Option<u64>, SinkError> {
+pub async fn last_committed(sink_name: &str, kind: &SinkKind, base: &Path) -> Result<Option<u64>, SinkError> {
     match kind {
         SinkKind::File { path } => parts::last_committed(sink_name, &base.join(path)),
+        SinkKind::Object(spec) => object::last_committed(sink_name, &spec.url, base).await,
         SinkKind::Print | SinkKind::Discard | SinkKind::Kafka(_) | SinkKind::Channel(_) => Ok(None),
     }
 }
@@ -111,7 +116,7 @@ pub fn last_committed(sink_name: &str, kind: &SinkKind, base: &Path) -> Result<O
 /// Whether a sink shows every row exactly once where epochs are committed.
 pub fn is_exactly_once(kind: &SinkKind) -> bool {
     match kind {
-        SinkKind::File { .. } | SinkKind::Discard => true,
+        SinkKind::File { .. } | SinkKind::Object(_) | SinkKind::Discard => true,
         SinkKind::Print | SinkKind::Kafka(_) | SinkKind::Channel(_) => false,
     }
 }
@@ -129,6 +134,7 @@ pub async fn open(kind: &SinkKind, context: SinkContext) -> Result<Box<dyn Sink>
             None => Ok(Box::new(file::FileSink::create(path, &context)?)),
             Some(epochs) => Ok(Box::new(parts::PartsSink::create(path, &context, epochs)?)),
         },
+        SinkKind::Object(spec) => Ok(Box::new(object::ObjectSink::open(spec, &context).await?)),
         #[cfg(feature = "kafka")]
         SinkKind::Kafka(spec) => Ok(Box::new(kafka::open(spec, context).await?)),
         #[cfg(not(feature = "kafka"))]

@@ -30,7 +30,7 @@ mod tests;
 const WRITE_BYTES: usize = 256 << 10;
 
 /// Digits of an epoch in a name, so that names sort as epochs do.
-const EPOCH_DIGITS: usize = 10;
+pub(super) const EPOCH_DIGITS: usize = 10;
 
 /// What a checkpoint keeps of a part; paths are relative to the pipeline's folder unless written otherwise.
 #[derive(Debug, Serialize, Deserialize)]
@@ -177,7 +177,7 @@ pub(super) fn last_committed(sink_name: &str, path: &Path) -> Result<Option<u64>
 }
 
 /// The epoch of a part of `path` by its name.
-fn epoch_of(name: &str, path: &Path) -> Option<u64> {
+pub(super) fn epoch_of(name: &str, path: &Path) -> Option<u64> {
     let (stem, extension) = name_parts(path);
     let middle = name.strip_prefix(stem.as_str())?.strip_suffix(extension.as_str())?.strip_prefix('-')?;
     let (epoch, subtask) = middle.split_once('-')?;
@@ -205,7 +205,7 @@ fn names_in(folder: &Path) -> io::Result<Vec<String>> {
 }
 
 /// `rows` and `.json` of `out/rows.json`.
-fn name_parts(path: &Path) -> (String, String) {
+pub(super) fn name_parts(path: &Path) -> (String, String) {
     let text = |part: Option<&OsStr>| part.map(|part| part.to_string_lossy().into_owned()).unwrap_or_default();
     let extension = text(path.extension());
     (text(path.file_stem()), if extension.is_empty() { extension } else { format!(".{extension}") })

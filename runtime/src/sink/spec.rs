@@ -15,10 +15,21 @@ pub enum SinkKind {
         /// relative to the pipeline file
         path: String,
     },
+    /// `object = { url = "s3://.." }`
+    Object(ObjectSinkSpec),
     /// `kafka = { brokers, topic, key, properties }`
     Kafka(KafkaSinkSpec),
     /// to code in this process; pipeline files cannot name it
     Channel(ChannelSink),
+}
+
+/// `object = { .. }` of a sink
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectSinkSpec {
+    /// `url`: `s3://..`, `hdfs://..`, `file:///..` or a path; names of objects are made of its last part
+    pub url: String,
+    /// `roll`: without checkpoints, an object of so many bytes is finished and the next begun
+    pub roll: Option<usize>,
 }
 
 /// `kafka = { .. }` of a sink

@@ -48,7 +48,21 @@ pub(super) const PIPELINE: Keys = Keys {
 
 pub(super) const CHECKPOINT: Keys = Keys {
     section: "Checkpoints",
-    known: &[key("store", "\"file:///var/lib/millstream\""), key("interval", "\"1s\""), key("retain", "3")],
+    known: &[
+        key("store", "\"file:///var/lib/millstream\""),
+        key("interval", "\"1s\""),
+        key("retain", "3"),
+        key("encrypt", "{ key_file = \"checkpoint.key\" }"),
+    ],
+    later: &[],
+};
+
+/// The keys of `encrypt` that say where the encryption keys are.
+pub(super) const KEY_SOURCES: [&str; 2] = ["key_file", "key_env"];
+
+pub(super) const ENCRYPT: Keys = Keys {
+    section: "Encryption",
+    known: &[key("key_file", "\"checkpoint.key\""), key("key_env", "\"CHECKPOINT_KEYS\"")],
     later: &[],
 };
 
@@ -244,7 +258,7 @@ pub(super) const LIMITS: Keys =
     Keys { section: "Limits", known: &[key("memory", "\"64MiB\""), key("deadline", "\"1s\"")], later: &[] };
 
 /// The keys of a sink that say where rows go.
-pub(super) const SINK_KINDS: [&str; 4] = ["print", "discard", "file", "kafka"];
+pub(super) const SINK_KINDS: [&str; 5] = ["print", "discard", "file", "object", "kafka"];
 
 pub(super) const SINK: Keys = Keys {
     section: "Sink",
@@ -253,16 +267,23 @@ pub(super) const SINK: Keys = Keys {
         key("print", "{}"),
         key("discard", "{}"),
         key("file", "{ path = \"output.json\" }"),
+        key("object", "{ url = \"s3://bucket/output.json\" }"),
         key("kafka", "{ brokers = \"localhost:9092\", topic = \"output\" }"),
         key("format", "\"json\""),
         key("parallelism", "1"),
     ],
-    later: &["http", "object_store", "elasticsearch", "hbase"],
+    later: &["http", "elasticsearch", "hbase"],
 };
 
 pub(super) const EMPTY_SINK: Keys = Keys { section: "Print and discard sinks", known: &[], later: &[] };
 
 pub(super) const FILE_SINK: Keys = Keys { section: "File sink", known: &[key("path", "\"output.json\"")], later: &[] };
+
+pub(super) const OBJECT_SINK: Keys = Keys {
+    section: "Object sink",
+    known: &[key("url", "\"s3://bucket/output.json\""), key("roll", "\"64MiB\"")],
+    later: &[],
+};
 
 pub(super) const KAFKA_SINK: Keys = Keys {
     section: "Kafka sink",
@@ -279,6 +300,7 @@ pub(super) const DEAD_LETTER: Keys = Keys {
     section: "Dead letters",
     known: &[
         key("file", "{ path = \"dead.json\" }"),
+        key("object", "{ url = \"s3://bucket/dead.json\" }"),
         key("kafka", "{ brokers = \"localhost:9092\", topic = \"dead\" }"),
         key("discard", "{}"),
         key("print", "{}"),
@@ -291,9 +313,10 @@ pub(super) const FORMATS_LATER: [&str; 1] = ["avro"];
 
 /// Every table, for the test against the documentation.
 #[cfg(test)]
-pub(super) const ALL: [&Keys; 25] = [
+pub(super) const ALL: [&Keys; 27] = [
     &PIPELINE,
     &CHECKPOINT,
+    &ENCRYPT,
     &SOURCE,
     &GENERATOR,
     &FILE_SOURCE,
@@ -315,6 +338,7 @@ pub(super) const ALL: [&Keys; 25] = [
     &SINK,
     &EMPTY_SINK,
     &FILE_SINK,
+    &OBJECT_SINK,
     &KAFKA_SINK,
     &DEAD_LETTER,
 ];

@@ -6,7 +6,7 @@ use super::source::{optional, read_format};
 use crate::error::Spanned;
 use crate::pipeline::problems::Problems;
 use crate::pipeline::spec::SinkSpec;
-use crate::sink::{KafkaSinkSpec, SinkKind};
+use crate::sink::{KafkaSinkSpec, ObjectSinkSpec, SinkKind};
 
 /// What a sink reads, and the sink unless anything in it is wrong.
 pub(super) fn read(
@@ -36,6 +36,7 @@ fn read_kind(table: &mut Table, kinds: &[&'static str], problems: &mut Problems)
         "print" => Table::open(item, &keys::EMPTY_SINK, problems).map(|_| SinkKind::Print),
         "discard" => Table::open(item, &keys::EMPTY_SINK, problems).map(|_| SinkKind::Discard),
         "file" => read_file(item, problems),
+        "object" => read_object(item, problems),
         _ => read_kafka(item, problems).map(SinkKind::Kafka),
     };
     kind.map(|kind| Spanned::new(kind, place))
@@ -45,6 +46,13 @@ fn read_file(item: Item, problems: &mut Problems) -> Option<SinkKind> {
     let mut table = Table::open(item, &keys::FILE_SINK, problems)?;
     let path = table.required("path", problems)?.text(problems)?;
     Some(SinkKind::File { path: path.value })
+}
+
+fn read_object(item: Item, problems: &mut Problems) -> Option<SinkKind> {
+    let mut table = Table::open(item, &keys::OBJECT_SINK, problems)?;
+    let url = table.required("url", problems).and_then(|item| item.text(problems));
+    let roll = optional(table.take("roll"), |item| item.bytes(problems));
+    Some(SinkKind::Object(ObjectSinkSpec { url: url?.value, roll: roll? }))
 }
 
 fn read_kafka(item: Item, problems: &mut Problems) -> Option<KafkaSinkSpec> {

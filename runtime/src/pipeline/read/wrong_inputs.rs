@@ -128,8 +128,14 @@ fn wrong_tops_are_refused_with_place_and_help() {
         top("name = \"p\"\nparallelism = «\"2\"", WRONG_TYPE, &["expected an integer, found text"]),
         top("name = \"p\"\n«checkpoint = { interval = \"1s\" }", MISSING_KEY, &["`store`", "store = "]),
         checkpoint("{ store = «7 }", WRONG_TYPE, &["expected text"]),
-        checkpoint("{ store = «\"s3://bucket\" }", BAD_VALUE, &["s3://bucket", "local disk", "file:///"]),
+        checkpoint("{ store = «\"gs://bucket\" }", BAD_VALUE, &["gs://bucket", "s3://bucket/prefix", "file:///"]),
         checkpoint("{ store = «\"file://state\" }", BAD_VALUE, &["file://state", "from the root"]),
+        checkpoint("{ store = «\"s3://My_Bucket/a\" }", BAD_VALUE, &["My_Bucket", "a bucket of 3 to 63"]),
+        checkpoint("{ store = «\"hdfs:///a\" }", BAD_VALUE, &["hdfs:///a", "hdfs://host:port/path"]),
+        checkpoint("{ store = \"state\", encrypt = «\"key\" }", WRONG_TYPE, &["table"]),
+        checkpoint("{ store = \"state\", «encrypt = {} }", NO_KIND, &["key_file", "key_env"]),
+        checkpoint("{ store = \"state\", encrypt = { «file = \"k\" } }", UNKNOWN_KEY, &["`file`", "key_file"]),
+        checkpoint("{ store = \"state\", encrypt = { key_env = «7 } }", WRONG_TYPE, &["expected text"]),
         checkpoint("{ store = \"state\", interval = «\"9ms\" }", BAD_DURATION, &["too short", "10ms"]),
         checkpoint("{ store = \"state\", interval = «1 }", WRONG_TYPE, &["a duration in quotes"]),
         checkpoint("{ store = \"state\", retain = «0 }", BAD_VALUE, &["0 checkpoints", "1 to 1000"]),
@@ -420,6 +426,12 @@ fn wrong_windows_are_refused_with_place_and_help() {
 fn wrong_sinks_are_refused_with_place_and_help() {
     let head = "name = \"p\"\n[source.s]\nstdin = {}\nformat = \"json\"\n";
     check(vec![
+        sink("«object = {}", MISSING_KEY, &["`url`", "url = "]),
+        sink("object = «{ url = \"gs://bucket/rows.json\" }", BAD_VALUE, &["gs://bucket", "s3://bucket/prefix"]),
+        sink("object = «{ url = \"s3://bucket\" }", BAD_VALUE, &["names a place", "rows.json"]),
+        sink("object = { url = «7 }", WRONG_TYPE, &["expected text"]),
+        sink("object = { url = \"rows.json\", roll = «\"64mb\" }", BAD_SIZE, &["`mb` is no unit", "MiB"]),
+        sink("object = { url = \"rows.json\", «path = \"x\" }", UNKNOWN_KEY, &["`path`", "url"]),
         sink("print = {}\nformat = «\"parquet\"", CONFLICT, &["format parquet", "files only"]),
         case(format!("{head}[sink.«o]\nfrom = \"s\""), NO_KIND, &["where rows go", "print, discard, file, kafka"]),
         case(format!("{head}[sink.«o]\nprint = {{}}"), MISSING_KEY, &["`from`"]),
