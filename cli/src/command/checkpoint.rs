@@ -167,7 +167,10 @@ async fn list(ls: &Ls) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let paint = Stream::Stdout.paint();
-    let heading = format!("{:>10}  {:<23}  {:>9}  {:>9}  {:>6}  {:>6}  note", "epoch", "written", "state", "new", "files", "parts");
+    let heading = format!(
+        "{:>10}  {:<23}  {:>9}  {:>9}  {:>6}  {:>6}  note",
+        "epoch", "written", "state", "new", "files", "parts"
+    );
     let mut lines = vec![paint.dim(&heading)];
     lines.extend(checkpoints.iter().map(|listed| checkpoint_line(listed, paint)));
     lines.extend(savepoints.iter().map(|savepoint| savepoint_line(savepoint, paint)));
@@ -194,7 +197,10 @@ fn line(epoch: String, manifest: &Result<Manifest, StoreError>, note: &str, pain
             let (files, parts) = (manifest.state_files().count(), manifest.prepared.len());
             let ended = if manifest.finished { "the input had ended" } else { "" };
             let notes: Vec<&str> = [note, ended].into_iter().filter(|note| !note.is_empty()).collect();
-            let text = format!("{epoch:>10}  {written:<23}  {size:>9}  {new:>9}  {files:>6}  {parts:>6}  {}", notes.join(", "));
+            let text = format!(
+                "{epoch:>10}  {written:<23}  {size:>9}  {new:>9}  {files:>6}  {parts:>6}  {}",
+                notes.join(", ")
+            );
             text.trim_end().to_owned()
         }
     }

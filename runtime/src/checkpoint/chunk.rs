@@ -15,6 +15,9 @@ use crate::state::{Snapshot, Table};
 /// Bytes of rows in a piece, about: smaller pieces save more and cost more requests.
 const CHUNK_BYTES: usize = 1 << 20;
 
+/// A batch from this size on is a piece of its own, so that it stays one when batches before it go.
+const OWN_BYTES: usize = 128 << 10;
+
 /// The pieces of what one task remembers.
 pub(super) fn split(state: &Snapshot) -> Result<Vec<Snapshot>, String> {
     let mut pieces = Vec::new();
@@ -39,13 +42,19 @@ fn split_table(table: &Table, pieces: &mut Vec<Snapshot>) -> Result<(), String> 
     let piece = |rows| Snapshot::default().with(&table.name, table.keys, rows);
     for batch in &table.rows {
         let bytes = bytes_of(batch);
-        if waiting_bytes + bytes > CHUNK_BYTES && !waiting.is_empty() {
+        if bytes >= OWN_BYTES && !waiting.is_empty() {
             pieces.push(piece(std::mem::take(&mut waiting)));
             waiting_bytes = 0;
         }
-        if bytes <= CHUNK_BYTES {
+        if bytes < OWN_BYTES {
             waiting.push(batch.clone());
             waiting_bytes += bytes;
+            if waiting_bytes >= CHUNK_BYTES {
+                pieces.push(piece(std::mem::take(&mut waiting)));
+                waiting_bytes = 0;
+            }
+        } else if bytes <= CHUNK_BYTES {
+            pieces.push(piece(vec![batch.clone()]));
         } else {
             let parts = match table.keys {
                 Some(keys) => by_key_groups(batch, keys, ranges(bytes))?,
@@ -74,9 +83,10 @@ fn by_key_groups(batch: &RecordBatch, keys: usize, ranges: usize) -> Result<Vec<
         let range = key_group(hash) as usize * ranges / KEY_GROUPS as usize;
         rows.get_mut(range).into_iter().for_each(|rows| rows.push(row));
     }
-    let taken = rows.into_iter().filter(|rows| !rows.is_empty()).map(|rows| {
-        take_record_batch(batch, &UInt32Array::from(rows)).map_err(|error| error.to_string())
-    });
+    let taken = rows
+        .into_iter()
+        .filter(|rows| !rows.is_empty())
+        .map(|rows| take_record_batch(batch, &UInt32Array::from(rows)).map_err(|error| error.to_string()));
     taken.collect()
 }
 
@@ -142,10 +152,19 @@ mod tests {
             .with("empty", Some(1), vec![]);
         let pieces = split(&state).unwrap();
         assert!(pieces.len() > 10, "{}", pieces.len());
-        assert!(pieces.iter().flat_map(|piece| &piece.tables).flat_map(|table| &table.rows).all(|rows| bytes_of(rows) < 2 * CHUNK_BYTES));
+        assert!(
+            pieces
+                .iter()
+                .flat_map(|piece| &piece.tables)
+                .flat_map(|table| &table.rows)
+                .all(|rows| bytes_of(rows) < 2 * CHUNK_BYTES)
+        );
         let joined = join(pieces);
         for (name, count) in [("keyed", 60_010), ("all", 30_000), ("small", 5)] {
-            let keys = joined.rows(name).iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
+            let keys = joined
+                .rows(name)
+                .iter()
+                .flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
             let mut keys: Vec<i64> = keys.collect();
             if name == "all" {
                 assert!(keys.is_sorted(), "rows without keys stay in order");
@@ -163,6 +182,16 @@ mod tests {
         assert_eq!(before.len(), after.len());
         assert!(before.len() >= 8, "{}", before.len());
         assert_eq!(before.iter().zip(&after).filter(|(before, after)| before != after).count(), 1);
+    }
+
+    #[test]
+    fn batches_that_go_at_the_front_and_come_at_the_end_leave_those_between_as_they_were() {
+        let slice = |number: i64| rows(number * 2_000..(number + 1) * 2_000, -1);
+        let of = |slices: std::ops::Range<i64>| {
+            digests(&Snapshot::default().with("windows", Some(1), slices.map(slice).collect()))
+        };
+        let (before, after) = (of(0..10), of(1..11));
+        assert_eq!(before.get(1..), after.get(..9));
     }
 
     #[test]

@@ -58,7 +58,9 @@ pub enum KeyError {
         name: String,
     },
     /// something that is no key
-    #[error("{place}: key {number} is no key: expected 64 hexadecimal digits, got {found} characters; `millstream checkpoint key` makes one")]
+    #[error(
+        "{place}: key {number} is no key: expected 64 hexadecimal digits, got {found} characters; `millstream checkpoint key` makes one"
+    )]
     NoKey {
         /// where keys are read from
         place: String,
@@ -85,7 +87,9 @@ pub(super) enum DecryptError {
     #[error("it is encrypted with the key {found}, which is not among those given ({known})")]
     UnknownKey { found: String, known: String },
     /// it is not encrypted, though keys were given
-    #[error("it is not encrypted, but the pipeline gives keys for its checkpoints; keep encrypted ones in a store of their own")]
+    #[error(
+        "it is not encrypted, but the pipeline gives keys for its checkpoints; keep encrypted ones in a store of their own"
+    )]
     Plain,
     #[error("expected an encrypted file with a header of {HEADER_BYTES} bytes, got {0} bytes")]
     Short(usize),

@@ -36,6 +36,8 @@ pub struct Store {
     keys: Option<Arc<Keys>>,
     /// state files of the checkpoint that was written or loaded last, by digest
     known: Arc<Mutex<HashMap<String, StateFile>>>,
+    /// what finished checkpoints name, as far as it has been read or written
+    files: Arc<Mutex<HashMap<u64, Arc<Vec<StateFile>>>>>,
     /// what retention has left in the folders of epochs that are gone
     left: Arc<Mutex<HashMap<u64, Vec<String>>>>,
 }
@@ -97,7 +99,8 @@ impl Store {
 
     fn new(objects: Objects, pipeline: &str, keys: Option<Keys>) -> Self {
         let pipeline = pipeline.to_owned();
-        Self { objects, pipeline, keys: keys.map(Arc::new), known: Arc::default(), left: Arc::default() }
+        let keys = keys.map(Arc::new);
+        Self { objects, pipeline, keys, known: Arc::default(), files: Arc::default(), left: Arc::default() }
     }
 
     /// Where it is, for people.
@@ -238,14 +241,10 @@ impl Store {
         format!("{}/{file}", self.pipeline)
     }
 
-    async fn states(
-        &self,
-        manifest: &Manifest,
-        name: &str,
-    ) -> Result<BTreeMap<(String, usize), Snapshot>, StoreError> {
-        let files = manifest.state_files().map(|(step, subtask, file)| {
-            ((step.to_owned(), subtask), (self.clone(), file.clone(), name.to_owned()))
-        });
+    async fn states(&self, manifest: &Manifest, name: &str) -> Result<BTreeMap<(String, usize), Snapshot>, StoreError> {
+        let files = manifest
+            .state_files()
+            .map(|(step, subtask, file)| ((step.to_owned(), subtask), (self.clone(), file.clone(), name.to_owned())));
         let read = stream::iter(files.collect::<Vec<_>>()).map(|(task, (store, file, name))| async move {
             let whose = format!("the state of step `{}`, task {}", task.0, task.1);
             Ok::<_, StoreError>((task, store.state(&file, &name, &whose).await?))

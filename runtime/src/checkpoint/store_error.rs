@@ -21,7 +21,9 @@ pub enum StoreError {
         source: io::Error,
     },
     /// another process writes checkpoints of this pipeline here
-    #[error("`{place}` is in use: another process runs this pipeline ({holder}); stop it, or give this run another store")]
+    #[error(
+        "`{place}` is in use: another process runs this pipeline ({holder}); stop it, or give this run another store"
+    )]
     InUse {
         /// the store's folder of the pipeline
         place: String,

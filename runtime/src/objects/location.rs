@@ -43,7 +43,9 @@ impl Location {
         };
         let (first, path) = rest.split_once('/').unwrap_or((rest, ""));
         let path = path.trim_matches('/').to_owned();
-        if scheme != "file" && path.split('/').any(|part| matches!(part, "." | "..") || (part.is_empty() && !path.is_empty())) {
+        if scheme != "file"
+            && path.split('/').any(|part| matches!(part, "." | "..") || (part.is_empty() && !path.is_empty()))
+        {
             return Err(wrong("a path without empty parts, `.` and `..`"));
         }
         match scheme {

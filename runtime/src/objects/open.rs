@@ -25,7 +25,8 @@ pub(super) fn open(location: &Location, settings: &[(&str, String)]) -> Result<O
         Location::Folder(folder) => open_folder(folder.clone()).map_err(failed),
         Location::S3 { bucket, prefix } => open_s3(location, bucket, prefix, settings).map_err(failed),
         Location::Hdfs { authority, path } => {
-            let store = HdfsObjectStoreBuilder::new().with_url(format!("hdfs://{authority}")).build().map_err(failed)?;
+            let store =
+                HdfsObjectStoreBuilder::new().with_url(format!("hdfs://{authority}")).build().map_err(failed)?;
             Ok(Objects {
                 store: Arc::new(store),
                 root: ObjectPath::from(path.as_str()),
@@ -61,11 +62,8 @@ fn open_s3(
     for (name, value) in settings.iter().filter(|(name, _)| *name != ALLOW_HTTP) {
         builder = builder.with_config(name.to_ascii_lowercase().parse()?, value);
     }
-    let store = builder
-        .with_bucket_name(bucket)
-        .with_conditional_put(S3ConditionalPut::ETagMatch)
-        .with_retry(retry)
-        .build()?;
+    let store =
+        builder.with_bucket_name(bucket).with_conditional_put(S3ConditionalPut::ETagMatch).with_retry(retry).build()?;
     let store = Arc::new(store);
     Ok(Objects {
         store: Arc::clone(&store) as _,

@@ -147,7 +147,9 @@ fn check_files_differ(spec: &PipelineSpec, problems: &mut Problems) {
     let sinks = spec.sinks.iter().map(|sink| &sink.kind);
     let mut seen: Vec<&str> = Vec::new();
     for kind in sinks.chain(&spec.dead_letter) {
-        let (SinkKind::File { path } | SinkKind::Object(ObjectSinkSpec { url: path, .. })) = &kind.value else { continue };
+        let (SinkKind::File { path } | SinkKind::Object(ObjectSinkSpec { url: path, .. })) = &kind.value else {
+            continue;
+        };
         let path = path.trim_start_matches("./");
         if seen.contains(&path) {
             let message = format!("two sinks write the file {}", quote(path));
@@ -332,7 +334,12 @@ fn check_sink(sink: &SinkSpec, problems: &mut Problems) {
     let of = format!("sink {}", quote(&sink.name.value));
     parallelism(&of, sink.parallelism.as_ref(), problems);
     inputs(&of, &sink.from, sink.name.span, problems);
-    files_only(&of, sink.format.as_ref(), matches!(sink.kind.value, SinkKind::File { .. } | SinkKind::Object(_)), problems);
+    files_only(
+        &of,
+        sink.format.as_ref(),
+        matches!(sink.kind.value, SinkKind::File { .. } | SinkKind::Object(_)),
+        problems,
+    );
     check_sink_kind(&of, &sink.kind, problems);
 }
 
@@ -349,7 +356,9 @@ fn check_object(of: &str, object: &ObjectSinkSpec, span: Span, problems: &mut Pr
     let location = Location::parse(&object.url, Path::new("folder"));
     let label = match &location {
         Err(error) => format!("expected {}", error.expected),
-        Ok(location) if location.split().is_none() => "it names a place and no object; expected a name, like `rows.json`".to_owned(),
+        Ok(location) if location.split().is_none() => {
+            "it names a place and no object; expected a name, like `rows.json`".to_owned()
+        }
         Ok(_) => return,
     };
     problems.add(code::BAD_VALUE, span, format!("`url` of {of} is {}", quote(&object.url)), label, "");

@@ -37,7 +37,9 @@ impl Get {
         let mut wanted = Vec::new();
         for pair in &self.key {
             let Some((column, value)) = pair.split_once('=') else {
-                return Err(Failure::Usage(format!("expected a key column and its value, as `auction=7`, got `{pair}`")));
+                return Err(Failure::Usage(format!(
+                    "expected a key column and its value, as `auction=7`, got `{pair}`"
+                )));
             };
             wanted.push((column, value));
         }
@@ -77,7 +79,9 @@ fn rows_of(table: &Table, wanted: &[(&str, &str)], step: &str) -> Result<Vec<Rec
         for (column, value) in wanted {
             let Some(at) = keys.iter().position(|key| key == column) else {
                 let known = keys.join(", ");
-                return Err(Failure::Usage(format!("`{column}` is no key column of step `{step}`; its key is: {known}")));
+                return Err(Failure::Usage(format!(
+                    "`{column}` is no key column of step `{step}`; its key is: {known}"
+                )));
             };
             columns.push((batch.column(at), *value));
         }

@@ -1,10 +1,10 @@
 //! What is kept: the newest checkpoints, savepoints, and every file that one of them refers to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::{COMMITTED, MANIFEST, Store, StoreError, check_name, folder_of, savepoint_folder};
-use crate::checkpoint::manifest::Manifest;
+use crate::checkpoint::manifest::{Manifest, StateFile};
 
 /// Files that are referred to, by the epoch whose folder they are in.
 type Referred = BTreeMap<u64, BTreeSet<String>>;
@@ -13,21 +13,46 @@ impl Store {
     /// Removes all but the newest `keep` checkpoints, and what was begun before them and never finished. Files that a
     /// newer checkpoint or a savepoint refers to stay. Where one of these cannot be read, nothing is removed.
     pub async fn retain(&self, keep: usize) -> Result<(), StoreError> {
-        let listed = self.list().await?;
-        let mut kept = Vec::new();
-        for listed in listed.into_iter().take(keep.max(1)) {
-            kept.push((listed.epoch, listed.manifest?));
-        }
-        let Some(oldest) = kept.iter().map(|(epoch, _)| *epoch).min() else { return Ok(()) };
+        let epochs = self.epochs().await?;
+        let (mut kept, mut oldest) = (0, None);
         let mut referred = Referred::new();
-        kept.iter().for_each(|(_, manifest)| refer(manifest, &mut referred));
-        for savepoint in self.savepoints().await? {
-            refer(&savepoint.manifest?, &mut referred);
+        for epoch in &epochs {
+            if let Some(files) = self.files_of(*epoch).await? {
+                files.iter().for_each(|file| refer(file, &mut referred));
+                (kept, oldest) = (kept + 1, Some(*epoch));
+            }
+            if kept == keep.max(1) {
+                break;
+            }
         }
-        for epoch in self.epochs().await?.into_iter().filter(|epoch| *epoch < oldest) {
+        let Some(oldest) = oldest else { return Ok(()) };
+        for savepoint in self.savepoints().await? {
+            savepoint.manifest?.state_files().for_each(|(.., file)| refer(file, &mut referred));
+        }
+        for epoch in epochs.into_iter().filter(|epoch| *epoch < oldest) {
             self.clear(epoch, referred.get(&epoch)).await?;
         }
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|epoch, _| *epoch >= oldest);
         Ok(())
+    }
+
+    /// The state files that a checkpoint names; none if it was never finished.
+    async fn files_of(&self, epoch: u64) -> Result<Option<Arc<Vec<StateFile>>>, StoreError> {
+        let known = self.files.lock().unwrap_or_else(PoisonError::into_inner).get(&epoch).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let Some(manifest) = self.manifest(&folder_of(epoch), &epoch.to_string()).await? else { return Ok(None) };
+        Ok(Some(self.remember_files(&manifest)))
+    }
+
+    /// Retention need not read this manifest again: manifests are never replaced.
+    pub(super) fn remember_files(&self, manifest: &Manifest) -> Arc<Vec<StateFile>> {
+        let files: Arc<Vec<StateFile>> = Arc::new(manifest.state_files().map(|(.., file)| file.clone()).collect());
+        let mut known = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(manifest.epoch, Arc::clone(&files));
+        files
     }
 
     /// Removes an epoch's files but those that are referred to.
@@ -85,8 +110,6 @@ impl Store {
     }
 }
 
-fn refer(manifest: &Manifest, referred: &mut Referred) {
-    for (.., file) in manifest.state_files() {
-        referred.entry(file.epoch).or_default().insert(file.name.clone());
-    }
+fn refer(file: &StateFile, referred: &mut Referred) {
+    referred.entry(file.epoch).or_default().insert(file.name.clone());
 }

@@ -24,9 +24,8 @@ impl Store {
             let stem = format!("{attempt}-{}-{}", step.step, task.subtask);
             tasks.push((self.clone(), step.step.clone(), stem, state));
         }
-        let written = stream::iter(tasks).map(|(store, step, stem, state)| async move {
-            store.write_state(epoch, step, stem, state).await
-        });
+        let written = stream::iter(tasks)
+            .map(|(store, step, stem, state)| async move { store.write_state(epoch, step, stem, state).await });
         let written: Vec<Vec<StateFile>> = written.buffered(CONCURRENT).try_collect().await?;
         let tasks = manifest.steps.iter_mut().flat_map(|step| &mut step.tasks);
         tasks.zip(written).for_each(|(task, files)| task.state = files);
@@ -46,6 +45,7 @@ impl Store {
         }
         fail_point("after-manifest");
         self.remember(&manifest);
+        self.remember_files(&manifest);
         Ok(new)
     }
 
@@ -62,14 +62,20 @@ impl Store {
         let pieces = blocking(move || chunk::split(&state)).await?;
         let unsplit = |reason| StoreError::State { step: step.clone(), source: StateFileError::Damaged(reason) };
         let pieces = pieces.map_err(unsplit)?.into_iter().enumerate();
-        let pieces = pieces.map(|(number, piece)| (self.clone(), step.clone(), format!("{stem}-{number}.state"), piece));
-        let files = stream::iter(pieces.collect::<Vec<_>>()).map(|(store, step, name, piece)| async move {
-            store.write_piece(epoch, &step, name, piece).await
-        });
+        let pieces =
+            pieces.map(|(number, piece)| (self.clone(), step.clone(), format!("{stem}-{number}.state"), piece));
+        let files = stream::iter(pieces.collect::<Vec<_>>())
+            .map(|(store, step, name, piece)| async move { store.write_piece(epoch, &step, name, piece).await });
         files.buffered(CONCURRENT).try_collect().await
     }
 
-    async fn write_piece(&self, epoch: u64, step: &str, name: String, piece: Snapshot) -> Result<StateFile, StoreError> {
+    async fn write_piece(
+        &self,
+        epoch: u64,
+        step: &str,
+        name: String,
+        piece: Snapshot,
+    ) -> Result<StateFile, StoreError> {
         let encoded = blocking(move || {
             let content = state_file::encode(&piece)?;
             Ok((chunk::digest(&content), crc32fast::hash(&content), content))

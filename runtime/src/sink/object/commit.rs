@@ -47,8 +47,8 @@ impl Part {
     pub(super) fn prepared(self, sink_name: &str, objects: &Objects) -> Result<Prepared, SinkError> {
         let shown = objects.shown(&self.name);
         let bytes = rmp_serde::to_vec_named(&Kept { object: self });
-        let bytes =
-            bytes.map_err(|error| SinkError::Prepared { sink_name: sink_name.to_owned(), reason: error.to_string() })?;
+        let bytes = bytes
+            .map_err(|error| SinkError::Prepared { sink_name: sink_name.to_owned(), reason: error.to_string() })?;
         Ok(Prepared { shown, bytes })
     }
 }
@@ -63,7 +63,9 @@ pub(in crate::sink) async fn commit(sink_name: &str, base: &Path, part: &Part) -
     let (folder, _) = place(sink_name, &part.url, base)?;
     let objects = Objects::open(&folder).map_err(|error| failed(sink_name, error))?;
     commit_in(&objects, part).await.map_err(|error| match error {
-        CommitError::Gone(detail) => SinkError::ObjectGone { sink_name: sink_name.to_owned(), object: objects.shown(&part.name), detail },
+        CommitError::Gone(detail) => {
+            SinkError::ObjectGone { sink_name: sink_name.to_owned(), object: objects.shown(&part.name), detail }
+        }
         CommitError::Objects(error) => failed(sink_name, error),
     })
 }
@@ -87,7 +89,9 @@ pub(super) async fn commit_in(objects: &Objects, part: &Part) -> Result<(), Comm
         return Err(match (error.is_passing(), size) {
             (true, _) => CommitError::Objects(error),
             (false, None) => CommitError::Gone(error.to_string()),
-            (false, Some(size)) => CommitError::Gone(format!("an object of {size} bytes is there, not of {}", part.bytes)),
+            (false, Some(size)) => {
+                CommitError::Gone(format!("an object of {size} bytes is there, not of {}", part.bytes))
+            }
         });
     }
     if let Way::Rename { pending } = &part.way {

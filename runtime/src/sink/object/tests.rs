@@ -111,7 +111,9 @@ async fn without_checkpoints_an_object_appears_at_the_end_or_at_its_size() {
     assert_eq!(names(folder.path())[..1], first, "two batches are more than 100 bytes");
     Box::new(sink).finish().await.unwrap();
     assert_eq!(names(folder.path()), ["rows-0-0000000001.json", "rows-0-0000000002.json"]);
-    let all = names(folder.path()).into_iter().map(|name| std::fs::read_to_string(folder.path().join("out").join(name)).unwrap());
+    let all = names(folder.path())
+        .into_iter()
+        .map(|name| std::fs::read_to_string(folder.path().join("out").join(name)).unwrap());
     assert_eq!(all.collect::<String>().lines().count(), 31);
 }
 
