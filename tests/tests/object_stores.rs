@@ -110,7 +110,7 @@ object = {{ url = "{url}/sums/rows.json" }}
         let repeated = numbers.windows(2).filter(|pair| pair[0] == pair[1]).count();
         assert_eq!((numbers.len(), repeated), (ROWS, 0), "{what}: rows, repeated rows");
         assert_eq!(numbers.last(), Some(&(ROWS - 1)), "{what}");
-        let counted = self.lines("sums").iter().map(|line| -> usize {
+        let counted = self.lines("sums").into_iter().map(|line| -> usize {
             let rest = line.split("\"rows\":").nth(1).unwrap();
             rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
         });

@@ -15,9 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt};
-use object_store::multipart::MultipartStore;
 use object_store::path::Path as ObjectPath;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, WriteMultipart};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, WriteMultipart};
 
 pub use location::{Location, LocationError};
 
@@ -26,6 +25,9 @@ const MULTIPART_FROM_BYTES: usize = 16 << 20;
 
 /// One part; S3 takes no less than 5 MiB.
 pub const PART_BYTES: usize = 8 << 20;
+
+/// What S3 copies in one request, which an object of an epoch must not exceed.
+pub const OBJECT_BYTES_MAX: u64 = 5 << 30;
 
 /// Parts or files that are on their way at once.
 pub const CONCURRENT: usize = 8;
@@ -65,8 +67,8 @@ pub struct Objects {
 enum Kind {
     /// folders must be removed, and the system locks files
     Folder(PathBuf),
-    /// uploads can be completed by another process
-    S3(Arc<object_store::aws::AmazonS3>),
+    /// nothing can be renamed
+    S3,
     /// folders must be removed
     Hdfs,
     #[cfg(test)]
@@ -222,58 +224,29 @@ impl Objects {
         Ok(())
     }
 
-    /// Moves a file to a name that is not taken. Files that can be moved at once: local ones and those of HDFS.
-    pub async fn rename_new(&self, from: &str, to: &str) -> Result<(), ObjectsError> {
-        let renamed = self.store.rename_if_not_exists(&self.path(from), &self.path(to)).await;
+    /// Gives a file another name. S3 has no names to be changed: there the server copies and then removes it, so the new
+    /// one is there before the old one is gone, and what was at the new name is replaced.
+    pub async fn move_to(&self, from: &str, to: &str) -> Result<(), ObjectsError> {
+        let (source, target) = (self.path(from), self.path(to));
+        if matches!(self.kind, Kind::S3) {
+            self.store.copy(&source, &target).await.map_err(self.failed("copy a pending object to", to))?;
+            return self.remove(vec![from.to_owned()]).await;
+        }
+        let renamed = self.store.rename_if_not_exists(&source, &target).await;
         renamed.map_err(self.failed("rename a pending file to", to))
+    }
+
+    /// That `name` cannot be moved any more where it is in S3.
+    pub fn too_large(&self, name: &str) -> ObjectsError {
+        let reason = "an object of more than 5 GiB, which S3 does not copy; a shorter `interval` makes smaller ones";
+        let source = object_store::Error::NotSupported { source: reason.into() };
+        ObjectsError { action: "write", path: self.shown(name), source }
     }
 
     /// Begins a file that appears when it is finished.
     pub async fn upload(&self, name: &str) -> Result<WriteMultipart, ObjectsError> {
         let upload = self.store.put_multipart(&self.path(name)).await.map_err(self.failed("write", name))?;
         Ok(WriteMultipart::new_with_chunk_size(upload, PART_BYTES))
-    }
-
-    /// Uploads that another process can complete, where the store has them (S3).
-    pub fn resumable(&self) -> Option<Resumable> {
-        match &self.kind {
-            Kind::S3(store) => Some(Resumable { store: Arc::clone(store) as _, objects: self.clone() }),
-            _ => None,
-        }
-    }
-}
-
-/// Uploads in parts whose completion is one request that any process may make.
-#[derive(Clone)]
-pub struct Resumable {
-    store: Arc<dyn MultipartStore>,
-    objects: Objects,
-}
-
-impl Resumable {
-    /// Begins an upload of `name`; its id.
-    pub async fn begin(&self, name: &str) -> Result<String, ObjectsError> {
-        let begun = self.store.create_multipart(&self.objects.path(name)).await;
-        begun.map_err(self.objects.failed("begin to upload", name))
-    }
-
-    /// Uploads part `index`; what must be named to complete the upload.
-    pub async fn part(&self, name: &str, id: &str, index: usize, bytes: Vec<u8>) -> Result<String, ObjectsError> {
-        let put = self.store.put_part(&self.objects.path(name), &id.to_owned(), index, PutPayload::from(bytes)).await;
-        put.map(|part| part.content_id).map_err(self.objects.failed("upload a part of", name))
-    }
-
-    /// Makes the file visible.
-    pub async fn complete(&self, name: &str, id: &str, parts: &[String]) -> Result<(), ObjectsError> {
-        let parts = parts.iter().map(|part| object_store::multipart::PartId { content_id: part.clone() }).collect();
-        let completed = self.store.complete_multipart(&self.objects.path(name), &id.to_owned(), parts).await;
-        completed.map(|_| ()).map_err(self.objects.failed("complete the upload of", name))
-    }
-
-    /// Gives an upload up.
-    pub async fn abort(&self, name: &str, id: &str) -> Result<(), ObjectsError> {
-        let aborted = self.store.abort_multipart(&self.objects.path(name), &id.to_owned()).await;
-        aborted.map_err(self.objects.failed("give up the upload of", name))
     }
 }
 

@@ -64,11 +64,5 @@ fn open_s3(
     }
     let store =
         builder.with_bucket_name(bucket).with_conditional_put(S3ConditionalPut::ETagMatch).with_retry(retry).build()?;
-    let store = Arc::new(store);
-    Ok(Objects {
-        store: Arc::clone(&store) as _,
-        root: ObjectPath::from(prefix),
-        shown: location.to_string(),
-        kind: Kind::S3(store),
-    })
+    Ok(Objects { store: Arc::new(store), root: ObjectPath::from(prefix), shown: location.to_string(), kind: Kind::S3 })
 }

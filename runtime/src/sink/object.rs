@@ -4,16 +4,14 @@
 //! checkpoint of the epoch is whole:
 //!
 //! ```text
-//!             S3                                              HDFS, local disk
-//!   write     parts of an upload                              .rows-0000000007-0.json.<attempt>.pending
-//!   prepare   the last part; the checkpoint names upload      closed; the checkpoint names both
-//!             and parts
-//!   commit    the upload is completed                         rename
+//!   write     .rows-0000000007-0.json.<attempt>.pending
+//!   prepare   whole; the checkpoint names both
+//!   commit    HDFS, local disk: renamed; S3: copied by the server to its name, then the pending one removed
 //! ```
 //!
-//! A commit is one request and is repeated after a crash: an upload that has been completed is gone then and the object is
-//! there with its length. Uploads that no checkpoint names are never completed; a bucket should have a rule that ends
-//! them after some days. Without checkpoints an object appears when the input ends, or when it is as large as `roll` says.
+//! A commit is repeated after a crash: what has been moved is there with its length. The obvious way in S3, completing an
+//! upload in parts as the commit, is not taken: MinIO leaves an upload broken for ever if the client dies while it is
+//! completed. Without checkpoints an object appears when the input ends, or when it is as large as `roll` says.
 
 mod commit;
 mod upload;
@@ -141,13 +139,8 @@ impl ObjectSink {
             return Ok(());
         }
         let object = self.object();
-        let open = match &mut self.open {
-            Some(open) => open,
-            None => {
-                let begun = Upload::begin(&self.objects, &self.sink_name, object, self.epochs.as_ref()).await;
-                self.open.insert(begun.map_err(|error| failed(&self.sink_name, error))?)
-            }
-        };
+        let open =
+            self.open.get_or_insert_with(|| Upload::new(&self.objects, &self.sink_name, object, self.epochs.as_ref()));
         let written = open.write(std::mem::take(&mut self.bytes)).await;
         written.map_err(|error| failed(&self.sink_name, error))
     }

@@ -22,25 +22,9 @@ pub(in crate::sink) struct Part {
     pub(super) url: String,
     /// beside it
     pub(super) name: String,
+    /// where it is until it is committed, beside it too
+    pub(super) pending: String,
     pub(super) bytes: u64,
-    pub(super) way: Way,
-}
-
-/// How it becomes visible.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Way {
-    /// an upload is completed
-    Complete {
-        /// the upload
-        id: String,
-        /// its parts, in order
-        parts: Vec<String>,
-    },
-    /// a pending file is renamed
-    Rename {
-        /// its name, beside the visible one
-        pending: String,
-    },
 }
 
 impl Part {
@@ -58,7 +42,7 @@ pub(in crate::sink) fn decode(prepared: &[u8]) -> Option<Part> {
     rmp_serde::from_slice::<Kept>(prepared).ok().map(|kept| kept.object)
 }
 
-/// One request. Where it has been made before, the object is there with its length.
+/// Where it has been done before, the object is there with its length.
 pub(in crate::sink) async fn commit(sink_name: &str, base: &Path, part: &Part) -> Result<(), SinkError> {
     let (folder, _) = place(sink_name, &part.url, base)?;
     let objects = Objects::open(&folder).map_err(|error| failed(sink_name, error))?;
@@ -77,28 +61,18 @@ pub(super) enum CommitError {
 }
 
 pub(super) async fn commit_in(objects: &Objects, part: &Part) -> Result<(), CommitError> {
-    let made = match (&part.way, objects.resumable()) {
-        (Way::Complete { id, parts }, Some(store)) => store.complete(&part.name, id, parts).await,
-        (Way::Complete { .. }, None) => return Err(CommitError::Gone("it is an upload to S3".to_owned())),
-        (Way::Rename { pending }, _) => objects.rename_new(pending, &part.name).await,
-    };
-    let Err(error) = made else { return Ok(()) };
+    let Err(error) = objects.move_to(&part.pending, &part.name).await else { return Ok(()) };
     // what an earlier try, or an earlier process, has done is done
     let size = objects.size(&part.name).await.map_err(CommitError::Objects)?;
-    if size != Some(part.bytes) {
-        return Err(match (error.is_passing(), size) {
-            (true, _) => CommitError::Objects(error),
-            (false, None) => CommitError::Gone(error.to_string()),
-            (false, Some(size)) => {
-                CommitError::Gone(format!("an object of {size} bytes is there, not of {}", part.bytes))
-            }
-        });
+    if size == Some(part.bytes) {
+        // it may not have come to removing the pending one
+        return objects.remove(vec![part.pending.clone()]).await.map_err(CommitError::Objects);
     }
-    if let Way::Rename { pending } = &part.way {
-        // the store may have made the new name and not yet removed the old one
-        objects.remove(vec![pending.clone()]).await.map_err(CommitError::Objects)?;
-    }
-    Ok(())
+    Err(match (error.is_passing(), size) {
+        (true, _) => CommitError::Objects(error),
+        (false, None) => CommitError::Gone(error.to_string()),
+        (false, Some(size)) => CommitError::Gone(format!("an object of {size} bytes is there, not of {}", part.bytes)),
+    })
 }
 
 /// The last epoch that has a visible object beside `url`.
