@@ -30,7 +30,7 @@ impl Place {
         Self { url, variables, folder: tempfile::tempdir().unwrap() }
     }
 
-    /// Numbered rows in about a second, their running counts by key as state, a checkpoint every 50 ms, all in the store.
+    /// Numbered rows in three seconds, their running counts by key as state, a checkpoint every 50 ms, all in the store.
     fn write_pipeline(&self, encrypt: &str) {
         let url = &self.url;
         let pipeline = format!(
@@ -38,7 +38,7 @@ impl Place {
 name = "numbers"
 checkpoint = {{ store = "{url}/state", interval = "50ms", retain = 3{encrypt} }}
 [source.numbers]
-generator = {{ kind = "sequence", rows = {ROWS}, rate = 24_000, interval = "1ms", keys = 200 }}
+generator = {{ kind = "sequence", rows = {ROWS}, rate = 8_000, interval = "1ms", keys = 200 }}
 watermark = {{ max_out_of_orderness = "50ms" }}
 parallelism = 2
 [step.sums]
@@ -121,9 +121,9 @@ object = {{ url = "{url}/sums/rows.json" }}
 /// Dies at every place of a checkpoint, then gets through.
 fn dies_at_every_place(place: &Place, encrypt: &str) {
     place.write_pipeline(encrypt);
-    for (nth, point) in (1..).zip(FAIL_POINTS) {
+    for point in FAIL_POINTS {
         let mut command = place.command(&["run", "pipeline.toml"]);
-        command.env("MILLSTREAM_FAILPOINT", format!("{point}:{}", 1 + nth % 2));
+        command.env("MILLSTREAM_FAILPOINT", point);
         assert_eq!(command.status().unwrap().code(), None, "{point} was not reached");
     }
     let said = place.finish();
@@ -138,7 +138,7 @@ fn is_killed(place: &Place, seed: u64) {
     for _ in 0..6 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let mut process = place.start();
-        std::thread::sleep(Duration::from_millis(100 + (random >> 33) % 400));
+        std::thread::sleep(Duration::from_millis(100 + (random >> 33) % 700));
         process.kill().unwrap();
         process.wait().unwrap();
     }
