@@ -127,23 +127,23 @@ impl Target {
     fn find(&self) -> Result<Found, Failure> {
         let all = all()?;
         let file = Path::new(&self.pipeline);
-        let name = if file.is_file() {
-            millstream::pipeline::read::read(file)?.name.value
-        } else {
-            self.pipeline.clone()
-        };
+        let name =
+            if file.is_file() { millstream::pipeline::read::read(file)?.name.value } else { self.pipeline.clone() };
         let pid: Option<u32> = name.parse().ok();
         let matching: Vec<&Found> = all.iter().filter(|found| found.name == name || Some(found.pid) == pid).collect();
         match matching.as_slice() {
             [one] => Ok((*one).clone()),
             [] => {
                 let known = all.iter().map(|found| format!("`{}`", found.name)).collect::<Vec<_>>().join(", ");
-                let known = if known.is_empty() { "no pipeline runs here".to_owned() } else { format!("there run {known}") };
+                let known =
+                    if known.is_empty() { "no pipeline runs here".to_owned() } else { format!("there run {known}") };
                 Err(Failure::Control(format!("no pipeline `{name}` answers on this machine; {known}")))
             }
             several => {
                 let pids = several.iter().map(|found| found.pid.to_string()).collect::<Vec<_>>().join(", ");
-                Err(Failure::Control(format!("several processes run a pipeline `{name}`: {pids}; name one by its number")))
+                Err(Failure::Control(format!(
+                    "several processes run a pipeline `{name}`: {pids}; name one by its number"
+                )))
             }
         }
     }
@@ -225,8 +225,13 @@ fn shown(found: &Found, answer: &str, paint: Paint) -> Result<String, Failure> {
         }
         Answered::Plan { planned, last_pause_ns } => {
             let mut text = changes("would swap", &planned, paint);
-            let pause = last_pause_ns.map(|ns| format!("; the last swap held up a task for {}", figures::duration(Duration::from_nanos(ns))));
-            text.push_str(&format!("\nnothing has changed; state and windows would be kept{}", pause.unwrap_or_default()));
+            let pause = last_pause_ns.map(|ns| {
+                format!("; the last swap held up a task for {}", figures::duration(Duration::from_nanos(ns)))
+            });
+            text.push_str(&format!(
+                "\nnothing has changed; state and windows would be kept{}",
+                pause.unwrap_or_default()
+            ));
             text
         }
         Answered::Done => format!("{}: done", found.name),
@@ -259,13 +264,23 @@ fn status_table(status: &Running, versions: &BTreeMap<String, Vec<Version>>, pid
         }
     }
     let width = status.nodes.iter().map(|node| node.name.chars().count()).max().unwrap_or(0).max(4);
-    let heading = format!("{:<6}  {:<width$}  {:>5}  {:>13}  {:>13}  {:>7}  {:>7}  version", "", "name", "tasks", "rows in", "rows out", "dead", "late");
+    let heading = format!(
+        "{:<6}  {:<width$}  {:>5}  {:>13}  {:>13}  {:>7}  {:>7}  version",
+        "", "name", "tasks", "rows in", "rows out", "dead", "late"
+    );
     text.push_str(&format!("\n{}", paint.dim(&heading)));
     for node in &status.nodes {
-        let count = |name: &str| figures::count(u64::try_from(node.counts.get(name).copied().unwrap_or(0)).unwrap_or(0));
+        let count =
+            |name: &str| figures::count(u64::try_from(node.counts.get(name).copied().unwrap_or(0)).unwrap_or(0));
         text.push_str(&format!(
             "\n{:<6}  {:<width$}  {:>5}  {:>13}  {:>13}  {:>7}  {:>7}  {}",
-            node.role, node.name, node.tasks, count("rows_in"), count("rows_out"), count("dead_rows"), count("late_rows"),
+            node.role,
+            node.name,
+            node.tasks,
+            count("rows_in"),
+            count("rows_out"),
+            count("dead_rows"),
+            count("late_rows"),
             version_of(&node.name, versions)
         ));
     }

@@ -86,11 +86,9 @@ impl Handle {
     /// Does what is asked.
     pub async fn answer(&self, request: Request) -> Answer {
         match request {
-            Request::Status => Answer::Status {
-                status: Box::new(self.status()),
-                versions: self.history(),
-                pid: std::process::id(),
-            },
+            Request::Status => {
+                Answer::Status { status: Box::new(self.status()), versions: self.history(), pid: std::process::id() }
+            }
             Request::Swap { offers } => self.swap(&named(offers)).await.map_or_else(refused, Answer::Swapped),
             Request::Plan { offers } => match self.plan_swap(&named(offers)).await {
                 Ok(planned) => Answer::Plan { planned, last_pause_ns: self.last_pause_ns() },

@@ -74,9 +74,9 @@ impl Versions {
             change: 0,
             resolved: resolved.clone(),
         };
-        let slots = components.iter().map(|(slot, resolved)| {
-            (slot.clone(), History { kept: vec![first(resolved)], current: 0, numbers: 1 })
-        });
+        let slots = components
+            .iter()
+            .map(|(slot, resolved)| (slot.clone(), History { kept: vec![first(resolved)], current: 0, numbers: 1 }));
         Self { slots: slots.collect(), changes: 0 }
     }
 
@@ -108,7 +108,8 @@ impl Versions {
             [] => last > 0 && current(history) == last,
             named => named.contains(slot),
         };
-        let before = |history: &History| history.kept.get(history.current.checked_sub(1)?).map(|kept| kept.resolved.clone());
+        let before =
+            |history: &History| history.kept.get(history.current.checked_sub(1)?).map(|kept| kept.resolved.clone());
         let wanted = self.slots.iter().filter(|(slot, history)| wanted(slot, history));
         wanted.filter_map(|(slot, history)| Some((slot.clone(), before(history)?))).collect()
     }
