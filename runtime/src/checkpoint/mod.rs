@@ -27,4 +27,6 @@ pub use folder::Folder;
 pub use manifest::{Component, Manifest, PreparedEntry, SourceEntry, StateFile, StepEntry, TaskEntry, VERSION};
 pub use protocol::{Candidate, Choice, Health, choose};
 pub use state_file::StateFileError;
+#[cfg(test)]
+pub(crate) use state_file::{decode, encode};
 pub use store::{Draft, Lease, Listed, Loaded, Savepoint, Store, StoreError};
