@@ -5,7 +5,9 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use crate::disk::{self, folder_of};
 
 /// A folder; names in it are relative, with `/` between parts.
 #[derive(Clone, Debug)]
@@ -27,8 +29,7 @@ impl Folder {
     /// Writes a whole file, in place of one that is there.
     pub(super) fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(name);
-        let folder = parent(&path);
-        std::fs::create_dir_all(folder)?;
+        disk::make_folder(folder_of(&path))?;
         let mut file = File::create(&path)?;
         file.write_all(bytes)?;
         file.sync_all()
@@ -45,9 +46,9 @@ impl Folder {
         };
         std::fs::remove_file(self.path(&part))?;
         let path = self.path(name);
-        let folder = parent(&path);
-        File::open(folder)?.sync_all()?;
-        File::open(parent(folder))?.sync_all()?;
+        let folder = folder_of(&path);
+        disk::flush_folder(folder)?;
+        disk::flush_folder(folder_of(folder))?;
         Ok(made)
     }
 
@@ -87,7 +88,7 @@ impl Folder {
     /// the file says where another process has it.
     pub(super) fn lock(&self, name: &str, says: &str) -> io::Result<Result<File, String>> {
         let path = self.path(name);
-        std::fs::create_dir_all(parent(&path))?;
+        disk::make_folder(folder_of(&path))?;
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
         match file.try_lock() {
             Ok(()) => {
@@ -99,8 +100,4 @@ impl Folder {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -110,6 +110,9 @@ impl Running {
         let options = RunOptions { restore, ..options.clone() };
         let epochs = session.as_ref().map(|session| &session.epochs);
         let built = build::build(&resolution, &options, epochs).await?;
+        if let Some(session) = &session {
+            session.tidy(spec).await;
+        }
         let mut tasks = JoinSet::new();
         for task in built.tasks {
             tasks.spawn(async { Ended::Task(task.await) });
@@ -189,7 +192,7 @@ impl Handle {
     }
 
     /// What all steps hold at one cut, and where sources stand, taken while the pipeline goes on. Steps of tasks that
-    /// have ended have none. [`SwapError::Ended`] also where a task failed meanwhile.
+    /// have ended have none where there are no checkpoints. [`SwapError::Ended`] also where a task failed meanwhile.
     pub async fn snapshot(&self) -> Result<Cut, SwapError> {
         self.collect(Change::with_snapshot()).await?.ok_or(SwapError::Ended)
     }
