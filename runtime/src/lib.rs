@@ -41,6 +41,7 @@ pub mod control;
 pub mod script;
 
 pub mod clock;
+mod disk;
 pub mod error;
 #[cfg(feature = "kafka")]
 mod kafka;

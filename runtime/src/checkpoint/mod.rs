@@ -34,5 +34,7 @@ pub use lease::Lease;
 pub use manifest::{Component, Manifest, PreparedEntry, SourceEntry, StateFile, StepEntry, TaskEntry, VERSION};
 pub use protocol::{Candidate, Choice, Health, choose};
 pub use state_file::StateFileError;
+#[cfg(test)]
+pub(crate) use state_file::{decode, encode};
 pub use store::{Candidates, Draft, Listed, Loaded, Savepoint, Store};
 pub use store_error::StoreError;

@@ -29,7 +29,7 @@ use crate::pipeline::cut::{Cut, TaskState};
 use crate::pipeline::resolve::Components;
 use crate::pipeline::spec::{CheckpointSpec, KeySource, PipelineSpec};
 use crate::record::BarrierId;
-use crate::sink::{self, Prepared, SinkError};
+use crate::sink::{self, Prepared, SinkError, SinkKind};
 
 /// Between two tries after the store or a sink has failed.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -150,15 +150,15 @@ impl Session {
         let store = open_store(spec, checkpoint)?;
         let attempt = attempt();
         let lease = store.lease(&format!("process {}, attempt {attempt}", std::process::id())).await?;
+        if *from != StartFrom::Latest {
+            finish_newest(&store, spec, *from == StartFrom::Fresh).await?;
+        }
         let chosen = Chosen::new(spec, &store, from).await?;
         if let Some((loaded, restored)) = &chosen.loaded
             && !loaded.committed
             && restored.savepoint.is_none()
         {
-            for entry in &loaded.manifest.prepared {
-                let prepared = Prepared { shown: entry.shown.clone(), bytes: entry.bytes.clone() };
-                sink::commit(&entry.sink, &spec.base, &prepared).await?;
-            }
+            commit_all(&loaded.manifest, spec).await?;
             fail_point("restored");
             store.mark_committed(loaded.manifest.epoch).await?;
         }
@@ -188,6 +188,22 @@ impl Session {
             cut,
             status: Arc::new(Mutex::new(status)),
         })
+    }
+
+    /// Removes what dead processes have left of epochs that never became whole. Only once the pipeline is sure to start:
+    /// a start that is refused leaves everything as it was.
+    pub(super) async fn tidy(&self, spec: &PipelineSpec) {
+        let (spec, attempt) = (spec.clone(), self.epochs.attempt.clone());
+        let tidied = tokio::task::spawn_blocking(move || {
+            for (name, kind) in outputs(&spec) {
+                if let Err(error) = sink::remove_stale(name, kind, &spec.base, &attempt) {
+                    tracing::warn!(sink = name, %error, "cannot tidy up after an earlier process");
+                }
+            }
+        });
+        if let Err(error) = tidied.await {
+            tracing::warn!(%error, "cannot tidy up after an earlier process");
+        }
     }
 
     /// Takes checkpoints until the run has ended or is to stop. `true`: it is to stop, and the last checkpoint holds all.
@@ -394,16 +410,45 @@ impl Chosen {
 
 /// The newest epoch that a sink shows, and which sink.
 async fn shown(spec: &PipelineSpec) -> Result<Option<(u64, String)>, SinkError> {
-    let sinks = spec.sinks.iter().map(|sink| (sink.name.value.as_str(), &sink.kind.value));
-    let dead_letter = spec.dead_letter.iter().map(|kind| ("dead_letter", &kind.value));
     let mut newest: Option<(u64, String)> = None;
-    for (name, kind) in sinks.chain(dead_letter) {
+    for (name, kind) in outputs(spec) {
         let Some(epoch) = sink::last_committed(name, kind, &spec.base).await? else { continue };
         if newest.as_ref().is_none_or(|(newest, _)| epoch > *newest) {
             newest = Some((epoch, name.to_owned()));
         }
     }
     Ok(newest)
+}
+
+/// Sinks by name, dead letters last.
+fn outputs(spec: &PipelineSpec) -> impl Iterator<Item = (&str, &SinkKind)> {
+    let sinks = spec.sinks.iter().map(|sink| (sink.name.value.as_str(), &sink.kind.value));
+    sinks.chain(spec.dead_letter.iter().map(|kind| ("dead_letter", &kind.value)))
+}
+
+async fn commit_all(manifest: &Manifest, spec: &PipelineSpec) -> Result<(), SinkError> {
+    for entry in &manifest.prepared {
+        let prepared = Prepared { shown: entry.shown.clone(), bytes: entry.bytes.clone() };
+        sink::commit(&entry.sink, &spec.base, &prepared).await?;
+    }
+    Ok(())
+}
+
+/// Finishes the newest checkpoint if it is whole, for a start that does not go on from it: its epoch has happened, so its
+/// rows are to be seen. Where they are gone a `fresh` start goes on without.
+async fn finish_newest(store: &Store, spec: &PipelineSpec, fresh: bool) -> Result<(), CheckpointError> {
+    let candidates = store.candidates().await?;
+    // a damaged one in front of it is not the newest that is whole, but then nothing is known of what it had prepared
+    let newest = candidates.whole.filter(|_| candidates.all.len() == 1);
+    let Some(loaded) = newest.filter(|loaded| !loaded.committed) else { return Ok(()) };
+    match commit_all(&loaded.manifest, spec).await {
+        Ok(()) => {}
+        Err(error @ SinkError::PartGone { .. }) if fresh => {
+            tracing::warn!(epoch = loaded.manifest.epoch, %error, "the rows of the newest checkpoint are given up");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(store.mark_committed(loaded.manifest.epoch).await?)
 }
 
 /// State of a step that is gone would be lost silently.

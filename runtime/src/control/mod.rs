@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod judge;
+mod outcome;
 mod quiet;
 mod request;
 mod run;

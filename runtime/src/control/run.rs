@@ -7,6 +7,7 @@ use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::checkpoints::{CheckpointError, CheckpointStatus, Session, StartFrom};
+use super::outcome::{Ended, Outcome};
 use super::status::{ComponentVersion, NodeRole, NodeStatus, Status};
 use super::swap::SwapError;
 use super::versions::Versions;
@@ -15,13 +16,11 @@ use crate::metrics::NodeCounts;
 use crate::pipeline::build::{self, NodeTasks, RunOptions, StartError};
 use crate::pipeline::change::{Change, Progress};
 use crate::pipeline::cut::{Collected, Cut};
-use crate::pipeline::exchange::ExchangeError;
 use crate::pipeline::plan::{Node, NodeKind};
 use crate::pipeline::resolve::{Components, Resolution};
 use crate::pipeline::source_task::Command;
 use crate::pipeline::task::TaskError;
 use crate::record::BarrierId;
-use crate::sink::SinkError;
 use crate::wasm::Sandbox;
 
 /// A pipeline stopped before its input ended.
@@ -94,14 +93,6 @@ pub(super) struct Shared {
     started: Stopwatch,
 }
 
-#[derive(Debug)]
-enum Ended {
-    Task(Result<(), TaskError>),
-    DeadLetters(Result<(), String>),
-    /// `true`: all that matters is in the last checkpoint
-    Checkpoints(Result<bool, CheckpointError>),
-}
-
 impl Running {
     /// Opens everything and starts all tasks.
     pub async fn start(resolution: Resolution, sandbox: Sandbox, options: &RunOptions) -> Result<Self, OpenError> {
@@ -127,6 +118,9 @@ impl Running {
         let options = RunOptions { restore, ..options.clone() };
         let epochs = session.as_ref().map(|session| &session.epochs);
         let built = build::build(&resolution, &options, epochs).await?;
+        if let Some(session) = &session {
+            session.tidy(spec).await;
+        }
         let mut tasks = JoinSet::new();
         for task in built.tasks {
             tasks.spawn(async { Ended::Task(task.await) });
@@ -165,42 +159,17 @@ impl Running {
 
     /// Waits for the end of all tasks and says how it went.
     pub async fn wait(mut self) -> Result<Status, RunError> {
-        let mut failure: Option<RunError> = None;
+        let mut outcome = Outcome::default();
         while let Some(ended) = self.tasks.join_next().await {
-            let error = match ended {
-                Ok(Ended::Task(Ok(())) | Ended::DeadLetters(Ok(()))) => continue,
-                Ok(Ended::Checkpoints(Ok(false))) => continue,
-                Ok(Ended::Checkpoints(Ok(true))) => {
-                    self.tasks.abort_all();
-                    continue;
-                }
-                Ok(Ended::Checkpoints(Err(error))) => RunError::Checkpoint(error),
-                Ok(Ended::Task(Err(TaskError::Sink { source: SinkError::Closed { .. }, .. }))) => {
-                    RunError::OutputClosed
-                }
-                Ok(Ended::Task(Err(error))) => RunError::Task(error),
-                Ok(Ended::DeadLetters(Err(error))) => RunError::DeadLetter(error),
-                Err(error) if error.is_cancelled() => continue,
-                Err(error) => RunError::Panic(error.to_string()),
-            };
-            // A task that fails takes its neighbours' channels with it; the cause is the one worth telling.
-            if failure.as_ref().is_none_or(is_consequence) {
-                let cause = !is_consequence(&error);
-                failure = Some(error);
-                if cause {
-                    self.tasks.abort_all();
-                }
+            if outcome.take(ended) {
+                self.tasks.abort_all();
             }
         }
-        match failure {
+        match outcome.failure() {
             Some(error) => Err(error),
             None => Ok(self.handle.status()),
         }
     }
-}
-
-fn is_consequence(error: &RunError) -> bool {
-    matches!(error, RunError::Task(TaskError::Exchange(ExchangeError::Disconnected(_)) | TaskError::DeadLetter(_)))
 }
 
 impl Handle {
@@ -257,7 +226,7 @@ impl Handle {
     }
 
     /// What all steps hold at one cut, and where sources stand, taken while the pipeline goes on. Steps of tasks that
-    /// have ended have none. [`SwapError::Ended`] also where a task failed meanwhile.
+    /// have ended have none where there are no checkpoints. [`SwapError::Ended`] also where a task failed meanwhile.
     pub async fn snapshot(&self) -> Result<Cut, SwapError> {
         self.collect(Change::with_snapshot()).await?.ok_or(SwapError::Ended)
     }

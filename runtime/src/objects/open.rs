@@ -39,7 +39,7 @@ pub(super) fn open(location: &Location, settings: &[(&str, String)]) -> Result<O
 
 fn open_folder(folder: PathBuf) -> Result<Objects, object_store::Error> {
     let broken = |error: std::io::Error| object_store::Error::Generic { store: "folder", source: error.into() };
-    std::fs::create_dir_all(&folder).map_err(broken)?;
+    crate::disk::make_folder(&folder).map_err(broken)?;
     let store = LocalFileSystem::new_with_prefix(&folder)?.with_fsync(true);
     let shown = folder.display().to_string();
     Ok(Objects { store: Arc::new(store), root: ObjectPath::default(), shown, kind: Kind::Folder(folder) })

@@ -146,7 +146,7 @@ impl Progress {
             let mut left = task.left.lock().unwrap_or_else(PoisonError::into_inner);
             let left = left.as_mut()?;
             let prepared = if for_commit { std::mem::take(&mut left.prepared) } else { BTreeMap::new() };
-            all.add_ended(Cut { sources: left.sources.clone(), prepared, ..Cut::default() });
+            all.add_ended(Cut { sources: left.sources.clone(), steps: left.steps.clone(), prepared });
         }
         Some(all)
     }

@@ -104,6 +104,16 @@ pub async fn commit(sink_name: &str, base: &Path, prepared: &Prepared) -> Result
     committed.await.unwrap_or_else(|error| Err(SinkError::Ended { reason: error.to_string() }))
 }
 
+/// Removes what processes other than `attempt` have prepared and never committed.
+pub fn remove_stale(sink_name: &str, kind: &SinkKind, base: &Path, attempt: &str) -> Result<(), SinkError> {
+    match kind {
+        SinkKind::File { path } => parts::remove_stale(sink_name, &base.join(path), attempt),
+        // an object sink clears away when it is opened, and only what lies before its first epoch
+        SinkKind::Object(_) => Ok(()),
+        SinkKind::Print | SinkKind::Discard | SinkKind::Kafka(_) | SinkKind::Channel(_) => Ok(()),
+    }
+}
+
 /// The last epoch of which anything is visible, where a sink commits by epochs.
 pub async fn last_committed(sink_name: &str, kind: &SinkKind, base: &Path) -> Result<Option<u64>, SinkError> {
     match kind {

@@ -11,6 +11,8 @@ use super::{SourceContext, SourceError, glob};
 use crate::format::{Format, Framer};
 use crate::record::Position;
 
+mod resume;
+
 #[cfg(test)]
 mod tests;
 
@@ -52,7 +54,7 @@ pub(super) fn inputs(path: &str, context: &SourceContext) -> Result<Vec<Input>, 
     let found_names: Vec<String> = found.iter().map(|path| partition_name(path, &context.base)).collect();
     let parallelism = context.parallelism.max(1);
     let mine = found.into_iter().enumerate().filter(|(i, _)| i % parallelism == context.subtask);
-    let inputs: Vec<Input> = mine
+    let mut inputs: Vec<Input> = mine
         .map(|(i, path)| {
             let name = partition_name(&path, &context.base);
             let known = context.restore.as_ref().and_then(|positions| positions.get(&name)).cloned();
@@ -61,17 +63,12 @@ pub(super) fn inputs(path: &str, context: &SourceContext) -> Result<Vec<Input>, 
         })
         .collect();
     // what cannot be read is told before the pipeline starts, not in the middle of it
-    for input in inputs.iter().filter(|input| !input.position.ended) {
-        let file = open_file(&context.name, &input.path)?;
-        let failed = |error| file_error(&context.name, "look at", input.path.clone(), error);
-        let bytes = file.metadata().map_err(failed)?.len();
-        if (bytes + 1..u64::MAX).contains(&input.position.next) {
-            return Err(SourceError::FileReplaced {
-                source_name: context.name.clone(),
-                path: input.path.clone(),
-                bytes,
-                position: input.position.next,
-            });
+    for input in &mut inputs {
+        if input.position.next > 0 {
+            resume::resume(&input.path, &mut input.position, context)?;
+        }
+        if !input.position.ended {
+            open_file(&context.name, &input.path)?;
         }
     }
     if context.subtask == 0 {

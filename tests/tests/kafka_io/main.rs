@@ -11,7 +11,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{RecordBatch, StringArray};
 use millstream::clock::{Clock, Stopwatch};
 use millstream::format::{BadRecord, Format};
-use millstream::record::{Batch, Field, Kind, NO_EVENT_TIME, Schema};
+use millstream::record::{Batch, Field, Kind, NO_EVENT_TIME, Position, Schema};
 use millstream::sink::{self, KafkaSinkSpec, SinkContext, SinkKind};
 use millstream::source::{self, KafkaSourceSpec, KafkaStart, Source, SourceContext, SourceEvent, SourceKind};
 use millstream_tests::broker::Broker;
