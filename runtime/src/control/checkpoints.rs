@@ -14,9 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::run::Handle;
+use super::run::Life;
+use super::supervise::KeptComponents;
 use super::swap::SwapError;
 use crate::checkpoint::{
     Choice, Component, Draft, Lease, Loaded, Manifest, PreparedEntry, SourceEntry, StepEntry, Store, StoreError,
@@ -122,6 +124,10 @@ pub(super) struct Session {
     pub(super) epochs: Epochs,
     pub(super) cut: Option<Arc<Cut>>,
     pub(super) status: Arc<Mutex<CheckpointStatus>>,
+    /// set once a task has failed: nothing is tried again then
+    pub(super) failed: Arc<watch::Sender<bool>>,
+    /// what ran as of each checkpoint
+    pub(super) kept: KeptComponents,
 }
 
 impl Session {
@@ -174,11 +180,19 @@ impl Session {
             epochs: Epochs { attempt, next: chosen.next },
             cut,
             status: Arc::new(Mutex::new(status)),
+            failed: Arc::new(watch::Sender::new(false)),
+            kept: KeptComponents::default(),
         })
     }
 
+    /// The epoch that is gone on from.
+    pub(super) fn restored_epoch(&self) -> Option<u64> {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.restored.as_ref().map(|restored| restored.epoch)
+    }
+
     /// Takes checkpoints until the run has ended or is to stop. `true`: it is to stop, and the last checkpoint holds all.
-    pub(super) async fn run(mut self, handle: Handle) -> Result<bool, CheckpointError> {
+    pub(super) async fn run(mut self, handle: Life) -> Result<bool, CheckpointError> {
         let every = self.spec.interval.value;
         let mut ticks = interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -212,16 +226,11 @@ impl Session {
     }
 
     /// Makes a cut a checkpoint and its epoch visible.
-    async fn keep(
-        &mut self,
-        handle: &Handle,
-        cut: Cut,
-        finished: bool,
-        watch: Stopwatch,
-    ) -> Result<(), CheckpointError> {
+    async fn keep(&mut self, handle: &Life, cut: Cut, finished: bool, watch: Stopwatch) -> Result<(), CheckpointError> {
         let epoch = self.epochs.next;
         let components = handle.shared.components.lock().await.clone();
         let draft = self.draft(handle.name(), &components, cut, finished);
+        self.kept.keep(epoch, components, self.spec.retain.value);
         let prepared = draft.manifest.prepared.clone();
         fail_point("cut");
         let bytes = self.write(draft).await?;
@@ -288,7 +297,7 @@ impl Session {
             let (store, draft) = (self.store.clone(), draft.clone());
             match blocking(move || store.write(draft)).await? {
                 Ok(bytes) => return Ok(bytes),
-                Err(error @ StoreError::Io { .. }) => self.wait(&mut pause, error.to_string()).await,
+                Err(error @ StoreError::Io { .. }) => self.wait(&mut pause, error).await?,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -301,7 +310,7 @@ impl Session {
             loop {
                 match sink::commit(&entry.sink, &self.base, &prepared).await {
                     Ok(()) => break,
-                    Err(error @ SinkError::File { .. }) => self.wait(&mut pause, error.to_string()).await,
+                    Err(error @ SinkError::File { .. }) => self.wait(&mut pause, error).await?,
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -310,11 +319,16 @@ impl Session {
         Ok(())
     }
 
-    async fn wait(&self, pause: &mut Duration, reason: String) {
+    /// Waits before the next try. Where a task has failed meanwhile there is none: the next start finishes the checkpoint.
+    async fn wait(&self, pause: &mut Duration, error: impl Into<CheckpointError>) -> Result<(), CheckpointError> {
+        let error = error.into();
+        let reason = error.to_string();
         tracing::warn!(epoch = self.epochs.next, reason, "a checkpoint cannot be finished; trying again");
         self.tell(|status| status.failing = Some(reason));
-        tokio::time::sleep(*pause).await;
+        let mut failed = self.failed.subscribe();
+        let over = tokio::time::timeout(*pause, failed.wait_for(|failed| *failed)).await.is_ok();
         *pause = (*pause * 2).min(RETRY_MAX);
+        if over { Err(error) } else { Ok(()) }
     }
 
     fn tell(&self, change: impl FnOnce(&mut CheckpointStatus)) {
@@ -443,7 +457,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(|error| CheckpointError::Ending(error.to_string()))
 }
 
-impl Handle {
+impl Life {
     /// The cut at which epoch `epoch` ends. None where a task has failed.
     async fn cut(&self, epoch: u64) -> Result<Option<Cut>, SwapError> {
         self.collect(crate::pipeline::change::Change::with_checkpoint(epoch)).await

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::judge::{Refusal, Verdict, judge, judge_process};
-use super::run::Handle;
+use super::run::Life;
 use crate::clock::Stopwatch;
 use crate::error::near_match;
 use crate::operator::Replacement;
@@ -126,7 +126,7 @@ pub struct Swapped {
     pub to: String,
 }
 
-impl Handle {
+impl Life {
     /// Replaces components at one cut. Each is named by its step, or `step.entry` where the step has several.
     ///
     /// A task that had ended already, because its sources had, changes no more. A component all of whose tasks had ended is
@@ -134,9 +134,9 @@ impl Handle {
     ///
     /// Goes on to its end in a task of its own when the future is dropped: a barrier that only some sources have sent would
     /// hold up the pipeline for ever.
-    pub async fn swap(&self, requests: &[(String, PathBuf)]) -> Result<SwapReport, SwapError> {
-        let (handle, requests) = (self.clone(), requests.to_vec());
-        tokio::spawn(async move { handle.carry_out(&requests).await }).await.map_err(|_| SwapError::Ended)?
+    pub(super) async fn swap(&self, requests: &[(String, PathBuf)]) -> Result<SwapReport, SwapError> {
+        let (life, requests) = (self.clone(), requests.to_vec());
+        tokio::spawn(async move { life.carry_out(&requests).await }).await.map_err(|_| SwapError::Ended)?
     }
 
     async fn carry_out(&self, requests: &[(String, PathBuf)]) -> Result<SwapReport, SwapError> {
@@ -159,6 +159,10 @@ impl Handle {
         let change = Arc::new(change);
         let (_, pause_ns) = self.send(&change).await?;
         let barrier_ms = milliseconds(barrier_watch.elapsed());
+        if self.has_failed() {
+            // where it goes on after a failure is before the change
+            return Err(SwapError::Ended);
+        }
         offers.retain(|slot, _| self.was_taken(&change, slot));
         if offers.is_empty() && !requests.is_empty() {
             return Err(SwapError::Ended);
