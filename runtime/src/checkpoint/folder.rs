@@ -24,14 +24,15 @@ impl Folder {
         self.root.join(name)
     }
 
-    /// Writes a whole file, in place of one that is there.
+    /// Writes a whole file. One that is there is replaced at once: what is written again after an error may belong to a
+    /// manifest already.
     pub(super) fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let path = self.path(name);
-        let folder = parent(&path);
-        std::fs::create_dir_all(folder)?;
-        let mut file = File::create(&path)?;
+        let (path, part) = (self.path(name), self.path(&format!("{name}.new")));
+        std::fs::create_dir_all(parent(&path))?;
+        let mut file = File::create(&part)?;
         file.write_all(bytes)?;
-        file.sync_all()
+        file.sync_all()?;
+        std::fs::rename(&part, &path)
     }
 
     /// Writes a whole file where there is none; `false` if there is one. It appears at once and whole.

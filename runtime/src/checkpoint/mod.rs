@@ -14,14 +14,18 @@
 //! without manifest, which nobody reads. A manifest is put in place by a link that fails where one exists: of two
 //! processes that both believe to own the store only one can write an epoch.
 
+mod epoch;
 mod fail_point;
 mod folder;
 mod manifest;
 mod protocol;
 mod sealed;
+#[cfg(test)]
+mod simulation;
 mod state_file;
 mod store;
 
+pub use epoch::{Action, is_overtaken, next_epoch};
 pub use fail_point::fail_point;
 pub use folder::Folder;
 pub use manifest::{Component, Manifest, PreparedEntry, SourceEntry, StateFile, StepEntry, TaskEntry, VERSION};

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
+use super::epoch::is_overtaken;
 use super::fail_point::fail_point;
 use super::folder::Folder;
 use super::manifest::{Manifest, StateFile};
@@ -175,9 +176,15 @@ impl Store {
         Ok(epochs)
     }
 
-    /// An epoch that nobody has begun.
-    pub fn unused_epoch(&self) -> Result<u64, StoreError> {
-        Ok(self.epochs()?.first().map_or(1, |newest| newest.saturating_add(1)))
+    /// The newest epoch that has a manifest, whole or not.
+    pub fn newest_epoch(&self) -> Result<Option<u64>, StoreError> {
+        for epoch in self.epochs()? {
+            let file = format!("{}/{MANIFEST}", folder_of(epoch));
+            if self.folder.get(&file).map_err(self.io("read", &file))?.is_some() {
+                return Ok(Some(epoch));
+            }
+        }
+        Ok(None)
     }
 
     /// All checkpoints that were made, newest first.
@@ -298,6 +305,9 @@ impl Store {
             draft.manifest.encode().map_err(|reason| StoreError::Damaged { name: epoch.to_string(), reason })?;
         let made = self.folder.put_new(&file, &bytes, &attempt).map_err(self.io("write", &file))?;
         if !made && self.folder.get(&file).map_err(self.io("read", &file))?.as_ref() != Some(&bytes) {
+            return Err(StoreError::Fenced { epoch, path: self.path() });
+        }
+        if is_overtaken(epoch, self.newest_epoch()?) {
             return Err(StoreError::Fenced { epoch, path: self.path() });
         }
         fail_point("after-manifest");

@@ -21,8 +21,8 @@ use super::run::Life;
 use super::supervise::KeptComponents;
 use super::swap::SwapError;
 use crate::checkpoint::{
-    Choice, Component, Draft, Lease, Loaded, Manifest, PreparedEntry, SourceEntry, StepEntry, Store, StoreError,
-    TaskEntry, choose, fail_point,
+    Action, Choice, Component, Draft, Lease, Loaded, Manifest, PreparedEntry, SourceEntry, StepEntry, Store,
+    StoreError, TaskEntry, choose, fail_point, next_epoch,
 };
 use crate::clock::{Clock, Stopwatch};
 use crate::pipeline::build::Epochs;
@@ -148,9 +148,14 @@ impl Session {
             && !loaded.committed
             && restored.savepoint.is_none()
         {
-            for entry in &loaded.manifest.prepared {
-                let prepared = Prepared { shown: entry.shown.clone(), bytes: entry.bytes.clone() };
-                sink::commit(&entry.sink, &spec.base, &prepared).await?;
+            let parts = &loaded.manifest.prepared;
+            let mut action = Some(Action::to_finish(parts.len()));
+            while let Some(Action::Show(part)) = action {
+                if let Some(entry) = parts.get(part) {
+                    let prepared = Prepared { shown: entry.shown.clone(), bytes: entry.bytes.clone() };
+                    sink::commit(&entry.sink, &spec.base, &prepared).await?;
+                }
+                action = Action::Show(part).next(parts.len());
             }
             fail_point("restored");
             store.mark_committed(loaded.manifest.epoch)?;
@@ -235,13 +240,10 @@ impl Session {
         fail_point("cut");
         let bytes = self.write(draft).await?;
         fail_point("before-commit");
-        self.commit(prepared).await?;
-        fail_point("after-commit");
-        let (store, retain) = (self.store.clone(), self.spec.retain.value);
-        let done = blocking(move || store.mark_committed(epoch).and_then(|()| store.retain(retain))).await?;
-        if let Err(error) = done {
-            // the next start repeats the commit, the next checkpoint the clearing away
-            tracing::warn!(epoch, %error, "cannot tidy up after a checkpoint");
+        let mut action = Action::Write.next(prepared.len());
+        while let Some(now) = action {
+            self.act(now, epoch, &prepared).await?;
+            action = now.next(prepared.len());
         }
         self.epochs.next = epoch.saturating_add(1);
         let took_ms = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -303,20 +305,43 @@ impl Session {
         }
     }
 
-    async fn commit(&self, prepared: Vec<PreparedEntry>) -> Result<(), CheckpointError> {
-        let mut pause = RETRY_FIRST;
-        for entry in prepared {
-            let prepared = Prepared { shown: entry.shown, bytes: entry.bytes };
-            loop {
-                match sink::commit(&entry.sink, &self.base, &prepared).await {
-                    Ok(()) => break,
-                    Err(error @ SinkError::File { .. }) => self.wait(&mut pause, error).await?,
-                    Err(error) => return Err(error.into()),
-                }
+    /// What follows once the manifest is there.
+    async fn act(&self, action: Action, epoch: u64, prepared: &[PreparedEntry]) -> Result<(), CheckpointError> {
+        let store = self.store.clone();
+        let tidied = match action {
+            Action::Write => return Ok(()),
+            Action::Show(part) => {
+                let Some(entry) = prepared.get(part) else { return Ok(()) };
+                self.show(entry).await?;
+                fail_point("between-commits");
+                return Ok(());
             }
-            fail_point("between-commits");
+            Action::Note => {
+                fail_point("after-commit");
+                blocking(move || store.mark_committed(epoch)).await?
+            }
+            Action::Tidy => {
+                let retain = self.spec.retain.value;
+                blocking(move || store.retain(retain)).await?
+            }
+        };
+        if let Err(error) = tidied {
+            // the next start shows it again, which changes nothing; the next checkpoint clears away
+            tracing::warn!(epoch, %error, "cannot tidy up after a checkpoint");
         }
         Ok(())
+    }
+
+    async fn show(&self, entry: &PreparedEntry) -> Result<(), CheckpointError> {
+        let prepared = Prepared { shown: entry.shown.clone(), bytes: entry.bytes.clone() };
+        let mut pause = RETRY_FIRST;
+        loop {
+            match sink::commit(&entry.sink, &self.base, &prepared).await {
+                Ok(()) => return Ok(()),
+                Err(error @ SinkError::File { .. }) => self.wait(&mut pause, error).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Waits before the next try. Where a task has failed meanwhile there is none: the next start finishes the checkpoint.
@@ -345,8 +370,7 @@ struct Chosen {
 impl Chosen {
     fn new(spec: &PipelineSpec, store: &Store, from: &StartFrom) -> Result<Self, CheckpointError> {
         let shown = shown(spec)?;
-        let unused = store.unused_epoch()?;
-        let next = shown.as_ref().map_or(unused, |(epoch, _)| unused.max(epoch.saturating_add(1)));
+        let next = next_epoch(store.newest_epoch()?, shown.as_ref().map(|(epoch, _)| *epoch));
         let mut notes = Vec::new();
         let (loaded, savepoint) = match from {
             StartFrom::Fresh => return Ok(Self { loaded: None, next }),

@@ -51,7 +51,10 @@ fn of_source(error: &SourceError) -> bool {
 }
 
 fn of_sink(error: &SinkError) -> bool {
-    matches!(error, SinkError::File { .. } | SinkError::Print { .. } | SinkError::Kafka { .. } | SinkError::Ended { .. })
+    matches!(
+        error,
+        SinkError::File { .. } | SinkError::Print { .. } | SinkError::Kafka { .. } | SinkError::Ended { .. }
+    )
 }
 
 fn checkpoint(error: &CheckpointError) -> bool {
