@@ -18,16 +18,20 @@
 //! to own the store only one can write an epoch.
 
 mod chunk;
+mod epoch;
 mod fail_point;
 mod keys;
 mod lease;
 mod manifest;
 mod protocol;
 mod sealed;
+#[cfg(test)]
+mod simulation;
 mod state_file;
 mod store;
 mod store_error;
 
+pub use epoch::{Action, is_overtaken, next_epoch};
 pub use fail_point::fail_point;
 pub use keys::{KeyError, Keys};
 pub use lease::Lease;

@@ -121,15 +121,15 @@ impl Store {
         Ok(epochs)
     }
 
-    /// The epoch after the newest that was finished. Two processes that both believe to own the store get the same one,
-    /// and only one of them can finish it.
-    pub async fn next_epoch(&self) -> Result<u64, StoreError> {
+    /// The newest epoch that has a manifest, whole or not. Two processes that both believe to own the store begin the one
+    /// after it, and only one of them can finish that.
+    pub async fn newest_epoch(&self) -> Result<Option<u64>, StoreError> {
         for epoch in self.epochs().await? {
             if self.objects.size(&format!("{}/{MANIFEST}", folder_of(epoch))).await?.is_some() {
-                return Ok(epoch.saturating_add(1));
+                return Ok(Some(epoch));
             }
         }
-        Ok(1)
+        Ok(None)
     }
 
     /// All checkpoints that were made, newest first.

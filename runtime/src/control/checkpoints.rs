@@ -14,13 +14,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::run::Handle;
+use super::run::Life;
+use super::supervise::KeptComponents;
 use super::swap::SwapError;
 use crate::checkpoint::{
-    Choice, Component, Draft, KeyError, Keys, Lease, Loaded, Manifest, PreparedEntry, SourceEntry, StepEntry, Store,
-    StoreError, TaskEntry, choose, fail_point,
+    Action, Choice, Component, Draft, KeyError, Keys, Lease, Loaded, Manifest, PreparedEntry, SourceEntry, StepEntry,
+    Store, StoreError, TaskEntry, choose, fail_point, next_epoch,
 };
 use crate::clock::{Clock, Stopwatch};
 use crate::objects::LocationError;
@@ -137,6 +139,10 @@ pub(super) struct Session {
     pub(super) epochs: Epochs,
     pub(super) cut: Option<Arc<Cut>>,
     pub(super) status: Arc<Mutex<CheckpointStatus>>,
+    /// set once a task has failed: nothing is tried again then
+    pub(super) failed: Arc<watch::Sender<bool>>,
+    /// what ran as of each checkpoint
+    pub(super) kept: KeptComponents,
 }
 
 impl Session {
@@ -187,6 +193,8 @@ impl Session {
             epochs: Epochs { attempt, next: chosen.next },
             cut,
             status: Arc::new(Mutex::new(status)),
+            failed: Arc::new(watch::Sender::new(false)),
+            kept: KeptComponents::default(),
         })
     }
 
@@ -206,8 +214,14 @@ impl Session {
         }
     }
 
+    /// The epoch that is gone on from.
+    pub(super) fn restored_epoch(&self) -> Option<u64> {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.restored.as_ref().map(|restored| restored.epoch)
+    }
+
     /// Takes checkpoints until the run has ended or is to stop. `true`: it is to stop, and the last checkpoint holds all.
-    pub(super) async fn run(mut self, handle: Handle) -> Result<bool, CheckpointError> {
+    pub(super) async fn run(mut self, handle: Life) -> Result<bool, CheckpointError> {
         let every = self.spec.interval.value;
         let mut ticks = interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -241,25 +255,19 @@ impl Session {
     }
 
     /// Makes a cut a checkpoint and its epoch visible.
-    async fn keep(
-        &mut self,
-        handle: &Handle,
-        cut: Cut,
-        finished: bool,
-        watch: Stopwatch,
-    ) -> Result<(), CheckpointError> {
+    async fn keep(&mut self, handle: &Life, cut: Cut, finished: bool, watch: Stopwatch) -> Result<(), CheckpointError> {
         let epoch = self.epochs.next;
         let components = handle.shared.components.lock().await.clone();
         let draft = self.draft(handle.name(), &components, cut, finished);
+        self.kept.keep(epoch, components, self.spec.retain.value);
         let prepared = draft.manifest.prepared.clone();
         fail_point("cut");
         let bytes = self.write(draft).await?;
         fail_point("before-commit");
-        self.commit(prepared).await?;
-        fail_point("after-commit");
-        if let Err(error) = self.tidy_up(epoch).await {
-            // the next start repeats the commit, the next checkpoint the clearing away
-            tracing::warn!(epoch, %error, "cannot tidy up after a checkpoint");
+        let mut action = Action::Write.next(prepared.len());
+        while let Some(now) = action {
+            self.act(now, epoch, &prepared).await?;
+            action = now.next(prepared.len());
         }
         self.epochs.next = epoch.saturating_add(1);
         let took_ms = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -270,11 +278,6 @@ impl Session {
         });
         tracing::debug!(epoch, bytes, took_ms, "checkpoint");
         Ok(())
-    }
-
-    async fn tidy_up(&self, epoch: u64) -> Result<(), StoreError> {
-        self.store.mark_committed(epoch).await?;
-        self.store.retain(self.spec.retain.value).await
     }
 
     fn draft(&self, pipeline: &str, components: &Components, cut: Cut, finished: bool) -> Draft {
@@ -323,33 +326,57 @@ impl Session {
             };
             match written {
                 Ok(bytes) => return Ok(bytes),
-                Err(error) if error.is_passing() => self.wait(&mut pause, error.to_string()).await,
+                Err(error) if error.is_passing() => self.wait(&mut pause, error).await?,
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    async fn commit(&self, prepared: Vec<PreparedEntry>) -> Result<(), CheckpointError> {
-        let mut pause = RETRY_FIRST;
-        for entry in prepared {
-            let prepared = Prepared { shown: entry.shown, bytes: entry.bytes };
-            loop {
-                match sink::commit(&entry.sink, &self.base, &prepared).await {
-                    Ok(()) => break,
-                    Err(error) if error.is_passing() => self.wait(&mut pause, error.to_string()).await,
-                    Err(error) => return Err(error.into()),
-                }
+    /// What follows once the manifest is there.
+    async fn act(&self, action: Action, epoch: u64, prepared: &[PreparedEntry]) -> Result<(), CheckpointError> {
+        let tidied = match action {
+            Action::Write => return Ok(()),
+            Action::Show(part) => {
+                let Some(entry) = prepared.get(part) else { return Ok(()) };
+                self.show(entry).await?;
+                fail_point("between-commits");
+                return Ok(());
             }
-            fail_point("between-commits");
+            Action::Note => {
+                fail_point("after-commit");
+                self.store.mark_committed(epoch).await
+            }
+            Action::Tidy => self.store.retain(self.spec.retain.value, epoch).await,
+        };
+        if let Err(error) = tidied {
+            // the next start shows it again, which changes nothing; the next checkpoint clears away
+            tracing::warn!(epoch, %error, "cannot tidy up after a checkpoint");
         }
         Ok(())
     }
 
-    async fn wait(&self, pause: &mut Duration, reason: String) {
+    async fn show(&self, entry: &PreparedEntry) -> Result<(), CheckpointError> {
+        let prepared = Prepared { shown: entry.shown.clone(), bytes: entry.bytes.clone() };
+        let mut pause = RETRY_FIRST;
+        loop {
+            match sink::commit(&entry.sink, &self.base, &prepared).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_passing() => self.wait(&mut pause, error).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits before the next try. Where a task has failed meanwhile there is none: the next start finishes the checkpoint.
+    async fn wait(&self, pause: &mut Duration, error: impl Into<CheckpointError>) -> Result<(), CheckpointError> {
+        let error = error.into();
+        let reason = error.to_string();
         tracing::warn!(epoch = self.epochs.next, reason, "a checkpoint cannot be finished; trying again");
         self.tell(|status| status.failing = Some(reason));
-        tokio::time::sleep(*pause).await;
+        let mut failed = self.failed.subscribe();
+        let over = tokio::time::timeout(*pause, failed.wait_for(|failed| *failed)).await.is_ok();
         *pause = (*pause * 2).min(RETRY_MAX);
+        if over { Err(error) } else { Ok(()) }
     }
 
     fn tell(&self, change: impl FnOnce(&mut CheckpointStatus)) {
@@ -366,8 +393,7 @@ struct Chosen {
 impl Chosen {
     async fn new(spec: &PipelineSpec, store: &Store, from: &StartFrom) -> Result<Self, CheckpointError> {
         let shown = shown(spec).await?;
-        let next = store.next_epoch().await?;
-        let next = shown.as_ref().map_or(next, |(epoch, _)| next.max(epoch.saturating_add(1)));
+        let next = next_epoch(store.newest_epoch().await?, shown.as_ref().map(|(epoch, _)| *epoch));
         let mut notes = Vec::new();
         let (loaded, savepoint) = match from {
             StartFrom::Fresh => return Ok(Self { loaded: None, next }),
@@ -505,7 +531,7 @@ fn attempt() -> String {
     format!("{random:016x}")
 }
 
-impl Handle {
+impl Life {
     /// The cut at which epoch `epoch` ends. None where a task has failed.
     async fn cut(&self, epoch: u64) -> Result<Option<Cut>, SwapError> {
         self.collect(crate::pipeline::change::Change::with_checkpoint(epoch)).await

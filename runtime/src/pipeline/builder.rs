@@ -26,7 +26,7 @@ pub use step::Step;
 
 use super::check;
 use super::problems::Problems;
-use super::spec::{CheckpointSpec, ComponentSpec, KeySource, PipelineSpec, SinkSpec, SourceSpec};
+use super::spec::{CheckpointSpec, ComponentSpec, KeySource, PipelineSpec, RestartSpec, SinkSpec, SourceSpec};
 use super::wiring::{Part, Role, Wiring};
 use crate::error::{PipelineError, Spanned};
 use crate::format::Format;
@@ -59,6 +59,7 @@ impl Pipeline {
             sinks: Vec::new(),
             dead_letter: None,
             checkpoint: None,
+            restart: None,
         };
         Self { spec, wiring: Wiring::default(), problems: Problems::default() }
     }
@@ -119,6 +120,12 @@ impl Pipeline {
         if let Some(checkpoint) = &mut self.spec.checkpoint {
             checkpoint.encrypt = Some(keys);
         }
+        self
+    }
+
+    /// How a pipeline with checkpoints that has failed is started again; [`RestartSpec::off`] for not at all.
+    pub fn restart(mut self, restart: RestartSpec) -> Self {
+        self.spec.restart = Some(restart.into());
         self
     }
 

@@ -85,6 +85,7 @@ pub(super) fn check(spec: &PipelineSpec, wiring: &Wiring, problems: &mut Problem
     if let Some(checkpoint) = &spec.checkpoint {
         check_checkpoint(checkpoint, problems);
     }
+    check_restart(spec, problems);
     check_files_differ(spec, problems);
     wiring.check(&spec.text, problems);
 }
@@ -109,6 +110,20 @@ fn check_checkpoint(checkpoint: &CheckpointSpec, problems: &mut Problems) {
         let message = format!("{} checkpoints are to be kept", checkpoint.retain.value);
         let label = format!("expected 1 to {RETAIN_MAX}");
         problems.add(code::BAD_VALUE, checkpoint.retain.span, message, label, "the default is 3");
+    }
+}
+
+fn check_restart(spec: &PipelineSpec, problems: &mut Problems) {
+    let Some(Spanned { value: restart, span }) = &spec.restart else { return };
+    if spec.checkpoint.is_none() && restart.attempts.value > 0 {
+        let message = "a pipeline without checkpoints cannot be started again by itself";
+        let label = "there is nothing to go on from";
+        let help = "add `checkpoint = { store = \"state\" }`, or remove `restart`";
+        problems.add(code::CONFLICT, *span, message, label, help);
+    }
+    if restart.first.value > restart.max.value {
+        let message = "the first pause before a restart is longer than the longest";
+        problems.add(code::BAD_DURATION, restart.first.span, message, "expected at most `max`", "");
     }
 }
 

@@ -42,6 +42,39 @@ pub struct PipelineSpec {
     pub dead_letter: Option<Spanned<SinkKind>>,
     /// `checkpoint = { .. }`: keep what a restart needs
     pub checkpoint: Option<CheckpointSpec>,
+    /// `restart = { .. }`: how a pipeline with checkpoints that has failed is started again
+    pub restart: Option<Spanned<RestartSpec>>,
+}
+
+/// `restart = { attempts = 10, within = "10m", first = "1s", max = "1m" }`, or `restart = "off"`, which is no attempts
+#[derive(Clone, Debug, PartialEq)]
+pub struct RestartSpec {
+    /// `attempts` within `within`
+    pub attempts: Spanned<usize>,
+    /// `within`: failures that lie longer back are forgotten
+    pub within: Spanned<Duration>,
+    /// `first`: the pause after the first failure; each further one doubles it
+    pub first: Spanned<Duration>,
+    /// `max`: the longest pause
+    pub max: Spanned<Duration>,
+}
+
+impl Default for RestartSpec {
+    fn default() -> Self {
+        Self {
+            attempts: 10.into(),
+            within: Duration::from_secs(600).into(),
+            first: Duration::from_secs(1).into(),
+            max: Duration::from_secs(60).into(),
+        }
+    }
+}
+
+impl RestartSpec {
+    /// A failure is the end.
+    pub fn off() -> Self {
+        Self { attempts: 0.into(), ..Self::default() }
+    }
 }
 
 /// `checkpoint = { store = "..", interval = "1s", retain = 3 }`

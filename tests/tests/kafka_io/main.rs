@@ -59,6 +59,7 @@ fn context(format: Format) -> SourceContext {
         clock: Clock::virtual_at_ms(77),
         base: PathBuf::new(),
         restore: None,
+        trickle: None,
     }
 }
 

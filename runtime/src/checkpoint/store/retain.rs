@@ -10,16 +10,18 @@ use crate::checkpoint::manifest::{Manifest, StateFile};
 type Referred = BTreeMap<u64, BTreeSet<String>>;
 
 impl Store {
-    /// Removes all but the newest `keep` checkpoints, and what was begun before them and never finished. Files that a
-    /// newer checkpoint or a savepoint refers to stay. Where one of these cannot be read, nothing is removed.
-    pub async fn retain(&self, keep: usize) -> Result<(), StoreError> {
+    /// Removes all but the newest `keep` checkpoints up to `upto`, and what was begun before them and never finished: a process
+    /// that is late must not remove what a newer one goes on from. Files that a newer checkpoint or a savepoint refers to stay. Where one of these cannot be read, nothing is removed.
+    pub async fn retain(&self, keep: usize, upto: u64) -> Result<(), StoreError> {
         let epochs = self.epochs().await?;
         let (mut kept, mut oldest) = (0, None);
         let mut referred = Referred::new();
         for epoch in &epochs {
             if let Some(files) = self.files_of(*epoch).await? {
                 files.iter().for_each(|file| refer(file, &mut referred));
-                (kept, oldest) = (kept + 1, Some(*epoch));
+                if *epoch <= upto {
+                    (kept, oldest) = (kept + 1, Some(*epoch));
+                }
             }
             if kept == keep.max(1) {
                 break;

@@ -6,6 +6,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Draft, MANIFEST, Store, StoreError, blocking, folder_of, path_of};
 use crate::checkpoint::chunk;
+use crate::checkpoint::epoch::is_overtaken;
 use crate::checkpoint::fail_point::fail_point;
 use crate::checkpoint::manifest::StateFile;
 use crate::checkpoint::state_file::{self, StateFileError};
@@ -42,6 +43,11 @@ impl Store {
                 let holder = found.map_or("unknown".to_owned(), |found| format!("attempt {}", found.attempt));
                 return Err(StoreError::Fenced { epoch, place: self.place(), holder });
             }
+        }
+        let newest = self.newest_epoch().await?;
+        if is_overtaken(epoch, newest) {
+            let holder = newest.map_or_else(String::new, |newest| format!("the process that finished epoch {newest}"));
+            return Err(StoreError::Fenced { epoch, place: self.place(), holder });
         }
         fail_point("after-manifest");
         self.remember(&manifest);

@@ -42,6 +42,7 @@ pub(super) const PIPELINE: Keys = Keys {
         key("sink", "{ out = { from = \"upper\", print = {} } }"),
         key("dead_letter", "{ file = { path = \"dead.json\" } }"),
         key("checkpoint", "{ store = \"state\", interval = \"1s\" }"),
+        key("restart", "{ attempts = 10 }"),
     ],
     later: &[],
 };
@@ -63,6 +64,12 @@ pub(super) const KEY_SOURCES: [&str; 2] = ["key_file", "key_env"];
 pub(super) const ENCRYPT: Keys = Keys {
     section: "Encryption",
     known: &[key("key_file", "\"checkpoint.key\""), key("key_env", "\"CHECKPOINT_KEYS\"")],
+    later: &[],
+};
+
+pub(super) const RESTART: Keys = Keys {
+    section: "Restarts",
+    known: &[key("attempts", "10"), key("within", "\"10m\""), key("first", "\"1s\""), key("max", "\"1m\"")],
     later: &[],
 };
 
@@ -313,10 +320,11 @@ pub(super) const FORMATS_LATER: [&str; 1] = ["avro"];
 
 /// Every table, for the test against the documentation.
 #[cfg(test)]
-pub(super) const ALL: [&Keys; 27] = [
+pub(super) const ALL: [&Keys; 28] = [
     &PIPELINE,
     &CHECKPOINT,
     &ENCRYPT,
+    &RESTART,
     &SOURCE,
     &GENERATOR,
     &FILE_SOURCE,

@@ -62,6 +62,10 @@ fn top(body: &str, code: &'static str, words: &'static [&'static str]) -> Case {
     case(format!("{body}\n{rest}"), code, words)
 }
 
+fn restart(body: &str, code: &'static str, words: &'static [&'static str]) -> Case {
+    top(&format!("name = \"p\"\ncheckpoint = {{ store = \"s\" }}\nrestart = {body}"), code, words)
+}
+
 fn checkpoint(body: &str, code: &'static str, words: &'static [&'static str]) -> Case {
     top(&format!("name = \"p\"\ncheckpoint = {body}"), code, words)
 }
@@ -144,6 +148,13 @@ fn wrong_tops_are_refused_with_place_and_help() {
         checkpoint("{ store = \"state\", interval = «1 }", WRONG_TYPE, &["a duration in quotes"]),
         checkpoint("{ store = \"state\", retain = «0 }", BAD_VALUE, &["0 checkpoints", "1 to 1000"]),
         checkpoint("{ store = \"state\", «every = \"1s\" }", UNKNOWN_KEY, &["`every`", "interval"]),
+        top("name = \"p\"\n«restart = { attempts = 3 }", CONFLICT, &["without checkpoints", "checkpoint = {"]),
+        restart("«\"never\"", UNKNOWN_VALUE, &["`never`", "off"]),
+        restart("«7", WRONG_TYPE, &["expected a table"]),
+        restart("{ attempts = «-1 }", BAD_VALUE, &["is -1"]),
+        restart("{ first = «\"2m\" }", BAD_DURATION, &["longer than the longest", "max"]),
+        restart("{ max = «\"0s\" }", BAD_DURATION, &["`max`", "is zero"]),
+        restart("{ «delay = \"1s\" }", UNKNOWN_KEY, &["`delay`", "first"]),
         top("name = \"p\"\ndead_letter = «\"dead.json\"", WRONG_TYPE, &["expected a table", "file"]),
         top("name = \"p\"\n«dead_letter = {}", NO_KIND, &["where rows go", "file"]),
         top("name = \"p\"\ndead_letter = { print = «{} }", BAD_VALUE, &["stdout carries results only", "file"]),
