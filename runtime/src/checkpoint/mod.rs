@@ -25,6 +25,9 @@ mod store;
 pub use fail_point::fail_point;
 pub use folder::Folder;
 pub use manifest::{Component, Manifest, PreparedEntry, SourceEntry, StateFile, StepEntry, TaskEntry, VERSION};
-pub use protocol::{Candidate, Choice, Health, choose};
+pub use protocol::{
+    Candidate, Choice, Cure, Decision, Facts, Health, Held, HeldBack, Marker, Named, Stored, choose, choose_decided,
+    cure,
+};
 pub use state_file::StateFileError;
 pub use store::{Draft, Lease, Listed, Loaded, Savepoint, Store, StoreError};

@@ -315,10 +315,12 @@ impl Store {
         Ok(self.folder.get(&file).map_err(self.io("read", &file))?.is_some())
     }
 
-    /// Removes all but the newest `keep` checkpoints, and what was begun before them and never finished.
-    pub fn retain(&self, keep: usize) -> Result<(), StoreError> {
+    /// Removes all but the newest `keep` checkpoints up to `epoch`, and what was begun before them and never finished.
+    /// Newer ones are another process's, or their epoch has not been decided: they neither go nor count.
+    pub fn retain(&self, keep: usize, epoch: u64) -> Result<(), StoreError> {
         let listed = self.list()?;
-        let kept = listed.iter().take(keep.max(1)).map(|listed| listed.epoch);
+        let ours = listed.iter().filter(|listed| listed.epoch <= epoch);
+        let kept = ours.take(keep.max(1)).map(|listed| listed.epoch);
         let Some(oldest) = kept.min() else { return Ok(()) };
         for epoch in self.epochs()?.into_iter().filter(|epoch| *epoch < oldest) {
             let folder = folder_of(epoch);

@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::run::Handle;
 use super::swap::SwapError;
+use super::transactions::{self, Decided};
 use crate::checkpoint::{
     Choice, Component, Draft, Lease, Loaded, Manifest, PreparedEntry, SourceEntry, StepEntry, Store, StoreError,
     TaskEntry, choose, fail_point,
@@ -28,7 +29,7 @@ use crate::pipeline::cut::{Cut, TaskState};
 use crate::pipeline::resolve::Components;
 use crate::pipeline::spec::{CheckpointSpec, PipelineSpec};
 use crate::record::BarrierId;
-use crate::sink::{self, Prepared, SinkError};
+use crate::sink::{self, Prepared, SinkError, Transactions};
 
 /// Between two tries after the store or a sink has failed.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -58,6 +59,12 @@ pub enum CheckpointError {
     /// rows would be lost or shown twice
     #[error("{reason}; bring back what is missing, or start anew beside the old output with --fresh")]
     Refused {
+        /// why
+        reason: String,
+    },
+    /// it cannot be told which epochs have happened
+    #[error("it cannot be told which epochs have happened: {reason}")]
+    Undecidable {
         /// why
         reason: String,
     },
@@ -135,9 +142,17 @@ impl Session {
         let store = Store::new(checkpoint.folder(&spec.base), &spec.name.value);
         let attempt = attempt();
         let lease = store.lease(&format!("process {}, attempt {attempt}", std::process::id()))?;
+        let transactions = match transactions::of(spec, checkpoint) {
+            Some(of_pipeline) => Some(Transactions::open(of_pipeline).await?),
+            None => None,
+        };
+        let decided = match &transactions {
+            Some(opened) => Some(transactions::decided(opened, &store, checkpoint.transaction_timeout.value).await?),
+            None => None,
+        };
         let (spec_of_blocking, from, store_of_blocking) = (spec.clone(), from.clone(), store.clone());
-        let chosen = move || Chosen::new(&spec_of_blocking, &store_of_blocking, &from);
-        let chosen = blocking(chosen).await??;
+        let chosen = move || Chosen::new(&spec_of_blocking, &store_of_blocking, &from, decided.as_ref());
+        let mut chosen = blocking(chosen).await??;
         if let Some((loaded, restored)) = &chosen.loaded
             && !loaded.committed
             && restored.savepoint.is_none()
@@ -148,6 +163,12 @@ impl Session {
             }
             fail_point("restored");
             store.mark_committed(loaded.manifest.epoch)?;
+        }
+        if let Some(transactions) = &transactions {
+            if !chosen.by_marker {
+                chosen.begin(spec, &store, transactions, &attempt, clock.now_ms()).await?;
+            }
+            transactions.begin(chosen.next)?;
         }
         for source in spec.sources.iter().filter(|source| !crate::source::is_rewindable(&source.kind.value)) {
             let source = &source.name.value;
@@ -171,7 +192,7 @@ impl Session {
             spec: checkpoint.clone(),
             base: spec.base.clone(),
             clock,
-            epochs: Epochs { attempt, next: chosen.next },
+            epochs: Epochs { attempt, next: chosen.next, transactions },
             cut,
             status: Arc::new(Mutex::new(status)),
         })
@@ -189,7 +210,7 @@ impl Session {
                     // whoever failed tells why
                     let cut = handle.shared.progress.left_before(BarrierId(u64::MAX), true);
                     let Some(cut) = cut else { return Ok(false) };
-                    self.keep(&handle, cut, true, Stopwatch::start()).await?;
+                    self.keep(&handle, cut, (true, true), Stopwatch::start()).await?;
                     return Ok(false);
                 }
                 () = handle.stop_asked() => true,
@@ -197,7 +218,7 @@ impl Session {
             };
             let watch = Stopwatch::start();
             match handle.cut(self.epochs.next).await {
-                Ok(Some(cut)) => self.keep(&handle, cut, false, watch).await?,
+                Ok(Some(cut)) => self.keep(&handle, cut, (false, stopping), watch).await?,
                 Ok(None) => return Ok(false),
                 // the input has ended: so will the tasks
                 Err(_) => {
@@ -211,12 +232,12 @@ impl Session {
         }
     }
 
-    /// Makes a cut a checkpoint and its epoch visible.
+    /// Makes a cut a checkpoint and its epoch visible. `finished`: the input has ended; `last`: no epoch follows.
     async fn keep(
         &mut self,
         handle: &Handle,
         cut: Cut,
-        finished: bool,
+        (finished, last): (bool, bool),
         watch: Stopwatch,
     ) -> Result<(), CheckpointError> {
         let epoch = self.epochs.next;
@@ -224,12 +245,12 @@ impl Session {
         let draft = self.draft(handle.name(), &components, cut, finished);
         let prepared = draft.manifest.prepared.clone();
         fail_point("cut");
-        let bytes = self.write(draft).await?;
+        let bytes = self.decide(draft, last).await?;
         fail_point("before-commit");
         self.commit(prepared).await?;
         fail_point("after-commit");
         let (store, retain) = (self.store.clone(), self.spec.retain.value);
-        let done = blocking(move || store.mark_committed(epoch).and_then(|()| store.retain(retain))).await?;
+        let done = blocking(move || store.mark_committed(epoch).and_then(|()| store.retain(retain, epoch))).await?;
         if let Err(error) = done {
             // the next start repeats the commit, the next checkpoint the clearing away
             tracing::warn!(epoch, %error, "cannot tidy up after a checkpoint");
@@ -243,6 +264,25 @@ impl Session {
         });
         tracing::debug!(epoch, bytes, took_ms, "checkpoint");
         Ok(())
+    }
+
+    /// Makes the epoch happen: its checkpoint is whole and, where sinks write in transactions, its transaction committed.
+    async fn decide(&self, draft: Draft, last: bool) -> Result<u64, CheckpointError> {
+        let Some(transactions) = &self.epochs.transactions else { return self.write(draft).await };
+        let epoch = draft.manifest.epoch;
+        let sealed = transactions::seal(transactions, epoch, &self.epochs.attempt);
+        let done = tokio::try_join!(self.write(draft), sealed);
+        let done = match done {
+            Ok((bytes, ())) => transactions::commit(transactions, epoch).await.map(|()| bytes),
+            Err(error) => Err(error),
+        };
+        if done.is_err() {
+            // or readers would wait until the broker does it
+            transactions.abort().await;
+        } else if !last {
+            transactions.begin(epoch.saturating_add(1))?;
+        }
+        done
     }
 
     fn draft(&self, pipeline: &str, components: &Components, cut: Cut, finished: bool) -> Draft {
@@ -277,6 +317,7 @@ impl Session {
             sources: sources.collect(),
             steps,
             prepared: prepared.collect(),
+            transactional_id: self.epochs.transactions.as_ref().map(|of| of.transactional_id().to_owned()),
         };
         Draft { manifest, states }
     }
@@ -326,16 +367,26 @@ impl Session {
 struct Chosen {
     loaded: Option<(Loaded, Restored)>,
     next: u64,
+    /// a broker has decided for it
+    by_marker: bool,
 }
 
 impl Chosen {
-    fn new(spec: &PipelineSpec, store: &Store, from: &StartFrom) -> Result<Self, CheckpointError> {
+    fn new(
+        spec: &PipelineSpec,
+        store: &Store,
+        from: &StartFrom,
+        decided: Option<&Decided>,
+    ) -> Result<Self, CheckpointError> {
         let shown = shown(spec)?;
+        let mut by_marker = false;
+        let marked = decided.and_then(|decided| decided.marker.as_ref()).map(|marker| marker.epoch);
+        let seen = marked.into_iter().chain(shown.as_ref().map(|(epoch, _)| *epoch)).max();
         let unused = store.unused_epoch()?;
-        let next = shown.as_ref().map_or(unused, |(epoch, _)| unused.max(epoch.saturating_add(1)));
+        let next = seen.map_or(unused, |epoch| unused.max(epoch.saturating_add(1)));
         let mut notes = Vec::new();
         let (loaded, savepoint) = match from {
-            StartFrom::Fresh => return Ok(Self { loaded: None, next }),
+            StartFrom::Fresh => return Ok(Self { loaded: None, next, by_marker }),
             StartFrom::Savepoint(name) => {
                 let loaded = store.load_savepoint(name)?;
                 let epoch = loaded.manifest.epoch;
@@ -345,9 +396,18 @@ impl Chosen {
                 (loaded, Some(name.clone()))
             }
             StartFrom::Latest => {
+                let shown = shown.as_ref().map(|(epoch, sink)| (*epoch, sink.as_str()));
+                let named = match decided {
+                    Some(decided) => transactions::chosen(store, decided, shown)?,
+                    None => None,
+                };
+                by_marker = named.is_some();
+                if let Some(loaded) = named {
+                    return Self::go_on(spec, (loaded, None), next, by_marker, notes);
+                }
                 let candidates = store.candidates()?;
-                match choose(&candidates, shown.as_ref().map(|(epoch, sink)| (*epoch, sink.as_str()))) {
-                    Choice::Begin => return Ok(Self { loaded: None, next }),
+                match choose(&candidates, shown) {
+                    Choice::Begin => return Ok(Self { loaded: None, next, by_marker }),
                     Choice::Refuse { reason } => return Err(CheckpointError::Refused { reason }),
                     Choice::GoOn { epoch, passed_over } => {
                         let over = passed_over.iter();
@@ -357,6 +417,16 @@ impl Chosen {
                 }
             }
         };
+        Self::go_on(spec, (loaded, savepoint), next, by_marker, notes)
+    }
+
+    fn go_on(
+        spec: &PipelineSpec,
+        (loaded, savepoint): (Loaded, Option<String>),
+        next: u64,
+        by_marker: bool,
+        mut notes: Vec<String>,
+    ) -> Result<Self, CheckpointError> {
         let manifest = &loaded.manifest;
         known_steps(spec, &loaded)?;
         notes.extend(new_and_gone_sources(spec, manifest));
@@ -367,7 +437,31 @@ impl Chosen {
             finished: manifest.finished,
             notes,
         };
-        Ok(Self { loaded: Some((loaded, restored)), next })
+        Ok(Self { loaded: Some((loaded, restored)), next, by_marker })
+    }
+
+    /// The first checkpoint under transactions, and its marker: from here on markers decide.
+    async fn begin(
+        &mut self,
+        spec: &PipelineSpec,
+        store: &Store,
+        transactions: &Transactions,
+        attempt: &str,
+        now_ms: i64,
+    ) -> Result<(), CheckpointError> {
+        let from = self.loaded.as_ref().map(|(loaded, _)| loaded);
+        // the first of all is epoch 0
+        let epoch = if self.next == 1 && from.is_none() { 0 } else { self.next };
+        let draft = transactions::base(&spec.name.value, epoch, attempt, now_ms, from);
+        let writer = store.clone();
+        blocking(move || writer.write(draft)).await??;
+        fail_point("base-written");
+        transactions.begin(epoch)?;
+        transactions::seal(transactions, epoch, attempt).await?;
+        transactions::commit(transactions, epoch).await?;
+        store.mark_committed(epoch)?;
+        self.next = epoch.saturating_add(1);
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ mod quiet;
 mod run;
 mod status;
 mod swap;
+mod transactions;
 
 pub use checkpoints::{CheckpointError, CheckpointStatus, Restored, StartFrom};
 pub use judge::{Refusal, Verdict, judge};

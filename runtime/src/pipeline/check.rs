@@ -3,6 +3,7 @@
 
 mod process;
 mod step;
+mod transactions;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -81,6 +82,7 @@ pub(super) fn check(spec: &PipelineSpec, wiring: &Wiring, problems: &mut Problem
     }
     if let Some(checkpoint) = &spec.checkpoint {
         check_checkpoint(checkpoint, problems);
+        transactions::check(spec, checkpoint, problems);
     }
     check_files_differ(spec, problems);
     wiring.check(&spec.text, problems);

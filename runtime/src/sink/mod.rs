@@ -14,6 +14,11 @@ mod parts;
 mod print;
 mod records;
 mod spec;
+#[cfg(feature = "kafka")]
+mod transactions;
+#[cfg(not(feature = "kafka"))]
+#[path = "no_transactions.rs"]
+mod transactions;
 
 #[cfg(test)]
 mod testing;
@@ -24,7 +29,8 @@ use std::pin::Pin;
 
 pub use channel::ChannelSink;
 pub use error::SinkError;
-pub use spec::{KafkaSinkSpec, SinkKind};
+pub use spec::{CommittedEpoch, HeldPartition, KafkaSinkSpec, SinkKind, TransactionSpec};
+pub use transactions::Transactions;
 
 use crate::format::Format;
 use crate::record::{Batch, Schema};
@@ -58,6 +64,8 @@ pub struct SinkEpochs {
     pub attempt: String,
     /// the epoch that begins
     pub next: u64,
+    /// in which Kafka sinks write
+    pub transactions: Option<Transactions>,
 }
 
 /// What one task of a sink has written of an epoch, not yet visible: [`commit`] makes it so, also in another process.
@@ -100,7 +108,8 @@ pub async fn commit(sink_name: &str, base: &Path, prepared: &Prepared) -> Result
     committed.await.unwrap_or_else(|error| Err(SinkError::Ended { reason: error.to_string() }))
 }
 
-/// The last epoch of which anything is visible, where a sink commits by epochs.
+/// The last epoch of which anything is visible, where a sink commits epochs by itself; Kafka's are committed together, by
+/// [`Transactions`].
 pub fn last_committed(sink_name: &str, kind: &SinkKind, base: &Path) -> Result<Option<u64>, SinkError> {
     match kind {
         SinkKind::File { path } => parts::last_committed(sink_name, &base.join(path)),
@@ -111,8 +120,8 @@ pub fn last_committed(sink_name: &str, kind: &SinkKind, base: &Path) -> Result<O
 /// Whether a sink shows every row exactly once where epochs are committed.
 pub fn is_exactly_once(kind: &SinkKind) -> bool {
     match kind {
-        SinkKind::File { .. } | SinkKind::Discard => true,
-        SinkKind::Print | SinkKind::Kafka(_) | SinkKind::Channel(_) => false,
+        SinkKind::File { .. } | SinkKind::Discard | SinkKind::Kafka(_) => true,
+        SinkKind::Print | SinkKind::Channel(_) => false,
     }
 }
 

@@ -20,6 +20,7 @@ fn draft(epoch: u64, attempt: &str) -> Draft {
         sources: Vec::new(),
         steps,
         prepared: Vec::new(),
+        transactional_id: None,
     };
     let state = Snapshot::default().with("rows", Some(1), vec![rows]);
     Draft { manifest, states: BTreeMap::from([(("sum".into(), 0), state), (("sum".into(), 1), Snapshot::default())]) }
@@ -113,7 +114,7 @@ fn retention_keeps_the_newest_and_savepoints() {
     assert!(store.save(3, "../x").is_err());
     store.folder.put("0000000003.b/half", b"").unwrap();
     store.folder.put("0000000006/b-half.state", b"").unwrap();
-    store.retain(2).unwrap();
+    store.retain(2, u64::MAX).unwrap();
     assert_eq!(epochs(&store), [5, 4]);
     assert!(store.folder.path("0000000006").exists(), "it may be in the works");
     assert_eq!(store.load_savepoint("before-upgrade").unwrap().manifest.epoch, 2);

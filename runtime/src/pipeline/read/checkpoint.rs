@@ -16,9 +16,16 @@ pub(super) fn read(item: Item, problems: &mut Problems) -> Option<CheckpointSpec
         item.positive_duration(problems).map(|interval| Spanned::new(interval, place))
     });
     let retain = optional(table.take("retain"), |item| item.integer(problems));
+    let transactional_id = optional(table.take("transactional_id"), |item| item.text(problems));
+    let transaction_timeout = optional(table.take("transaction_timeout"), |item| {
+        let place = item.span();
+        item.positive_duration(problems).map(|timeout| Spanned::new(timeout, place))
+    });
     let (store, interval, retain) = (store?, interval?, retain?);
     let mut checkpoint = CheckpointSpec::new(store);
     checkpoint.interval = interval.unwrap_or(checkpoint.interval);
     checkpoint.retain = retain.unwrap_or(checkpoint.retain);
+    checkpoint.transactional_id = transactional_id?;
+    checkpoint.transaction_timeout = transaction_timeout?.unwrap_or(checkpoint.transaction_timeout);
     Some(checkpoint)
 }

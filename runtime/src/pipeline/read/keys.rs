@@ -48,7 +48,13 @@ pub(super) const PIPELINE: Keys = Keys {
 
 pub(super) const CHECKPOINT: Keys = Keys {
     section: "Checkpoints",
-    known: &[key("store", "\"file:///var/lib/millstream\""), key("interval", "\"1s\""), key("retain", "3")],
+    known: &[
+        key("store", "\"file:///var/lib/millstream\""),
+        key("interval", "\"1s\""),
+        key("retain", "3"),
+        key("transactional_id", "\"millstream-orders\""),
+        key("transaction_timeout", "\"15m\""),
+    ],
     later: &[],
 };
 
