@@ -40,8 +40,7 @@ pub mod script;
 
 pub mod clock;
 pub mod error;
-#[cfg(feature = "kafka")]
-mod kafka;
+pub mod kafka;
 pub mod limits;
 pub mod metrics;
 

@@ -2,4 +2,5 @@
 
 pub mod broker;
 pub mod built;
+pub mod proxy;
 pub mod run;

@@ -20,7 +20,7 @@ use crate::pipeline::resolve::{Components, Resolution};
 use crate::pipeline::source_task::Command;
 use crate::pipeline::task::TaskError;
 use crate::record::BarrierId;
-use crate::sink::SinkError;
+use crate::sink::{SinkError, Transactions};
 use crate::wasm::Sandbox;
 
 /// A pipeline stopped before its input ended.
@@ -60,6 +60,7 @@ pub enum OpenError {
 pub struct Running {
     tasks: JoinSet<Ended>,
     handle: Handle,
+    transactions: Option<Transactions>,
 }
 
 /// Access to a running pipeline from other tasks. Cheap to clone.
@@ -119,6 +120,7 @@ impl Running {
         let options = RunOptions { restore, ..options.clone() };
         let epochs = session.as_ref().map(|session| &session.epochs);
         let built = build::build(&resolution, &options, epochs).await?;
+        let transactions = epochs.and_then(|epochs| epochs.transactions.clone());
         let mut tasks = JoinSet::new();
         for task in built.tasks {
             tasks.spawn(async { Ended::Task(task.await) });
@@ -143,7 +145,7 @@ impl Running {
             let handle = handle.clone();
             tasks.spawn(async { Ended::Checkpoints(session.run(handle).await) });
         }
-        Ok(Self { tasks, handle })
+        Ok(Self { tasks, handle, transactions })
     }
 
     /// Access for other tasks: status, swap, stop.
@@ -179,6 +181,10 @@ impl Running {
                     self.tasks.abort_all();
                 }
             }
+        }
+        if let (Some(_), Some(transactions)) = (&failure, &self.transactions) {
+            // readers of what others write to the same topics would wait for its end
+            transactions.abort().await;
         }
         match failure {
             Some(error) => Err(error),

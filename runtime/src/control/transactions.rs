@@ -33,7 +33,8 @@ pub(super) fn of(spec: &PipelineSpec, checkpoint: &CheckpointSpec) -> Option<Tra
         return None;
     }
     let transactional_id = checkpoint.transactional_id(&spec.name.value);
-    Some(TransactionSpec { transactional_id, timeout: checkpoint.transaction_timeout.value, sinks })
+    let timeout = checkpoint.transaction_timeout.value;
+    Some(TransactionSpec { transactional_id, base: spec.base.clone(), timeout, sinks })
 }
 
 /// What the broker has decided, once nothing hides it.

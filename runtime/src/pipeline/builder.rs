@@ -30,6 +30,7 @@ use super::spec::{CheckpointSpec, ComponentSpec, PipelineSpec, SinkSpec, SourceS
 use super::wiring::{Part, Role, Wiring};
 use crate::error::{PipelineError, Spanned};
 use crate::format::Format;
+use crate::kafka::KafkaSecurity;
 use crate::operator::OnError;
 use crate::record::{Field, Schema};
 use crate::sink::{KafkaSinkSpec, SinkKind};
@@ -114,6 +115,15 @@ impl Pipeline {
         self
     }
 
+    /// Under which id Kafka sinks write their epochs, and how long the broker keeps one open; after [`Self::checkpoint`].
+    pub fn transactions(mut self, transactional_id: impl Into<String>, timeout: Duration) -> Self {
+        if let Some(checkpoint) = &mut self.spec.checkpoint {
+            checkpoint.transactional_id = Some(transactional_id.into().into());
+            checkpoint.transaction_timeout = timeout.into();
+        }
+        self
+    }
+
     /// The pipeline, or all that is wrong with it.
     pub fn build(mut self) -> Result<PipelineSpec, PipelineError> {
         check::check(&self.spec, &self.wiring, &mut self.problems);
@@ -181,8 +191,17 @@ impl Source {
             topic: topic.into(),
             start: KafkaStart::default(),
             bounded: false,
+            security: KafkaSecurity::default(),
             properties: Vec::new(),
         }))
+    }
+
+    /// How a Kafka source reaches its cluster; nothing for others.
+    pub fn security(mut self, security: KafkaSecurity) -> Self {
+        if let SourceKind::Kafka(kafka) = &mut self.spec.kind.value {
+            kafka.security = security;
+        }
+        self
     }
 
     /// How bytes become columns. Needed by all sources but generators.
@@ -279,7 +298,21 @@ impl Sink {
     /// A Kafka topic, records without a key.
     pub fn kafka(brokers: impl Into<String>, topic: impl Into<String>) -> Self {
         let (brokers, topic) = (brokers.into(), topic.into());
-        Self::of(SinkKind::Kafka(KafkaSinkSpec { brokers, topic, key: None, properties: Vec::new() }))
+        Self::of(SinkKind::Kafka(KafkaSinkSpec {
+            brokers,
+            topic,
+            key: None,
+            security: KafkaSecurity::default(),
+            properties: Vec::new(),
+        }))
+    }
+
+    /// How a Kafka sink reaches its cluster; nothing for others.
+    pub fn security(mut self, security: KafkaSecurity) -> Self {
+        if let SinkKind::Kafka(kafka) = &mut self.spec.kind.value {
+            kafka.security = security;
+        }
+        self
     }
 
     /// Adds a source or step to read from.

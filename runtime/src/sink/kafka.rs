@@ -7,6 +7,7 @@
 //!
 //! With checkpoints all Kafka sinks of a pipeline share one producer, whose transactions are epochs: see `transactions`.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,16 +31,15 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 
 /// What this sink needs to be so.
 const REFUSED: &[Refusal] = &[
-    ("bootstrap.servers", "it is the key `brokers`"),
-    ("metadata.broker.list", "it is the key `brokers`"),
     ("enable.idempotence", "without it a retry could repeat or reorder records"),
     ("acks", "records count as written when all replicas have them"),
     ("request.required.acks", "records count as written when all replicas have them"),
-    ("transactional.id", "transactions belong to the runtime"),
+    ("transactional.id", "it is the key `transactional_id` of `checkpoint`"),
+    ("transaction.timeout.ms", "it is the key `transaction_timeout` of `checkpoint`"),
 ];
 
 /// The settings of a producer for these records; `sink_name` for messages.
-pub(super) fn config(spec: &KafkaSinkSpec, sink_name: &str) -> Result<ClientConfig, SinkError> {
+pub(super) fn config(spec: &KafkaSinkSpec, base: &Path, sink_name: &str) -> Result<ClientConfig, SinkError> {
     let ours = [
         ("enable.idempotence", "true"),
         ("acks", "all"),
@@ -52,14 +52,18 @@ pub(super) fn config(spec: &KafkaSinkSpec, sink_name: &str) -> Result<ClientConf
         // the partition that other clients would choose for the key
         ("partitioner", "murmur2_random"),
     ];
-    kafka::config(&spec.brokers, &ours, &spec.properties, REFUSED).map_err(|(property, why)| {
+    let mut config = kafka::config(&spec.brokers, &ours, &spec.properties, REFUSED).map_err(|(property, why)| {
         SinkError::RefusedProperty { sink_name: sink_name.to_owned(), property: property.to_owned(), why }
-    })
+    })?;
+    let (brokers, topic) = (spec.brokers.clone(), spec.topic.clone());
+    let failed = |reason| SinkError::Kafka { sink_name: sink_name.to_owned(), brokers, topic, reason };
+    spec.security.apply(base, &mut config).map_err(failed)?;
+    Ok(config)
 }
 
 /// Checks key and topic; starts a producer where there is none for the whole pipeline.
 pub(super) async fn open(spec: &KafkaSinkSpec, context: SinkContext) -> Result<KafkaSink, SinkError> {
-    let config = config(spec, &context.name)?;
+    let config = config(spec, &context.base, &context.name)?;
     let key = spec.key.as_ref().map(|key| key_column(&key.value, &context)).transpose()?;
     let records = Records::new(&context)?;
     let transactions = context.epochs.and_then(|epochs| Some((epochs.transactions?, epochs.next)));
@@ -74,7 +78,7 @@ pub(super) async fn open(spec: &KafkaSinkSpec, context: SinkContext) -> Result<K
     let opened = tokio::task::spawn_blocking(move || {
         let producer: ThreadedProducer<Deliveries> =
             config.create_with_context(deliveries).map_err(|error| error.to_string())?;
-        partitions_of(producer.client(), &topic)?;
+        partitions_of(producer.client(), &producer.context().log, &topic)?;
         Ok(producer)
     });
     let producer = opened.await.map_err(|error| error.to_string()).flatten().map_err(|reason| target.error(reason))?;
@@ -145,7 +149,7 @@ impl Target {
 
 /// Hears what became of records, in the producer's thread.
 pub(super) struct Deliveries {
-    log: Log,
+    pub(super) log: Log,
     /// the first record that was not delivered
     failed: Mutex<Option<String>>,
 }
@@ -153,7 +157,7 @@ pub(super) struct Deliveries {
 impl Deliveries {
     /// `owner` for messages.
     pub(super) fn new(owner: String) -> Self {
-        Self { log: Log { owner }, failed: Mutex::new(None) }
+        Self { log: Log::new(owner), failed: Mutex::new(None) }
     }
 
     /// What became of the first record that was not delivered.
@@ -190,6 +194,9 @@ impl ProducerContext for Deliveries {
 
 impl KafkaSink {
     fn check_deliveries(&self) -> Result<(), SinkError> {
+        if let Some(gate) = &self.epoch {
+            return gate.transactions.check();
+        }
         match self.producer.context().failure() {
             Some(reason) => Err(self.target.error(reason)),
             None => Ok(()),
@@ -225,7 +232,10 @@ impl KafkaSink {
         match self.producer.send(record) {
             Ok(()) => Ok(true),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(false),
-            Err((error, _)) => Err(self.target.error(format!("row {row} of a batch cannot be sent: {error}"))),
+            Err((error, _)) => Err(match &self.epoch {
+                Some(gate) => gate.transactions.not_sent(gate.epoch, &error),
+                None => self.target.error(format!("row {row} of a batch cannot be sent: {error}")),
+            }),
         }
     }
 
@@ -306,6 +316,7 @@ mod tests {
     use arrow_array::{BinaryArray, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMillisecondArray};
 
     use super::*;
+    use crate::kafka::KafkaSecurity;
     use crate::sink::testing::context;
 
     fn spec(properties: &[(&str, &str)], key: Option<&str>) -> KafkaSinkSpec {
@@ -313,6 +324,7 @@ mod tests {
             brokers: "127.0.0.1:1".into(),
             topic: "orders".into(),
             key: key.map(|key| key.to_owned().into()),
+            security: KafkaSecurity::default(),
             properties: properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         }
     }

@@ -1,9 +1,11 @@
 //! Sinks as written in a pipeline.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ChannelSink;
 use crate::error::Spanned;
+use crate::kafka::KafkaSecurity;
 
 /// Where rows go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct KafkaSinkSpec {
     pub topic: String,
     /// `key`: column whose value becomes the record key and picks the partition
     pub key: Option<Spanned<String>>,
+    /// `tls`, `sasl`
+    pub security: KafkaSecurity,
     /// `properties`: handed to librdkafka
     pub properties: Vec<(String, String)>,
 }
@@ -41,6 +45,8 @@ pub struct KafkaSinkSpec {
 pub struct TransactionSpec {
     /// names the pipeline to the broker: a process that uses it shuts out those that used it before
     pub transactional_id: String,
+    /// what relative paths are relative to
+    pub base: PathBuf,
     /// how long the broker keeps a transaction open without hearing of it
     pub timeout: Duration,
     /// at least one; all of one cluster

@@ -10,7 +10,7 @@ use crate::broker_or_return;
 const POINTS: [(&str, u64, u64); 11] = [
     // name, which time, epoch that is found
     ("cut", 2, 1),
-    ("state-written", 2, 1),
+    ("state-written", 4, 1),
     ("before-manifest", 3, 1),
     ("after-manifest", 3, 1),
     ("marked", 3, 1),
@@ -32,8 +32,8 @@ async fn die_at(broker: &Broker, points: &[(&str, u64, u64)]) {
         if *point != "base-written" {
             assert_eq!(again.restored(), Some(*found), "{point}: {}", again.stderr);
         }
-        job.run(&["--parallelism", "3"]).expect(0);
-        job.assert_once(point);
+        let last = job.run(&["--parallelism", "3"]).expect(0);
+        job.assert_once(&format!("{point}, then {:?}, then {:?}", again.restored(), last.restored()));
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod job;
 mod kills;
+mod outages;
 mod starts;
 mod topics;
 

@@ -34,11 +34,11 @@ pub(super) fn check(spec: &PipelineSpec, checkpoint: &CheckpointSpec, problems: 
                 "two clusters do not commit together, and an epoch that only one of them has committed can be neither \
                  finished nor taken back; write to one cluster, or run a pipeline for each",
             );
-        } else if kafka.properties != of_first.properties {
+        } else if (&kafka.properties, &kafka.security) != (&of_first.properties, &of_first.security) {
             problems.add(
                 code::CONFLICT,
                 kind.span,
-                format!("{first} and {name} have different `properties` under one `checkpoint`"),
+                format!("{first} and {name} have different `properties`, `tls` or `sasl` under one `checkpoint`"),
                 "expected the same in all Kafka sinks",
                 "with checkpoints they share one producer: an epoch is one transaction of it",
             );

@@ -111,6 +111,8 @@ pub(super) const KAFKA_SOURCE: Keys = Keys {
         key("topic", "\"input\""),
         key("start", "\"latest\""),
         key("until", "\"end\""),
+        key("tls", "{ ca = \"ca.pem\" }"),
+        key("sasl", "{ mechanism = \"SCRAM-SHA-256\", username = \"millstream\", password_env = \"KAFKA_PASSWORD\" }"),
         key("properties", "{ \"fetch.min.bytes\" = 1 }"),
     ],
     later: &[],
@@ -276,7 +278,31 @@ pub(super) const KAFKA_SINK: Keys = Keys {
         key("brokers", "\"localhost:9092\""),
         key("topic", "\"output\""),
         key("key", "\"customer\""),
+        key("tls", "{ ca = \"ca.pem\" }"),
+        key("sasl", "{ mechanism = \"SCRAM-SHA-256\", username = \"millstream\", password_env = \"KAFKA_PASSWORD\" }"),
         key("properties", "{ \"linger.ms\" = 5 }"),
+    ],
+    later: &[],
+};
+
+pub(super) const TLS: Keys = Keys {
+    section: "TLS",
+    known: &[
+        key("ca", "\"ca.pem\""),
+        key("cert", "\"client.pem\""),
+        key("key", "\"client-key.pem\""),
+        key("key_password_env", "\"KEY_PASSWORD\""),
+    ],
+    later: &[],
+};
+
+pub(super) const SASL: Keys = Keys {
+    section: "SASL",
+    known: &[
+        key("mechanism", "\"SCRAM-SHA-256\""),
+        key("username", "\"millstream\""),
+        key("password_env", "\"KAFKA_PASSWORD\""),
+        key("password_file", "\"kafka-password\""),
     ],
     later: &[],
 };
@@ -297,7 +323,7 @@ pub(super) const FORMATS_LATER: [&str; 1] = ["avro"];
 
 /// Every table, for the test against the documentation.
 #[cfg(test)]
-pub(super) const ALL: [&Keys; 25] = [
+pub(super) const ALL: [&Keys; 27] = [
     &PIPELINE,
     &CHECKPOINT,
     &SOURCE,
@@ -322,5 +348,7 @@ pub(super) const ALL: [&Keys; 25] = [
     &EMPTY_SINK,
     &FILE_SINK,
     &KAFKA_SINK,
+    &TLS,
+    &SASL,
     &DEAD_LETTER,
 ];

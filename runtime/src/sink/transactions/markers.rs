@@ -86,7 +86,7 @@ pub(super) async fn make_topic(shared: &Shared) -> Result<(), String> {
             }
         }
     }
-    let partitions = partitions_of(shared.producer.client(), name)?;
+    let partitions = partitions_of(shared.producer.client(), &shared.producer.context().log, name)?;
     if partitions.len() != 1 {
         return Err(format!("the topic `{name}` for markers has {} partitions, expected 1", partitions.len()));
     }
@@ -131,7 +131,7 @@ pub(super) fn reader(shared: &Shared, isolation: &str, at_end: bool) -> Result<B
         .set("isolation.level", isolation)
         .set("fetch.wait.max.ms", "50")
         .set("enable.partition.eof", if at_end { "true" } else { "false" });
-    let log = ReaderLog(Log { owner: format!("transactions `{}`", shared.spec.transactional_id) });
+    let log = ReaderLog(Log::new(format!("transactions `{}`", shared.spec.transactional_id)));
     config.create_with_context(log).map_err(|error| error.to_string())
 }
 
@@ -140,11 +140,17 @@ pub(super) struct ReaderLog(Log);
 
 impl rdkafka::client::ClientContext for ReaderLog {
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        self.0.log(level, facility, message);
+        // it has the producer's settings too, which says nothing new
+        if facility != "CONFWARN" {
+            self.0.log(level, facility, message);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.error(error, reason);
+        let at_end = error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF);
+        if !at_end {
+            self.0.error(error, reason);
+        }
     }
 }
 

@@ -178,6 +178,16 @@ impl Transactions {
         let _ = open.wait_for(|open| open.epoch >= epoch).await;
     }
 
+    /// Whether all is well with the producer and what it has sent.
+    pub(super) fn check(&self) -> Result<(), SinkError> {
+        self.shared.check()
+    }
+
+    /// What to tell of a record that the producer did not take.
+    pub(super) fn not_sent(&self, epoch: u64, error: &KafkaError) -> SinkError {
+        self.shared.failed("write to", epoch, error)
+    }
+
     pub(super) fn producer(&self) -> Arc<ThreadedProducer<Deliveries>> {
         Arc::clone(&self.shared.producer)
     }
@@ -205,7 +215,7 @@ impl Shared {
             |reason| SinkError::Transactions { transactional_id: id.clone(), brokers: brokers.clone(), reason };
         let Some(first) = spec.sinks.first() else { return Err(failed("there is no Kafka sink".to_owned())) };
         let name = format!("transactions `{id}`");
-        let mut config = kafka::config(first, &name)?;
+        let mut config = kafka::config(first, &spec.base, &name)?;
         let mut readers = config.clone();
         readers.set_log_level(RDKafkaLogLevel::Error);
         let timeout_ms = spec.timeout.as_millis().to_string();
@@ -215,7 +225,7 @@ impl Shared {
             config.create_with_context(Deliveries::new(name)).map_err(|error| failed(error.to_string()))?;
         let mut partitions = Vec::new();
         for sink in &spec.sinks {
-            let of_topic = partitions_of(producer.client(), &sink.topic)
+            let of_topic = partitions_of(producer.client(), &producer.context().log, &sink.topic)
                 .map_err(|reason| failed(format!("topic `{}`: {reason}", sink.topic)))?;
             partitions.extend(of_topic.into_iter().map(|partition| (sink.topic.clone(), partition)));
         }
