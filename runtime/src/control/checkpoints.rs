@@ -451,7 +451,8 @@ impl Chosen {
     ) -> Result<(), CheckpointError> {
         let from = self.loaded.as_ref().map(|(loaded, _)| loaded);
         // the first of all is epoch 0
-        let epoch = if self.next == 1 && from.is_none() { 0 } else { self.next };
+        let first = self.next == 1 && matches!(store.load(0), Err(StoreError::Unknown { .. }));
+        let epoch = if first { 0 } else { self.next };
         let draft = transactions::base(&spec.name.value, epoch, attempt, now_ms, from);
         let writer = store.clone();
         blocking(move || writer.write(draft)).await??;

@@ -173,6 +173,11 @@ impl Process {
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.as_mut().unwrap().try_wait().unwrap().is_some()
+    }
+
     #[track_caller]
     pub fn finish(mut self) -> Ended {
         let mut child = self.0.take().unwrap();

@@ -1,5 +1,10 @@
 //! What a start accepts and refuses.
 
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
 use super::*;
 use crate::broker_or_return;
 
@@ -62,4 +67,29 @@ async fn a_start_without_what_the_broker_has_decided_is_refused() {
     // the marker is lost
     broker.delete_topic(&format!("{}-epochs", job.id)).await.unwrap();
     job.run(&[]).expect(1).says(&["no marker", "--fresh"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_waits_for_a_transaction_of_others_that_hides_its_own_records() {
+    let broker = broker_or_return!();
+    let job = Job::new(broker, "hidden", "retain = 2").await;
+    let other: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", broker.bootstrap())
+        .set("transactional.id", format!("other-{}", job.id))
+        .create()
+        .unwrap();
+    other.init_transactions(Duration::from_secs(30)).unwrap();
+    other.begin_transaction().unwrap();
+    for partition in 0..3 {
+        other.send(BaseRecord::<(), [u8]>::to(&job.rows).partition(partition).payload(b"other")).unwrap();
+    }
+    other.flush(Duration::from_secs(30)).unwrap();
+    assert_eq!(job.run_to("decided:3", &[]).code, None);
+    let mut waiting = job.start(&[]);
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(!waiting.has_ended(), "it did not wait");
+    other.abort_transaction(Duration::from_secs(30)).unwrap();
+    let ended = waiting.finish().expect(0).says(&["another producer's open transaction"]);
+    assert_eq!(ended.restored(), Some(2));
+    job.assert_once("the other has ended");
 }

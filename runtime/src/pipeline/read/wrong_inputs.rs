@@ -165,11 +165,15 @@ fn wrong_tops_are_refused_with_place_and_help() {
             &["dead-letter", "share one producer"],
         ),
         source(
-            "kafka = { brokers = \"b\", topic = \"t\", tls = «{ cert = \"c\" } }",
+            "kafka = { brokers = \"b\", topic = \"t\", tls = «{ cert = \"c\" } }\nformat = \"json\"",
             MISSING_KEY,
             &["`cert` and `key`"],
         ),
-        source("kafka = { brokers = \"b\", topic = \"t\", tls = { «caa = \"c\" } }", UNKNOWN_KEY, &["`ca`"]),
+        source(
+            "kafka = { brokers = \"b\", topic = \"t\", tls = { «caa = \"c\" } }\nformat = \"json\"",
+            UNKNOWN_KEY,
+            &["`ca`"],
+        ),
         sasl("«{ mechanism = \"PLAIN\", username = \"u\" }", MISSING_KEY, &["no password", "password_env"]),
         sasl(
             "«{ mechanism = \"PLAIN\", username = \"u\", password_env = \"P\", password_file = \"p\" }",
