@@ -30,18 +30,17 @@ const QUESTION: Duration = Duration::from_secs(1);
 pub(crate) struct Log {
     /// ``source `orders` ``
     owner: String,
-    /// why the last connection failed
-    failure: Arc<Mutex<Option<String>>>,
+    /// why a connection was refused
+    refusal: Arc<Mutex<Option<String>>>,
 }
 
 impl Log {
     pub(crate) fn new(owner: String) -> Self {
-        Self { owner, failure: Arc::default() }
+        Self { owner, refusal: Arc::default() }
     }
 
-    /// Why connections fail, where trying again will not help: what to tell, and what to do.
-    fn refusal(&self) -> Option<String> {
-        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+    /// Keeps why a connection fails where trying again will not help, with what to do.
+    fn remember(&self, failure: &str) {
         let says = |words: &[&str]| words.iter().any(|word| failure.contains(word));
         let help = if says(&["certificate verify failed", "certificate is not trusted"]) {
             "the broker's certificate is not signed by anybody in `ca` of `tls`"
@@ -50,18 +49,20 @@ impl Log {
         } else if says(&["SSL handshake failed", "peer did not return a certificate", "SSL transport error"]) {
             "check `tls`, and that the port is one for TLS"
         } else {
-            return None;
+            return;
         };
-        Some(format!("the connection is refused ({failure}); {help}"))
+        let refusal = format!("the connection is refused ({failure}); {help}");
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl ClientContext for Log {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let owner = &self.owner;
-        if facility == "FAIL" {
-            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.to_owned());
-        }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
                 tracing::error!(target: "librdkafka", %owner, facility, "{message}");
@@ -75,7 +76,7 @@ impl ClientContext for Log {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        self.remember(reason);
         tracing::warn!(owner = %self.owner, %error, reason, "kafka; trying again");
     }
 }
@@ -129,14 +130,15 @@ pub(crate) fn partitions_of<C: ClientContext>(client: &Client<C>, log: &Log, top
         let left = ANSWER_WITHIN.saturating_sub(watch.elapsed());
         let metadata = match client.fetch_metadata(Some(topic), left.min(QUESTION)) {
             Ok(metadata) => metadata,
-            Err(error) => match log.refusal() {
-                Some(refusal) => return Err(refusal),
-                None if watch.elapsed() >= ANSWER_WITHIN => return Err(unreachable(&error)),
-                None => {
-                    std::thread::sleep(ASK_AGAIN_AFTER);
-                    continue;
+            Err(error) => {
+                std::thread::sleep(ASK_AGAIN_AFTER);
+                serve();
+                match log.refusal() {
+                    Some(refusal) => return Err(refusal),
+                    None if watch.elapsed() >= ANSWER_WITHIN => return Err(unreachable(&error)),
+                    None => continue,
                 }
-            },
+            }
         };
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let error = match found {

@@ -78,7 +78,7 @@ pub(super) async fn open(spec: &KafkaSinkSpec, context: SinkContext) -> Result<K
     let opened = tokio::task::spawn_blocking(move || {
         let producer: ThreadedProducer<Deliveries> =
             config.create_with_context(deliveries).map_err(|error| error.to_string())?;
-        partitions_of(producer.client(), &producer.context().log, &topic)?;
+        partitions_of(producer.client(), &producer.context().log, || (), &topic)?;
         Ok(producer)
     });
     let producer = opened.await.map_err(|error| error.to_string()).flatten().map_err(|reason| target.error(reason))?;

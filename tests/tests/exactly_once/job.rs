@@ -64,7 +64,6 @@ impl Job {
         let id = broker.topic_name(about);
         let folder = tempfile::tempdir().unwrap();
         let job = Self { folder, broker: broker.bootstrap(), rows, counts, id };
-        // event times are the records' times: a broker deletes records of 1970
         let start = Clock::system().now_ms();
         let source = format!("kind = \"sequence\", rows = {ROWS}, rate = 12_000, keys = 20, start = {start}");
         job.write(checkpoint, &format!("generator = {{ {source} }}"));

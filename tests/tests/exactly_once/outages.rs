@@ -16,9 +16,12 @@ fn sleep(ms: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_wakes_up_after_another_has_taken_over_changes_nothing() {
     let broker = broker_or_return!();
-    for after_ms in [500, 620, 740] {
+    for after_ms in [0, 17, 61, 107] {
         let job = Job::new(broker, "zombie", "retain = 2").await;
         let zombie = job.start(&["--parallelism", "2"]);
+        while !job.path("state/numbers/0000000002/manifest").exists() {
+            sleep(1);
+        }
         sleep(after_ms);
         zombie.signal("STOP");
         let _ = std::fs::remove_file(job.path("state/numbers/lease"));

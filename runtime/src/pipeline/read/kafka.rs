@@ -39,6 +39,8 @@ fn read_sasl(item: Item, problems: &mut Problems) -> Option<Sasl> {
     let password = match (variable?, file?) {
         (Some(variable), None) => Secret::Env(variable.value),
         (None, Some(file)) => Secret::File(file.value),
+        // the key was meant for one of them, which has been told
+        (None, None) if table.refused_instead_of(&["password_env", "password_file"]) => return None,
         (variable, _) => {
             let (code, says) = match variable {
                 Some(_) => (code::CONFLICT, "has two passwords"),

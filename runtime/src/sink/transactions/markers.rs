@@ -86,7 +86,7 @@ pub(super) async fn make_topic(shared: &Shared) -> Result<(), String> {
             }
         }
     }
-    let partitions = partitions_of(shared.producer.client(), &shared.producer.context().log, name)?;
+    let partitions = partitions_of(shared.producer.client(), &shared.producer.context().log, || (), name)?;
     if partitions.len() != 1 {
         return Err(format!("the topic `{name}` for markers has {} partitions, expected 1", partitions.len()));
     }

@@ -225,7 +225,7 @@ impl Shared {
             config.create_with_context(Deliveries::new(name)).map_err(|error| failed(error.to_string()))?;
         let mut partitions = Vec::new();
         for sink in &spec.sinks {
-            let of_topic = partitions_of(producer.client(), &producer.context().log, &sink.topic)
+            let of_topic = partitions_of(producer.client(), &producer.context().log, || (), &sink.topic)
                 .map_err(|reason| failed(format!("topic `{}`: {reason}", sink.topic)))?;
             partitions.extend(of_topic.into_iter().map(|partition| (sink.topic.clone(), partition)));
         }

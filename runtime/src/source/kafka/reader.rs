@@ -112,7 +112,8 @@ impl Reader {
         let log = Log::new(format!("source `{}`", self.source_name));
         let consumer: BaseConsumer<ConsumerLog> =
             self.config.create_with_context(ConsumerLog(log.clone())).map_err(|error| error.to_string())?;
-        let partitions = partitions_of(consumer.client(), &log, &self.spec.topic)?;
+        let serve = || while consumer.poll(Duration::ZERO).is_some() {};
+        let partitions = partitions_of(consumer.client(), &log, serve, &self.spec.topic)?;
         let mine = partitions
             .into_iter()
             .filter(|partition| usize::try_from(*partition).is_ok_and(|p| p % self.parallelism == self.subtask));
