@@ -123,8 +123,14 @@ pub(crate) fn config(
     Ok(config)
 }
 
-/// The partitions of a topic, in order; `log` is the client's. Blocks up to [`ANSWER_WITHIN`].
-pub(crate) fn partitions_of<C: ClientContext>(client: &Client<C>, log: &Log, topic: &str) -> Result<Vec<i32>, String> {
+/// The partitions of a topic, in order. `log` is the client's, and `serve` lets it hear of errors, where no thread does.
+/// Blocks up to [`ANSWER_WITHIN`].
+pub(crate) fn partitions_of<C: ClientContext>(
+    client: &Client<C>,
+    log: &Log,
+    serve: impl Fn(),
+    topic: &str,
+) -> Result<Vec<i32>, String> {
     let watch = Stopwatch::start();
     loop {
         let left = ANSWER_WITHIN.saturating_sub(watch.elapsed());
