@@ -11,9 +11,9 @@ use rdkafka::config::ClientConfig;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KafkaSecurity {
     /// `tls = { .. }`: connections are encrypted
-    pub tls: Option<Tls>,
+    pub tls: Option<Box<Tls>>,
     /// `sasl = { .. }`: the client says who it is
-    pub sasl: Option<Sasl>,
+    pub sasl: Option<Box<Sasl>>,
 }
 
 /// `tls = { ca = "..", cert = "..", key = "..", key_password_env = ".." }`; paths are relative to the pipeline file.
@@ -150,7 +150,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("secret"), "pw\r\n").unwrap();
         std::fs::write(folder.path().join("ca.pem"), "").unwrap();
-        let sasl = |password| Sasl { mechanism: Mechanism::ScramSha512, username: "u".into(), password };
+        let sasl = |password| Box::new(Sasl { mechanism: Mechanism::ScramSha512, username: "u".into(), password });
         let mut security = KafkaSecurity { tls: None, sasl: Some(sasl(Secret::File("secret".into()))) };
         let apply = |security: &KafkaSecurity| {
             let mut config = ClientConfig::new();
@@ -159,11 +159,11 @@ mod tests {
         let config = apply(&security).unwrap();
         assert_eq!(config.get("security.protocol"), Some("sasl_plaintext"));
         assert_eq!((config.get("sasl.password"), config.get("sasl.mechanisms")), (Some("pw"), Some("SCRAM-SHA-512")));
-        security.tls = Some(Tls { ca: Some("ca.pem".into()), ..Tls::default() });
+        security.tls = Some(Box::new(Tls { ca: Some("ca.pem".into()), ..Tls::default() }));
         let config = apply(&security).unwrap();
         assert_eq!(config.get("security.protocol"), Some("sasl_ssl"));
         assert!(config.get("ssl.ca.location").unwrap().ends_with("ca.pem"));
-        security.tls = Some(Tls { cert: Some("none.pem".into()), ..Tls::default() });
+        security.tls = Some(Box::new(Tls { cert: Some("none.pem".into()), ..Tls::default() }));
         assert!(apply(&security).unwrap_err().starts_with("cannot read `cert` of `tls`"));
         let missing = KafkaSecurity { tls: None, sasl: Some(sasl(Secret::Env("MILLSTREAM_NOT_SET".into()))) };
         assert!(apply(&missing).unwrap_err().contains("no environment variable `MILLSTREAM_NOT_SET`"));

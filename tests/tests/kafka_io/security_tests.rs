@@ -71,7 +71,7 @@ impl Secured {
             username: username.to_owned(),
             password: Secret::File(file.to_owned()),
         });
-        KafkaSecurity { tls, sasl }
+        KafkaSecurity { tls: tls.map(Box::new), sasl: sasl.map(Box::new) }
     }
 
     /// Writes a row through a sink and reads it through a source.

@@ -10,7 +10,7 @@ use crate::pipeline::problems::{Problems, code};
 pub(super) fn read_security(table: &mut Table, problems: &mut Problems) -> Option<KafkaSecurity> {
     let tls = optional(table.take("tls"), |item| read_tls(item, problems));
     let sasl = optional(table.take("sasl"), |item| read_sasl(item, problems));
-    Some(KafkaSecurity { tls: tls?, sasl: sasl? })
+    Some(KafkaSecurity { tls: tls?.map(Box::new), sasl: sasl?.map(Box::new) })
 }
 
 fn read_tls(item: Item, problems: &mut Problems) -> Option<Tls> {
