@@ -43,8 +43,7 @@ pub mod script;
 pub mod clock;
 mod disk;
 pub mod error;
-#[cfg(feature = "kafka")]
-mod kafka;
+pub mod kafka;
 pub mod limits;
 pub mod metrics;
 

@@ -4,5 +4,6 @@ pub mod broker;
 pub mod built;
 pub mod hdfs;
 pub mod minio;
+pub mod proxy;
 pub mod run;
 mod server;

@@ -19,9 +19,6 @@ use millstream_tests::run;
 /// Seed and the parallelism of each life of a case.
 const VARIANTS: [(u64, [usize; 4]); 2] = [(1, [1, 3, 2, 1]), (2, [3, 1, 2, 4])];
 
-/// State with lists, which state files do not hold yet.
-const WITH_LISTS: [&str; 3] = ["aggregates-without-windows", "counted-and-global-windows", "select-and-count-all"];
-
 /// Pieces in which the input of a case is read.
 const PIECES: usize = 24;
 
@@ -32,7 +29,6 @@ fn cases() -> Vec<PathBuf> {
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.join("pipeline.toml").exists())
         .collect();
-    cases.retain(|path| !WITH_LISTS.iter().any(|name| path.ends_with(name)));
     cases.sort();
     cases
 }

@@ -41,6 +41,7 @@ pub(super) fn groups(
         .build();
     engine.run(engine.resolve(fill.map_err(|error| error.to_string())?)?)?;
     let kafka = Source::of(SourceKind::Kafka(KafkaSourceSpec {
+        security: None,
         brokers,
         topic,
         start: KafkaStart::Earliest,

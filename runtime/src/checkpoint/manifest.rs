@@ -30,6 +30,9 @@ pub struct Manifest {
     pub steps: Vec<StepEntry>,
     /// what sinks had written of the epoch; visible once it is committed
     pub prepared: Vec<PreparedEntry>,
+    /// the id of the transaction that decides whether the epoch has happened; none where this manifest does
+    #[serde(default)]
+    pub transactional_id: Option<String>,
 }
 
 /// One source.
@@ -161,6 +164,7 @@ mod tests {
                 }],
             }],
             prepared: vec![PreparedEntry { sink: "out".into(), shown: "rows".into(), bytes: vec![1, 200] }],
+            transactional_id: Some("t".into()),
         };
         let bytes = manifest.encode().unwrap();
         assert_eq!(Manifest::decode(&bytes).unwrap(), manifest);

@@ -36,7 +36,10 @@ pub use fail_point::fail_point;
 pub use keys::{KeyError, Keys};
 pub use lease::Lease;
 pub use manifest::{Component, Manifest, PreparedEntry, SourceEntry, StateFile, StepEntry, TaskEntry, VERSION};
-pub use protocol::{Candidate, Choice, Health, choose};
+pub use protocol::{
+    Candidate, Choice, Cure, Decision, Facts, Health, Held, HeldBack, Marker, Named, Stored, choose, choose_decided,
+    cure,
+};
 pub use state_file::StateFileError;
 #[cfg(test)]
 pub(crate) use state_file::{decode, encode};

@@ -20,6 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::run::Life;
 use super::supervise::KeptComponents;
 use super::swap::SwapError;
+use super::transactions::{self, Decided};
 use crate::checkpoint::{
     Action, Choice, Component, Draft, KeyError, Keys, Lease, Loaded, Manifest, PreparedEntry, SourceEntry, StepEntry,
     Store, StoreError, TaskEntry, choose, fail_point, next_epoch,
@@ -31,7 +32,7 @@ use crate::pipeline::cut::{Cut, TaskState};
 use crate::pipeline::resolve::Components;
 use crate::pipeline::spec::{CheckpointSpec, KeySource, PipelineSpec};
 use crate::record::BarrierId;
-use crate::sink::{self, Prepared, SinkError, SinkKind};
+use crate::sink::{self, Prepared, SinkError, SinkKind, Transactions};
 
 /// Between two tries after the store or a sink has failed.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -67,6 +68,12 @@ pub enum CheckpointError {
     /// rows would be lost or shown twice
     #[error("{reason}; bring back what is missing, or start anew beside the old output with --fresh")]
     Refused {
+        /// why
+        reason: String,
+    },
+    /// it cannot be told which epochs have happened
+    #[error("it cannot be told which epochs have happened: {reason}")]
+    Undecidable {
         /// why
         reason: String,
     },
@@ -156,10 +163,18 @@ impl Session {
         let store = open_store(spec, checkpoint)?;
         let attempt = attempt();
         let lease = store.lease(&format!("process {}, attempt {attempt}", std::process::id())).await?;
+        let transactions = match transactions::of(spec, checkpoint) {
+            Some(of_pipeline) => Some(Transactions::open(of_pipeline).await?),
+            None => None,
+        };
+        let decided = match &transactions {
+            Some(opened) => Some(transactions::decided(opened, &store, checkpoint.transaction_timeout.value).await?),
+            None => None,
+        };
         if *from != StartFrom::Latest {
-            finish_newest(&store, spec, *from == StartFrom::Fresh).await?;
+            finish_newest(&store, spec, decided.as_ref(), *from == StartFrom::Fresh).await?;
         }
-        let chosen = Chosen::new(spec, &store, from).await?;
+        let mut chosen = Chosen::new(spec, &store, from, decided.as_ref()).await?;
         if let Some((loaded, restored)) = &chosen.loaded
             && !loaded.committed
             && restored.savepoint.is_none()
@@ -167,6 +182,12 @@ impl Session {
             commit_all(&loaded.manifest, spec).await?;
             fail_point("restored");
             store.mark_committed(loaded.manifest.epoch).await?;
+        }
+        if let Some(transactions) = &transactions {
+            if !chosen.by_marker {
+                chosen.begin(spec, &store, transactions, &attempt, clock.now_ms()).await?;
+            }
+            transactions.begin(chosen.next)?;
         }
         for source in spec.sources.iter().filter(|source| !crate::source::is_rewindable(&source.kind.value)) {
             let source = &source.name.value;
@@ -190,7 +211,7 @@ impl Session {
             spec: checkpoint.clone(),
             base: spec.base.clone(),
             clock,
-            epochs: Epochs { attempt, next: chosen.next },
+            epochs: Epochs { attempt, next: chosen.next, transactions },
             cut,
             status: Arc::new(Mutex::new(status)),
             failed: Arc::new(watch::Sender::new(false)),
@@ -232,7 +253,7 @@ impl Session {
                     // whoever failed tells why
                     let cut = handle.shared.progress.left_before(BarrierId(u64::MAX), true);
                     let Some(cut) = cut else { return Ok(false) };
-                    self.keep(&handle, cut, true, Stopwatch::start()).await?;
+                    self.keep(&handle, cut, (true, true), Stopwatch::start()).await?;
                     return Ok(false);
                 }
                 () = handle.stop_asked() => true,
@@ -240,7 +261,7 @@ impl Session {
             };
             let watch = Stopwatch::start();
             match handle.cut(self.epochs.next).await {
-                Ok(Some(cut)) => self.keep(&handle, cut, false, watch).await?,
+                Ok(Some(cut)) => self.keep(&handle, cut, (false, stopping), watch).await?,
                 Ok(None) => return Ok(false),
                 // the input has ended: so will the tasks
                 Err(_) => {
@@ -254,15 +275,21 @@ impl Session {
         }
     }
 
-    /// Makes a cut a checkpoint and its epoch visible.
-    async fn keep(&mut self, handle: &Life, cut: Cut, finished: bool, watch: Stopwatch) -> Result<(), CheckpointError> {
+    /// Makes a cut a checkpoint and its epoch visible. `finished`: the input has ended; `last`: no epoch follows.
+    async fn keep(
+        &mut self,
+        handle: &Life,
+        cut: Cut,
+        (finished, last): (bool, bool),
+        watch: Stopwatch,
+    ) -> Result<(), CheckpointError> {
         let epoch = self.epochs.next;
         let components = handle.shared.components.lock().await.clone();
         let draft = self.draft(handle.name(), &components, cut, finished);
         self.kept.keep(epoch, components, self.spec.retain.value);
         let prepared = draft.manifest.prepared.clone();
         fail_point("cut");
-        let bytes = self.write(draft).await?;
+        let bytes = self.decide(draft, last).await?;
         fail_point("before-commit");
         let mut action = Action::Write.next(prepared.len());
         while let Some(now) = action {
@@ -278,6 +305,25 @@ impl Session {
         });
         tracing::debug!(epoch, bytes, took_ms, "checkpoint");
         Ok(())
+    }
+
+    /// Makes the epoch happen: its checkpoint is whole and, where sinks write in transactions, its transaction committed.
+    async fn decide(&self, draft: Draft, last: bool) -> Result<u64, CheckpointError> {
+        let Some(transactions) = &self.epochs.transactions else { return self.write(draft).await };
+        let epoch = draft.manifest.epoch;
+        let sealed = transactions::seal(transactions, epoch, &self.epochs.attempt);
+        let done = tokio::try_join!(self.write(draft), sealed);
+        let done = match done {
+            Ok((bytes, ())) => transactions::commit(transactions, epoch).await.map(|()| bytes),
+            Err(error) => Err(error),
+        };
+        if done.is_err() {
+            // or readers would wait until the broker does it
+            transactions.abort().await;
+        } else if !last {
+            transactions.begin(epoch.saturating_add(1))?;
+        }
+        done
     }
 
     fn draft(&self, pipeline: &str, components: &Components, cut: Cut, finished: bool) -> Draft {
@@ -312,6 +358,7 @@ impl Session {
             sources: sources.collect(),
             steps,
             prepared: prepared.collect(),
+            transactional_id: self.epochs.transactions.as_ref().map(|of| of.transactional_id().to_owned()),
         };
         Draft { manifest, states }
     }
@@ -388,15 +435,25 @@ impl Session {
 struct Chosen {
     loaded: Option<(Loaded, Restored)>,
     next: u64,
+    /// a broker has decided for it
+    by_marker: bool,
 }
 
 impl Chosen {
-    async fn new(spec: &PipelineSpec, store: &Store, from: &StartFrom) -> Result<Self, CheckpointError> {
+    async fn new(
+        spec: &PipelineSpec,
+        store: &Store,
+        from: &StartFrom,
+        decided: Option<&Decided>,
+    ) -> Result<Self, CheckpointError> {
         let shown = shown(spec).await?;
-        let next = next_epoch(store.newest_epoch().await?, shown.as_ref().map(|(epoch, _)| *epoch));
+        let mut by_marker = false;
+        let marked = decided.and_then(|decided| decided.marker.as_ref()).map(|marker| marker.epoch);
+        let seen = marked.max(shown.as_ref().map(|(epoch, _)| *epoch));
+        let next = next_epoch(store.newest_epoch().await?, seen);
         let mut notes = Vec::new();
         let (loaded, savepoint) = match from {
-            StartFrom::Fresh => return Ok(Self { loaded: None, next }),
+            StartFrom::Fresh => return Ok(Self { loaded: None, next, by_marker }),
             StartFrom::Savepoint(name) => {
                 let loaded = store.load_savepoint(name).await?;
                 let epoch = loaded.manifest.epoch;
@@ -406,20 +463,41 @@ impl Chosen {
                 (loaded, Some(name.clone()))
             }
             StartFrom::Latest => {
+                let shown = shown.as_ref().map(|(epoch, sink)| (*epoch, sink.as_str()));
+                let named = match decided {
+                    Some(decided) => transactions::chosen(store, decided, shown).await?,
+                    None => None,
+                };
+                by_marker = named.is_some();
+                if let Some(loaded) = named {
+                    return Self::go_on(spec, (loaded, None), next, by_marker, notes);
+                }
                 let candidates = store.candidates().await?;
-                match choose(&candidates.all, shown.as_ref().map(|(epoch, sink)| (*epoch, sink.as_str()))) {
-                    Choice::Begin => return Ok(Self { loaded: None, next }),
+                match choose(&candidates.all, shown) {
+                    Choice::Begin => return Ok(Self { loaded: None, next, by_marker }),
                     Choice::Refuse { reason } => return Err(CheckpointError::Refused { reason }),
                     Choice::GoOn { passed_over, .. } => {
                         let over = passed_over.iter();
                         notes.extend(over.map(|(over, why)| format!("checkpoint {over} is passed over: {why}")));
                         // the choice is the one that is whole
-                        let Some(whole) = candidates.whole else { return Ok(Self { loaded: None, next }) };
+                        let Some(whole) = candidates.whole else {
+                            return Ok(Self { loaded: None, next, by_marker });
+                        };
                         (whole, None)
                     }
                 }
             }
         };
+        Self::go_on(spec, (loaded, savepoint), next, by_marker, notes)
+    }
+
+    fn go_on(
+        spec: &PipelineSpec,
+        (loaded, savepoint): (Loaded, Option<String>),
+        next: u64,
+        by_marker: bool,
+        mut notes: Vec<String>,
+    ) -> Result<Self, CheckpointError> {
         let manifest = &loaded.manifest;
         known_steps(spec, &loaded)?;
         notes.extend(new_and_gone_sources(spec, manifest));
@@ -430,7 +508,31 @@ impl Chosen {
             finished: manifest.finished,
             notes,
         };
-        Ok(Self { loaded: Some((loaded, restored)), next })
+        Ok(Self { loaded: Some((loaded, restored)), next, by_marker })
+    }
+
+    /// The first checkpoint under transactions, and its marker: from here on markers decide.
+    async fn begin(
+        &mut self,
+        spec: &PipelineSpec,
+        store: &Store,
+        transactions: &Transactions,
+        attempt: &str,
+        now_ms: i64,
+    ) -> Result<(), CheckpointError> {
+        let from = self.loaded.as_ref().map(|(loaded, _)| loaded);
+        // the first of all is epoch 0
+        let first = self.next == 1 && matches!(store.load(0).await, Err(StoreError::Unknown { .. }));
+        let epoch = if first { 0 } else { self.next };
+        let draft = transactions::base(&spec.name.value, epoch, attempt, now_ms, from);
+        store.write(draft).await?;
+        fail_point("base-written");
+        transactions.begin(epoch)?;
+        transactions::seal(transactions, epoch, attempt).await?;
+        transactions::commit(transactions, epoch).await?;
+        store.mark_committed(epoch).await?;
+        self.next = epoch.saturating_add(1);
+        Ok(())
     }
 }
 
@@ -462,11 +564,20 @@ async fn commit_all(manifest: &Manifest, spec: &PipelineSpec) -> Result<(), Sink
 
 /// Finishes the newest checkpoint if it is whole, for a start that does not go on from it: its epoch has happened, so its
 /// rows are to be seen. Where they are gone a `fresh` start goes on without.
-async fn finish_newest(store: &Store, spec: &PipelineSpec, fresh: bool) -> Result<(), CheckpointError> {
+async fn finish_newest(
+    store: &Store,
+    spec: &PipelineSpec,
+    decided: Option<&Decided>,
+    fresh: bool,
+) -> Result<(), CheckpointError> {
     let candidates = store.candidates().await?;
     // a damaged one in front of it is not the newest that is whole, but then nothing is known of what it had prepared
     let newest = candidates.whole.filter(|_| candidates.all.len() == 1);
-    let Some(loaded) = newest.filter(|loaded| !loaded.committed) else { return Ok(()) };
+    let marked = decided.and_then(|decided| decided.marker.as_ref()).map(|marker| marker.epoch);
+    // where a broker decides, an epoch without its marker has not happened
+    let happened = |of: &Manifest| of.transactional_id.is_none() || marked == Some(of.epoch);
+    let newest = newest.filter(|loaded| !loaded.committed && happened(&loaded.manifest));
+    let Some(loaded) = newest else { return Ok(()) };
     match commit_all(&loaded.manifest, spec).await {
         Ok(()) => {}
         Err(error @ SinkError::PartGone { .. }) if fresh => {

@@ -53,6 +53,7 @@ fn of_sink(error: &SinkError) -> bool {
     matches!(
         error,
         SinkError::File { .. } | SinkError::Print { .. } | SinkError::Kafka { .. } | SinkError::Ended { .. }
+            | SinkError::GivenUp { .. } | SinkError::Transactions { .. }
     ) || error.is_passing()
 }
 

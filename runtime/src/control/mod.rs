@@ -12,6 +12,7 @@ pub mod socket;
 mod status;
 mod supervise;
 mod swap;
+mod transactions;
 mod versions;
 
 pub use checkpoints::{CheckpointError, CheckpointStatus, Restored, StartFrom, open_store};

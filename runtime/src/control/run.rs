@@ -23,6 +23,7 @@ use crate::pipeline::resolve::{Components, Resolution};
 use crate::pipeline::source_task::Command;
 use crate::pipeline::task::TaskError;
 use crate::record::BarrierId;
+use crate::sink::Transactions;
 use crate::wasm::Sandbox;
 
 /// A pipeline stopped before its input ended.
@@ -78,6 +79,7 @@ pub(super) struct Tasks {
     /// all but the one that takes checkpoints: what it has begun it finishes, also after a failure
     rows: Vec<AbortHandle>,
     life: Life,
+    transactions: Option<Transactions>,
 }
 
 /// Access to one life from other tasks. Cheap to clone.
@@ -128,6 +130,7 @@ impl Tasks {
         if let Some(session) = &session {
             session.tidy(&resolution.plan.spec).await;
         }
+        let transactions = epochs.and_then(|epochs| epochs.transactions.clone());
         let mut tasks = JoinSet::new();
         let mut rows = Vec::with_capacity(built.tasks.len() + 1);
         for task in built.tasks {
@@ -158,7 +161,7 @@ impl Tasks {
             let life = life.clone();
             tasks.spawn(async { Ended::Checkpoints(session.run(life).await) });
         }
-        Ok(Self { tasks, rows, life })
+        Ok(Self { tasks, rows, life, transactions })
     }
 
     /// Access for other tasks: status, swap, stop.
@@ -174,7 +177,12 @@ impl Tasks {
                 self.fail();
             }
         }
-        outcome.failure().map_or(Ok(()), Err)
+        let failure = outcome.failure();
+        if let (Some(_), Some(transactions)) = (&failure, &self.transactions) {
+            // readers of what others write to the same topics would wait for its end
+            transactions.abort().await;
+        }
+        failure.map_or(Ok(()), Err)
     }
 
     fn fail(&self) {

@@ -27,7 +27,7 @@ use crate::metrics::NodeCounters;
 use crate::operator::OperatorError;
 use crate::partition::Partitioner;
 use crate::record::NO_EVENT_TIME;
-use crate::sink::{self, SinkContext, SinkEpochs, SinkError};
+use crate::sink::{self, SinkContext, SinkEpochs, SinkError, Transactions};
 use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError, Trickle};
 use crate::wasm::{GuestError, GuestMetrics};
 
@@ -59,6 +59,8 @@ pub struct Epochs {
     pub attempt: String,
     /// the epoch that begins
     pub next: u64,
+    /// in which Kafka sinks write
+    pub transactions: Option<Transactions>,
 }
 
 /// A checked pipeline could not be started. Nothing has been read or written.
@@ -221,7 +223,7 @@ async fn open_dead_letters(
 }
 
 fn sink_epochs(epochs: &Epochs) -> SinkEpochs {
-    SinkEpochs { attempt: epochs.attempt.clone(), next: epochs.next }
+    SinkEpochs { attempt: epochs.attempt.clone(), next: epochs.next, transactions: epochs.transactions.clone() }
 }
 
 struct Builder<'a> {

@@ -30,6 +30,7 @@ use super::spec::{CheckpointSpec, ComponentSpec, KeySource, PipelineSpec, Restar
 use super::wiring::{Part, Role, Wiring};
 use crate::error::{PipelineError, Spanned};
 use crate::format::Format;
+use crate::kafka::KafkaSecurity;
 use crate::operator::OnError;
 use crate::record::{Field, Schema};
 use crate::sink::{KafkaSinkSpec, ObjectSinkSpec, SinkKind};
@@ -123,6 +124,15 @@ impl Pipeline {
         self
     }
 
+    /// Under which id Kafka sinks write their epochs, and how long the broker keeps one open; after [`Self::checkpoint`].
+    pub fn transactions(mut self, transactional_id: impl Into<String>, timeout: Duration) -> Self {
+        if let Some(checkpoint) = &mut self.spec.checkpoint {
+            checkpoint.transactional_id = Some(transactional_id.into().into());
+            checkpoint.transaction_timeout = timeout.into();
+        }
+        self
+    }
+
     /// How a pipeline with checkpoints that has failed is started again; [`RestartSpec::off`] for not at all.
     pub fn restart(mut self, restart: RestartSpec) -> Self {
         self.spec.restart = Some(restart.into());
@@ -196,8 +206,17 @@ impl Source {
             topic: topic.into(),
             start: KafkaStart::default(),
             bounded: false,
+            security: KafkaSecurity::default(),
             properties: Vec::new(),
         }))
+    }
+
+    /// How a Kafka source reaches its cluster; nothing for others.
+    pub fn security(mut self, security: KafkaSecurity) -> Self {
+        if let SourceKind::Kafka(kafka) = &mut self.spec.kind.value {
+            kafka.security = security;
+        }
+        self
     }
 
     /// How bytes become columns. Needed by all sources but generators.
@@ -299,7 +318,21 @@ impl Sink {
     /// A Kafka topic, records without a key.
     pub fn kafka(brokers: impl Into<String>, topic: impl Into<String>) -> Self {
         let (brokers, topic) = (brokers.into(), topic.into());
-        Self::of(SinkKind::Kafka(KafkaSinkSpec { brokers, topic, key: None, properties: Vec::new() }))
+        Self::of(SinkKind::Kafka(KafkaSinkSpec {
+            brokers,
+            topic,
+            key: None,
+            security: KafkaSecurity::default(),
+            properties: Vec::new(),
+        }))
+    }
+
+    /// How a Kafka sink reaches its cluster; nothing for others.
+    pub fn security(mut self, security: KafkaSecurity) -> Self {
+        if let SinkKind::Kafka(kafka) = &mut self.spec.kind.value {
+            kafka.security = security;
+        }
+        self
     }
 
     /// Adds a source or step to read from.

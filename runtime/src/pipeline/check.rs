@@ -3,6 +3,7 @@
 
 mod process;
 mod step;
+mod transactions;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -84,6 +85,7 @@ pub(super) fn check(spec: &PipelineSpec, wiring: &Wiring, problems: &mut Problem
     }
     if let Some(checkpoint) = &spec.checkpoint {
         check_checkpoint(checkpoint, problems);
+        transactions::check(spec, checkpoint, problems);
     }
     check_restart(spec, problems);
     check_files_differ(spec, problems);

@@ -86,6 +86,10 @@ pub struct CheckpointSpec {
     pub interval: Spanned<Duration>,
     /// `retain`: how many are kept
     pub retain: Spanned<usize>,
+    /// `transactional_id`: names the pipeline to the Kafka cluster of its sinks; else made of the pipeline's name
+    pub transactional_id: Option<Spanned<String>>,
+    /// `transaction_timeout`: how long the Kafka broker keeps an epoch open without hearing of it
+    pub transaction_timeout: Spanned<Duration>,
     /// `encrypt`: where the keys are that what lies in the store is encrypted with
     pub encrypt: Option<KeySource>,
 }
@@ -102,7 +106,22 @@ pub enum KeySource {
 impl CheckpointSpec {
     /// With the defaults.
     pub fn new(store: impl Into<Spanned<String>>) -> Self {
-        Self { store: store.into(), interval: Duration::from_secs(10).into(), retain: 3.into(), encrypt: None }
+        Self {
+            store: store.into(),
+            interval: Duration::from_secs(10).into(),
+            retain: 3.into(),
+            encrypt: None,
+            transactional_id: None,
+            // what brokers allow by default: an epoch must outlive the longest restart of a broker
+            transaction_timeout: Duration::from_secs(900).into(),
+        }
+    }
+
+    /// Under which id the transactions of a pipeline run. No host or process in it: whoever runs the pipeline shuts
+    /// out who ran it before.
+    pub fn transactional_id(&self, pipeline: &str) -> String {
+        let given = self.transactional_id.as_ref().map(|id| id.value.clone());
+        given.unwrap_or_else(|| format!("millstream-{pipeline}"))
     }
 
     /// Where the store is.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::format::{EncoderError, ParquetError};
 use crate::objects::ObjectsError;
@@ -79,6 +80,52 @@ pub enum SinkError {
         /// as written
         topic: String,
         /// what happened, and what to do
+        reason: String,
+    },
+    /// transactions are not to be had
+    #[error("kafka transactions `{transactional_id}` at `{brokers}`: {reason}")]
+    Transactions {
+        /// whose
+        transactional_id: String,
+        /// as written
+        brokers: String,
+        /// what happened, and what to do
+        reason: String,
+    },
+    /// the broker takes nothing more from this process: another one has taken over, or the transaction was open for too long.
+    /// To be started again only where no other process is meant to run
+    #[error(
+        "kafka transactions `{transactional_id}`: this process has been shut out at epoch {epoch} ({reason}). Either another \
+         process runs the pipeline now, or the transaction expired: it was open for {open_for:.1?} of `transaction_timeout` = \
+         {timeout:?}. Where no other process runs it, start the pipeline again: it goes on after the last epoch that was \
+         committed and makes the rows of epoch {epoch} again, but for those of sources that cannot be read again"
+    )]
+    ShutOut {
+        /// whose
+        transactional_id: String,
+        /// the epoch that was being written
+        epoch: u64,
+        /// the key
+        timeout: Duration,
+        /// how long the transaction had been open
+        open_for: Duration,
+        /// what the client said
+        reason: String,
+    },
+    /// a transaction cannot be finished and was aborted
+    #[error(
+        "kafka transactions `{transactional_id}`: epoch {epoch} cannot be finished, after {open_for:.1?} ({reason}). Start the \
+         pipeline again: it goes on after the last epoch that was committed and makes the rows of epoch {epoch} again, but for \
+         those of sources that cannot be read again"
+    )]
+    GivenUp {
+        /// whose
+        transactional_id: String,
+        /// the epoch that was being written
+        epoch: u64,
+        /// how long the transaction had been open
+        open_for: Duration,
+        /// what happened
         reason: String,
     },
     /// a Kafka property that this sink sets itself

@@ -15,6 +15,11 @@ mod parts;
 mod print;
 mod records;
 mod spec;
+#[cfg(feature = "kafka")]
+mod transactions;
+#[cfg(not(feature = "kafka"))]
+#[path = "no_transactions.rs"]
+mod transactions;
 
 #[cfg(test)]
 mod testing;
@@ -25,7 +30,8 @@ use std::pin::Pin;
 
 pub use channel::ChannelSink;
 pub use error::SinkError;
-pub use spec::{KafkaSinkSpec, ObjectSinkSpec, SinkKind};
+pub use spec::{CommittedEpoch, HeldPartition, KafkaSinkSpec, ObjectSinkSpec, SinkKind, TransactionSpec};
+pub use transactions::Transactions;
 
 use crate::format::Format;
 use crate::record::{Batch, Schema};
@@ -59,6 +65,8 @@ pub struct SinkEpochs {
     pub attempt: String,
     /// the epoch that begins
     pub next: u64,
+    /// in which Kafka sinks write
+    pub transactions: Option<Transactions>,
 }
 
 /// What one task of a sink has written of an epoch, not yet visible: [`commit`] makes it so, also in another process.
@@ -114,7 +122,8 @@ pub fn remove_stale(sink_name: &str, kind: &SinkKind, base: &Path, attempt: &str
     }
 }
 
-/// The last epoch of which anything is visible, where a sink commits by epochs.
+/// The last epoch of which anything is visible, where a sink commits epochs by itself; Kafka's are committed together, by
+/// [`Transactions`].
 pub async fn last_committed(sink_name: &str, kind: &SinkKind, base: &Path) -> Result<Option<u64>, SinkError> {
     match kind {
         SinkKind::File { path } => parts::last_committed(sink_name, &base.join(path)),
@@ -126,8 +135,8 @@ pub async fn last_committed(sink_name: &str, kind: &SinkKind, base: &Path) -> Re
 /// Whether a sink shows every row exactly once where epochs are committed.
 pub fn is_exactly_once(kind: &SinkKind) -> bool {
     match kind {
-        SinkKind::File { .. } | SinkKind::Object(_) | SinkKind::Discard => true,
-        SinkKind::Print | SinkKind::Kafka(_) | SinkKind::Channel(_) => false,
+        SinkKind::File { .. } | SinkKind::Object(_) | SinkKind::Discard | SinkKind::Kafka(_) => true,
+        SinkKind::Print | SinkKind::Channel(_) => false,
     }
 }
 

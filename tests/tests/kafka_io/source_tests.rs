@@ -132,6 +132,7 @@ async fn a_broker_that_does_not_answer_is_named_within_seconds() {
         topic: "orders".into(),
         start: KafkaStart::Earliest,
         bounded: false,
+        security: KafkaSecurity::default(),
         properties: Vec::new(),
     };
     let opened = source::open(&SourceKind::Kafka(spec), context(Format::Text)).await;
@@ -148,6 +149,7 @@ async fn properties_that_would_break_the_source_are_refused() {
         topic: "orders".into(),
         start: KafkaStart::Earliest,
         bounded: false,
+        security: KafkaSecurity::default(),
         properties: vec![("enable.auto.commit".into(), "true".into())],
     };
     let opened = source::open(&SourceKind::Kafka(spec), context(Format::Text)).await;

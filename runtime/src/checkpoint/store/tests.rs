@@ -25,6 +25,7 @@ fn draft_of(epoch: u64, attempt: &str, rows: RecordBatch) -> Draft {
         sources: Vec::new(),
         steps,
         prepared: Vec::new(),
+        transactional_id: None,
     };
     let state = Snapshot::default().with("rows", Some(1), vec![rows]);
     Draft { manifest, states: BTreeMap::from([(("sum".into(), 0), state), (("sum".into(), 1), Snapshot::default())]) }

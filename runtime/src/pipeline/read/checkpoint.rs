@@ -17,10 +17,17 @@ pub(super) fn read(item: Item, problems: &mut Problems) -> Option<CheckpointSpec
     });
     let retain = optional(table.take("retain"), |item| item.integer(problems));
     let encrypt = optional(table.take("encrypt"), |item| read_keys(item, problems));
+    let transactional_id = optional(table.take("transactional_id"), |item| item.text(problems));
+    let transaction_timeout = optional(table.take("transaction_timeout"), |item| {
+        let place = item.span();
+        item.positive_duration(problems).map(|timeout| Spanned::new(timeout, place))
+    });
     let (store, interval, retain, encrypt) = (store?, interval?, retain?, encrypt?);
     let mut checkpoint = CheckpointSpec::new(store);
     checkpoint.interval = interval.unwrap_or(checkpoint.interval);
     checkpoint.retain = retain.unwrap_or(checkpoint.retain);
+    checkpoint.transactional_id = transactional_id?;
+    checkpoint.transaction_timeout = transaction_timeout?.unwrap_or(checkpoint.transaction_timeout);
     checkpoint.encrypt = encrypt;
     Some(checkpoint)
 }

@@ -53,6 +53,8 @@ pub(super) const CHECKPOINT: Keys = Keys {
         key("store", "\"file:///var/lib/millstream\""),
         key("interval", "\"1s\""),
         key("retain", "3"),
+        key("transactional_id", "\"millstream-orders\""),
+        key("transaction_timeout", "\"15m\""),
         key("encrypt", "{ key_file = \"checkpoint.key\" }"),
     ],
     later: &[],
@@ -126,6 +128,8 @@ pub(super) const KAFKA_SOURCE: Keys = Keys {
         key("topic", "\"input\""),
         key("start", "\"latest\""),
         key("until", "\"end\""),
+        key("tls", "{ ca = \"ca.pem\" }"),
+        key("sasl", "{ mechanism = \"SCRAM-SHA-256\", username = \"millstream\", password_env = \"KAFKA_PASSWORD\" }"),
         key("properties", "{ \"fetch.min.bytes\" = 1 }"),
     ],
     later: &[],
@@ -298,7 +302,31 @@ pub(super) const KAFKA_SINK: Keys = Keys {
         key("brokers", "\"localhost:9092\""),
         key("topic", "\"output\""),
         key("key", "\"customer\""),
+        key("tls", "{ ca = \"ca.pem\" }"),
+        key("sasl", "{ mechanism = \"SCRAM-SHA-256\", username = \"millstream\", password_env = \"KAFKA_PASSWORD\" }"),
         key("properties", "{ \"linger.ms\" = 5 }"),
+    ],
+    later: &[],
+};
+
+pub(super) const TLS: Keys = Keys {
+    section: "TLS",
+    known: &[
+        key("ca", "\"ca.pem\""),
+        key("cert", "\"client.pem\""),
+        key("key", "\"client-key.pem\""),
+        key("key_password_env", "\"KEY_PASSWORD\""),
+    ],
+    later: &[],
+};
+
+pub(super) const SASL: Keys = Keys {
+    section: "SASL",
+    known: &[
+        key("mechanism", "\"SCRAM-SHA-256\""),
+        key("username", "\"millstream\""),
+        key("password_env", "\"KAFKA_PASSWORD\""),
+        key("password_file", "\"kafka-password\""),
     ],
     later: &[],
 };
@@ -320,7 +348,7 @@ pub(super) const FORMATS_LATER: [&str; 1] = ["avro"];
 
 /// Every table, for the test against the documentation.
 #[cfg(test)]
-pub(super) const ALL: [&Keys; 28] = [
+pub(super) const ALL: [&Keys; 30] = [
     &PIPELINE,
     &CHECKPOINT,
     &ENCRYPT,
@@ -348,5 +376,7 @@ pub(super) const ALL: [&Keys; 28] = [
     &FILE_SINK,
     &OBJECT_SINK,
     &KAFKA_SINK,
+    &TLS,
+    &SASL,
     &DEAD_LETTER,
 ];

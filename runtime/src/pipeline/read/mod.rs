@@ -8,6 +8,7 @@ mod aggregate;
 mod checkpoint;
 mod item;
 mod join;
+mod kafka;
 mod keys;
 mod node;
 mod partition;

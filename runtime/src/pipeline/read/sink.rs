@@ -1,6 +1,7 @@
 //! `[sink.<name>]` and `[dead_letter]`
 
 use super::item::{Item, Table};
+use super::kafka::read_security;
 use super::keys;
 use super::source::{optional, read_format};
 use crate::error::Spanned;
@@ -60,11 +61,13 @@ fn read_kafka(item: Item, problems: &mut Problems) -> Option<KafkaSinkSpec> {
     let brokers = table.required("brokers", problems).and_then(|item| item.text(problems));
     let topic = table.required("topic", problems).and_then(|item| item.text(problems));
     let key = optional(table.take("key"), |item| item.text(problems));
+    let security = read_security(&mut table, problems);
     let properties = optional(table.take("properties"), |item| item.properties(problems));
     Some(KafkaSinkSpec {
         brokers: brokers?.value,
         topic: topic?.value,
         key: key?,
+        security: security?,
         properties: properties?.unwrap_or_default(),
     })
 }

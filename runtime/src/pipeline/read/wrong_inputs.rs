@@ -66,6 +66,20 @@ fn restart(body: &str, code: &'static str, words: &'static [&'static str]) -> Ca
     top(&format!("name = \"p\"\ncheckpoint = {{ store = \"s\" }}\nrestart = {body}"), code, words)
 }
 
+/// Keys of `checkpoint` beside a Kafka sink, and tables behind it.
+fn transactions(keys: &str, tables: &str, code: &'static str, words: &'static [&'static str]) -> Case {
+    let source = "[source.s]\nstdin = {}\nformat = \"text\"";
+    let sink = "[sink.o]\nfrom = \"s\"\nkafka = { brokers = \"b\", topic = \"t\" }";
+    case(format!("name = \"p\"\ncheckpoint = {{ store = \"state\", {keys} }}\n{source}\n{sink}\n{tables}"), code, words)
+}
+
+/// `sasl` of a Kafka sink.
+fn sasl(body: &str, code: &'static str, words: &'static [&'static str]) -> Case {
+    let source = "[source.s]\nstdin = {}\nformat = \"text\"";
+    let sink = format!("[sink.o]\nfrom = \"s\"\nkafka = {{ brokers = \"b\", topic = \"t\", sasl = {body} }}");
+    case(format!("name = \"p\"\n{source}\n{sink}"), code, words)
+}
+
 fn checkpoint(body: &str, code: &'static str, words: &'static [&'static str]) -> Case {
     top(&format!("name = \"p\"\ncheckpoint = {body}"), code, words)
 }
@@ -155,6 +169,40 @@ fn wrong_tops_are_refused_with_place_and_help() {
         restart("{ first = «\"2m\" }", BAD_DURATION, &["longer than the longest", "max"]),
         restart("{ max = «\"0s\" }", BAD_DURATION, &["`max`", "is zero"]),
         restart("{ «delay = \"1s\" }", UNKNOWN_KEY, &["`delay`", "first"]),
+        checkpoint("{ store = \"state\", transactional_id = «\"x\" }", CONFLICT, &["there are none", "Kafka sink"]),
+        transactions("transactional_id = «\"a b\"", "", BAD_VALUE, &["`a b`", "transactional id"]),
+        transactions("interval = \"2s\", transaction_timeout = «\"3s\"", "", BAD_DURATION, &["3000 ms", "2000 ms"]),
+        transactions("interval = «\"1h\"", "", BAD_DURATION, &["900000 ms", "two intervals"]),
+        transactions(
+            "interval = \"1s\"",
+            "[sink.q]\nfrom = \"s\"\nkafka = «{ brokers = \"c\", topic = \"t\" }",
+            CONFLICT,
+            &["different Kafka clusters", "do not commit together"],
+        ),
+        transactions(
+            "interval = \"1s\"",
+            "[dead_letter]\nkafka = «{ brokers = \"b\", topic = \"t\", tls = {} }",
+            CONFLICT,
+            &["dead-letter", "share one producer"],
+        ),
+        source(
+            "kafka = { brokers = \"b\", topic = \"t\", tls = «{ cert = \"c\" } }\nformat = \"json\"",
+            MISSING_KEY,
+            &["`cert` and `key`"],
+        ),
+        source(
+            "kafka = { brokers = \"b\", topic = \"t\", tls = { «caa = \"c\" } }\nformat = \"json\"",
+            UNKNOWN_KEY,
+            &["`ca`"],
+        ),
+        sasl("«{ mechanism = \"PLAIN\", username = \"u\" }", MISSING_KEY, &["no password", "password_env"]),
+        sasl(
+            "«{ mechanism = \"PLAIN\", username = \"u\", password_env = \"P\", password_file = \"p\" }",
+            CONFLICT,
+            &["two passwords"],
+        ),
+        sasl("{ mechanism = «\"GSSAPI\", username = \"u\", password_env = \"P\" }", UNKNOWN_VALUE, &["SCRAM-SHA-256"]),
+        sasl("{ mechanism = \"PLAIN\", username = \"u\", «password = \"x\" }", UNKNOWN_KEY, &["password_env"]),
         top("name = \"p\"\ndead_letter = «\"dead.json\"", WRONG_TYPE, &["expected a table", "file"]),
         top("name = \"p\"\n«dead_letter = {}", NO_KIND, &["where rows go", "file"]),
         top("name = \"p\"\ndead_letter = { print = «{} }", BAD_VALUE, &["stdout carries results only", "file"]),

@@ -14,7 +14,7 @@ fn schema() -> Schema {
 }
 
 fn sink_context(folder: &Path, format: Format, next: Option<u64>) -> SinkContext {
-    let epochs = next.map(|next| SinkEpochs { attempt: "a".into(), next });
+    let epochs = next.map(|next| SinkEpochs { attempt: "a".into(), next, transactions: None });
     SinkContext { base: folder.to_owned(), epochs, format, schema: schema(), ..context("json") }
 }
 
@@ -88,7 +88,7 @@ async fn only_pending_files_of_epochs_that_are_over_are_stale() {
     ] {
         std::fs::write(folder.path().join("out").join(name), "").unwrap();
     }
-    let epochs = SinkEpochs { attempt: "c".into(), next: 7 };
+    let epochs = SinkEpochs { attempt: "c".into(), next: 7, transactions: None };
     let found = stale(&sink.objects, "rows.json", &epochs).await.unwrap();
     assert_eq!(found, ["..rows-0000000006-1.json.b.pending.tmp.1", ".rows-0000000006-0.json.b.pending"]);
 }

@@ -7,7 +7,8 @@ use crate::sink::testing::{context, text_batch};
 
 fn open(folder: &Path, attempt: &str, next: u64) -> PartsSink {
     let context = SinkContext { base: folder.to_owned(), ..context("text") };
-    PartsSink::create("out/rows.txt", &context, &SinkEpochs { attempt: attempt.to_owned(), next }).unwrap()
+    PartsSink::create("out/rows.txt", &context, &SinkEpochs { attempt: attempt.to_owned(), next, transactions: None })
+        .unwrap()
 }
 
 fn visible(folder: &Path) -> Vec<String> {

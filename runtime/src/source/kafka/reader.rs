@@ -109,10 +109,11 @@ impl Reader {
 
     /// Asks the broker for the topic and starts this subtask's partitions.
     fn start(&self) -> Result<(Queue, Vec<Open>), String> {
-        let log = ConsumerLog(Log { owner: format!("source `{}`", self.source_name) });
+        let log = Log::new(format!("source `{}`", self.source_name));
         let consumer: BaseConsumer<ConsumerLog> =
-            self.config.create_with_context(log).map_err(|error| error.to_string())?;
-        let partitions = partitions_of(consumer.client(), &self.spec.topic)?;
+            self.config.create_with_context(ConsumerLog(log.clone())).map_err(|error| error.to_string())?;
+        let serve = || while consumer.poll(Duration::ZERO).is_some() {};
+        let partitions = partitions_of(consumer.client(), &log, serve, &self.spec.topic)?;
         let mine = partitions
             .into_iter()
             .filter(|partition| usize::try_from(*partition).is_ok_and(|p| p % self.parallelism == self.subtask));
