@@ -53,9 +53,9 @@ pub(super) const CHECKPOINT: Keys = Keys {
         key("store", "\"file:///var/lib/millstream\""),
         key("interval", "\"1s\""),
         key("retain", "3"),
+        key("encrypt", "{ key_file = \"checkpoint.key\" }"),
         key("transactional_id", "\"millstream-orders\""),
         key("transaction_timeout", "\"15m\""),
-        key("encrypt", "{ key_file = \"checkpoint.key\" }"),
     ],
     later: &[],
 };
