@@ -1,5 +1,6 @@
 //! Whole pipelines in this process, by the wall clock: built by the builder, started and waited for as the CLI does.
 
+mod checkpoints;
 mod files;
 mod kafka;
 mod pipelines;
@@ -22,6 +23,7 @@ pub(crate) fn groups(arguments: &Arguments, wanted: &Wanted<'_>, measure: &mut M
     let engine = Engine::new()?;
     generated(&engine, arguments, wanted, measure)?;
     files::groups(&engine, arguments, wanted, measure)?;
+    checkpoints::groups(&engine, arguments, wanted, measure)?;
     kafka::groups(&engine, arguments, wanted, measure)
 }
 

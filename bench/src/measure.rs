@@ -26,13 +26,27 @@ pub(crate) enum Clock {
 /// One way to do the work of a group.
 pub(crate) struct Side<'a> {
     name: String,
-    run: Box<dyn FnMut() -> Result<u64, Failed> + 'a>,
+    run: Box<dyn FnMut() -> Result<Work, Failed> + 'a>,
+}
+
+/// What a side has done.
+struct Work {
+    units: u64,
+    /// where not all that was done is what is measured
+    took: Option<Duration>,
 }
 
 impl<'a> Side<'a> {
     /// `run` does the work once and answers how many rows (or calls) it was.
     pub(crate) fn new(name: impl Into<String>, run: impl FnMut() -> Result<u64, Failed> + 'a) -> Self {
-        Self { name: name.into(), run: Box::new(run) }
+        let mut run = run;
+        Self { name: name.into(), run: Box::new(move || Ok(Work { units: run()?, took: None })) }
+    }
+
+    /// `run` does the work once and answers how long the part of it took that counts, as one unit.
+    pub(crate) fn timed(name: impl Into<String>, run: impl FnMut() -> Result<Duration, Failed> + 'a) -> Self {
+        let mut run = run;
+        Self { name: name.into(), run: Box::new(move || Ok(Work { units: 1, took: Some(run()?) })) }
     }
 }
 
@@ -134,17 +148,20 @@ fn sample(side: &mut Side<'_>, clock: Clock, repeat: u32) -> Result<Sample, Fail
         Clock::ThreadCpu => {
             let started = ThreadTime::now();
             for _ in 0..repeat {
-                units += (side.run)()?;
+                units += (side.run)()?.units;
             }
             let elapsed = started.elapsed();
             (elapsed, elapsed)
         }
         Clock::Wall => {
             let (watch, cpu) = (Stopwatch::start(), ProcessTime::now());
+            let mut took = None;
             for _ in 0..repeat {
-                units += (side.run)()?;
+                let work = (side.run)()?;
+                units += work.units;
+                took = work.took.map(|time| took.unwrap_or(Duration::ZERO) + time);
             }
-            (watch.elapsed(), cpu.elapsed())
+            (took.unwrap_or_else(|| watch.elapsed()), cpu.elapsed())
         }
     };
     if units == 0 {

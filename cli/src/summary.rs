@@ -26,13 +26,14 @@ pub(crate) fn line(status: &Status, before: Option<&Status>) -> String {
     let during = Duration::from_millis(status.elapsed_ms.saturating_sub(since_ms));
     let now = figures::rate(read.saturating_sub(read_before), during);
     format!(
-        "{} · {} · {} read ({now}) · {} written{}{}",
+        "{} · {} · {} read ({now}) · {} written{}{}{}",
         status.pipeline,
         if status.elapsed_ms == 0 { "under 1 ms".to_owned() } else { figures::duration(elapsed) },
         figures::count(read),
         figures::count(written),
         lost(status),
-        checkpoints(status)
+        checkpoints(status),
+        restarts(status)
     )
 }
 
@@ -43,6 +44,17 @@ fn checkpoints(status: &Status) -> String {
         (Some(reason), _) => format!(" · no checkpoint: {reason}; trying again"),
         (None, Some(epoch)) => format!(" · checkpoint {epoch}"),
         (None, None) => String::new(),
+    }
+}
+
+/// ` · 2 restarts`, with the reason while it is down, or nothing.
+fn restarts(status: &Status) -> String {
+    let restarts = &status.restarts;
+    match (&restarts.reason, restarts.next_try_ms) {
+        (Some(reason), Some(_)) => format!(" · down: {reason}; restart {} is due", figures::count(restarts.count)),
+        _ if restarts.count == 1 => " · 1 restart".to_owned(),
+        _ if restarts.count > 0 => format!(" · {} restarts", figures::count(restarts.count)),
+        _ => String::new(),
     }
 }
 

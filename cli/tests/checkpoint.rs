@@ -427,3 +427,88 @@ fn a_store_that_is_away_for_a_while_is_waited_for() {
     process.finish().expect(0);
     assert_each_once(&folder, "a store that was away");
 }
+
+#[test]
+fn a_fresh_start_finishes_what_was_whole_and_begins_beside_it() {
+    let folder = Folder::new();
+    generated(&folder);
+    assert_eq!(run_until_it_dies(&folder, "after-manifest:3", &[]), None);
+    let third = |name: &String| name.starts_with("rows-0000000003-");
+    assert!(!parts(&folder.path("out")).keys().any(third), "not shown yet");
+    folder.run(&["run", "pipeline.toml", "--fresh"]).expect(0);
+    assert!(parts(&folder.path("out")).keys().any(third), "shown, as its checkpoint was whole");
+    let before = numbers(&folder.path("out")).len() - ROWS;
+    assert!(before > 0, "the old rows and all of the new ones");
+}
+
+#[test]
+fn a_start_that_is_refused_leaves_everything_as_it_was() {
+    let folder = Folder::new();
+    generated(&folder);
+    assert_eq!(run_until_it_dies(&folder, "after-manifest:3", &[]), None);
+    // the checkpoint cannot be read, so it is passed over; and then the pipeline cannot be opened
+    let manifest = newest_checkpoint(&folder).join("manifest");
+    damage(&manifest);
+    std::os::unix::fs::symlink("nowhere/at all", folder.path("gone")).unwrap();
+    let pipeline = std::fs::read_to_string(folder.path("pipeline.toml")).unwrap();
+    let more = "\n[sink.zzz]\nfrom = \"numbers\"\nfile = { path = \"gone/rows.json\" }\n";
+    folder.write("pipeline.toml", format!("{pipeline}{more}"));
+    folder.run(&["run", "pipeline.toml"]).expect(1).says(&["sink `zzz`"]);
+    // all is put right again
+    damage(&manifest);
+    folder.write("pipeline.toml", pipeline);
+    folder.run(&["run", "pipeline.toml"]).expect(0).says(&["restored from checkpoint 3"]);
+    assert_each_once(&folder, "after a refusal");
+}
+
+#[test]
+fn what_is_appended_after_the_end_goes_on_with_sums_and_lateness() {
+    let folder = Folder::new();
+    folder.write(
+        "pipeline.toml",
+        r#"
+name = "sums"
+checkpoint = { store = "state", interval = "1h" }
+[source.rows]
+file = { path = "in.json" }
+format = "json"
+schema = { key = "text", amount = "int64", at = "timestamp_ms" }
+event_time = "at"
+[step.sums]
+from = "rows"
+key_by = ["key"]
+aggregate = { total = "sum(amount)", kinds = "count_distinct(amount)" }
+[step.windows]
+from = "rows"
+key_by = ["key"]
+window = { tumbling = "10ms" }
+aggregate = { rows = "count()" }
+[sink.sums]
+from = "sums"
+file = { path = "sums/rows.json" }
+[sink.windows]
+from = "windows"
+file = { path = "windows/rows.json" }
+"#,
+    );
+    let row = |key: &str, amount: i64, at: i64| format!("{{\"key\":\"{key}\",\"amount\":{amount},\"at\":{at}}}\n");
+    let mut input = row("a", 5, 1) + &row("b", 7, 12) + &row("a", 6, 25);
+    folder.write("in.json", &input);
+    folder.run(&["run", "pipeline.toml"]).expect(0);
+    let windows = sorted_lines(&folder.path("windows")).len();
+    assert_eq!(windows, 3);
+    // nothing new: nothing changes
+    folder.run(&["run", "pipeline.toml"]).expect(0);
+    assert_eq!((sorted_lines(&folder.path("sums")).len(), sorted_lines(&folder.path("windows")).len()), (3, 3));
+    // one row in time, and one that is late: the watermark had been at 24
+    input += &(row("a", 5, 31) + &row("a", 100, 3));
+    folder.write("in.json", &input);
+    folder.run(&["run", "pipeline.toml"]).expect(0);
+    let sums = sorted_lines(&folder.path("sums"));
+    let last = sums.iter().filter(|line| line.contains("\"total\":16") && line.contains("\"kinds\":2"));
+    assert_eq!(last.count(), 1, "{sums:#?}");
+    let last = sums.iter().filter(|line| line.contains("\"total\":116") && line.contains("\"kinds\":3"));
+    assert_eq!(last.count(), 1, "{sums:#?}");
+    let windows = sorted_lines(&folder.path("windows"));
+    assert_eq!(windows.len(), 4, "late rows stay late: {windows:#?}");
+}

@@ -30,6 +30,8 @@ pub mod sink;
 
 pub mod checkpoint;
 
+pub mod objects;
+
 pub mod pipeline;
 
 pub mod wasm;
@@ -39,9 +41,9 @@ pub mod control;
 pub mod script;
 
 pub mod clock;
+mod disk;
 pub mod error;
-#[cfg(feature = "kafka")]
-mod kafka;
+pub mod kafka;
 pub mod limits;
 pub mod metrics;
 

@@ -42,6 +42,12 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker. `None`, with the reason on standard error, where Java or Maven is missing.
     pub fn start() -> Result<Option<Self>, String> {
+        Self::start_with(|_, _| Ok(String::new()))
+    }
+
+    /// As [`Broker::start`], with further properties, of which the last counts. `properties` is given the broker's folder
+    /// and its port for clients.
+    pub fn start_with(properties: impl FnOnce(&Path, u16) -> Result<String, String>) -> Result<Option<Self>, String> {
         if let Some(reason) = Self::impossible()? {
             // a test that is left out must say so, also where output is captured
             let _ = writeln!(std::io::stderr(), "no Kafka broker: {reason}");
@@ -50,11 +56,14 @@ impl Broker {
         let jars = jars()?;
         let folder = tempfile::tempdir().map_err(|error| format!("cannot make a folder for the broker: {error}"))?;
         let (port, controller_port) = free_ports()?;
-        let properties = include_str!("../support/kafka/server.properties")
+        let further = properties(folder.path(), port)?;
+        let template = include_str!("../support/kafka/server.properties")
             .replace("{port}", &port.to_string())
             .replace("{controller_port}", &controller_port.to_string())
             .replace("{data}", &folder.path().join("data").to_string_lossy());
-        write_file(&folder.path().join("server.properties"), &properties)?;
+        // the controller's port is known only here
+        let further = further.replace("{controller_port}", &controller_port.to_string());
+        write_file(&folder.path().join("server.properties"), &format!("{template}\n{further}"))?;
         write_file(&folder.path().join("log4j2.properties"), include_str!("../support/kafka/log4j2.properties"))?;
         let broker = Self { folder, jars, port, keeper: Mutex::new(None) };
         broker.format()?;
@@ -135,6 +144,17 @@ impl Broker {
     pub fn restart(&self) -> Result<(), String> {
         self.kill9()?;
         self.run()
+    }
+
+    /// Runs a class of the broker's jars with these arguments and returns what it prints.
+    pub fn tool(&self, class: &str, arguments: &[&str]) -> Result<String, String> {
+        let output = Command::new("java")
+            .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", &format!("{}/*", self.jars.display()), class])
+            .args(arguments)
+            .output()
+            .map_err(|error| format!("cannot run java: {error}"))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
     /// What the broker has written to its log, for messages.
@@ -272,7 +292,7 @@ fn jars() -> Result<PathBuf, String> {
 }
 
 /// Two ports that were free a moment ago.
-fn free_ports() -> Result<(u16, u16), String> {
+pub fn free_ports() -> Result<(u16, u16), String> {
     let bind = || TcpListener::bind(("127.0.0.1", 0)).map_err(|error| format!("no free port: {error}"));
     let (first, second) = (bind()?, bind()?);
     let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());

@@ -2,4 +2,8 @@
 
 pub mod broker;
 pub mod built;
+pub mod hdfs;
+pub mod minio;
+pub mod proxy;
 pub mod run;
+mod server;

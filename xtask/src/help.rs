@@ -10,6 +10,7 @@ cargo xtask <task>
   test [--filter WORD]    everything that must hold before a change is merged: format, lints, guests, all tests;
                           with a filter only the tests whose names contain the word, without the lints
   bench [arguments]       builds the guests and runs the benchmarks with the arguments
+  soak [arguments]        kills, swaps and disturbs a pipeline at random and checks what it shows: --seconds N --seed S
   help                    this
 
 With CI=true `test` installs the compilers it misses, and a skipped test fails it.

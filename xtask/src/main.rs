@@ -1,4 +1,4 @@
-//! `cargo xtask`: set-up, guests, demo, tests and benchmarks. No dependencies, so that it builds in a second.
+//! `cargo xtask`: set-up, guests, demo, tests, benchmarks and soaks. No dependencies, so that it builds in a second.
 
 mod bench;
 mod command;
@@ -6,6 +6,7 @@ mod demo;
 mod guests;
 mod help;
 mod setup;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         "guests" => setup::prepare().and_then(|()| guests::run(rest)),
         "test" => test::run(rest),
         "bench" => bench::run(rest),
+        "soak" => soak::run(rest),
         "help" | "--help" | "-h" => {
             help::show();
             Ok(())

@@ -1,6 +1,7 @@
 //! A pipeline that reads a Kafka topic, beside the same reading a file. The broker is the one of `--kafka HOST:PORT`, which
 //! must make topics by itself, or a throw-away one started here where Java and Maven are installed.
 
+use millstream::kafka::KafkaSecurity;
 use millstream::format::Format;
 use millstream::pipeline::builder::{Pipeline, Sink, Source};
 use millstream::source::{KafkaSourceSpec, KafkaStart, SourceKind};
@@ -41,6 +42,7 @@ pub(super) fn groups(
         .build();
     engine.run(engine.resolve(fill.map_err(|error| error.to_string())?)?)?;
     let kafka = Source::of(SourceKind::Kafka(KafkaSourceSpec {
+        security: KafkaSecurity::default(),
         brokers,
         topic,
         start: KafkaStart::Earliest,

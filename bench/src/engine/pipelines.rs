@@ -89,3 +89,18 @@ fn summed(source: Source, windows: Step, parallelism: usize, wasm: bool) -> Resu
     let pipeline = Pipeline::new("totals").parallelism(parallelism).source("in", source);
     built(pipeline.step("totals", step).sink("out", Sink::discard().from("totals")))
 }
+
+/// Count and sum of all rows so far of each key, in place of those before, of rows that come for ever; at most `rate` a second.
+pub(super) fn running(keys: u64, rate: Option<u64>, sink: Sink) -> Result<PipelineSpec, Failed> {
+    let source = Source::generator(GeneratorSpec {
+        kind: GeneratorKind::Sequence { keys },
+        rows: None,
+        rate,
+        seed: 1,
+        start_ms: 0,
+        interval_ns: Some(100_000),
+    });
+    let step = Step::aggregate().key_by(["key"]).count("count").sum("sum", "amount").sum("last", "sequence").from("in");
+    let pipeline = Pipeline::new("running").parallelism(2).source("in", source).step("totals", step);
+    built(pipeline.sink("out", sink.from("totals")))
+}

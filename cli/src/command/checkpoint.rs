@@ -5,7 +5,8 @@ mod show;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use millstream::checkpoint::{Listed, Loaded, Manifest, Savepoint, Store, StoreError};
+use millstream::checkpoint::{Keys, Listed, Loaded, Manifest, Savepoint, Store, StoreError};
+use millstream::control::CheckpointError;
 
 use crate::console::{self, Paint, Stream};
 use crate::exit::Exit;
@@ -29,6 +30,8 @@ enum Action {
     Verify(Verify),
     /// Keep a checkpoint under a name; retention leaves it alone
     Save(Save),
+    /// Print a new random key for `checkpoint.encrypt`
+    Key,
 }
 
 #[derive(Debug, Args)]
@@ -75,26 +78,36 @@ impl Checkpoint {
         match &self.action {
             Action::Ls(ls) => ls.json,
             Action::Show(one) => one.json,
-            Action::Verify(_) | Action::Save(_) => false,
+            Action::Verify(_) | Action::Save(_) | Action::Key => false,
         }
     }
 
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        match self.action {
-            Action::Ls(ls) => list(&ls),
+        super::runtime()?.block_on(self.action.run())
+    }
+}
+
+impl Action {
+    async fn run(self) -> Result<Exit, Failure> {
+        match self {
+            Action::Ls(ls) => list(&ls).await,
             Action::Show(one) => {
-                let loaded = one.load()?;
+                let loaded = one.load().await?;
                 console::result(if one.json { report::json_line(&loaded.manifest) } else { show::text(&loaded) });
                 Ok(Exit::Done)
             }
-            Action::Verify(verify) => verify_all(&open(&verify.pipeline)?),
+            Action::Verify(verify) => verify_all(&open(&verify.pipeline)?).await,
+            Action::Key => {
+                console::result(Keys::generate().map_err(CheckpointError::from)?);
+                Ok(Exit::Done)
+            }
             Action::Save(save) => {
                 let store = open(&save.pipeline)?;
                 let epoch = match save.epoch {
                     Some(epoch) => epoch,
-                    None => newest(&store)?,
+                    None => newest(&store).await?,
                 };
-                let manifest = store.save(epoch, &save.name)?;
+                let manifest = store.save(epoch, &save.name).await?;
                 console::say(format!("checkpoint {} is kept as savepoint `{}`", manifest.epoch, save.name));
                 Ok(Exit::Done)
             }
@@ -104,16 +117,21 @@ impl Checkpoint {
 
 impl One {
     /// Reads it, with all its state.
-    pub(crate) fn load(&self) -> Result<Loaded, Failure> {
-        let store = open(&self.pipeline)?;
-        Ok(match &self.checkpoint {
-            None => store.load(newest(&store)?)?,
-            Some(name) => match name.parse() {
-                Ok(epoch) => store.load(epoch)?,
-                Err(_) => store.load_savepoint(name)?,
-            },
-        })
+    pub(crate) async fn load(&self) -> Result<Loaded, Failure> {
+        load(&self.pipeline, self.checkpoint.as_deref()).await
     }
+}
+
+/// Reads a checkpoint by its epoch or name, the newest if none is named, with all its state.
+pub(crate) async fn load(pipeline: &Path, checkpoint: Option<&str>) -> Result<Loaded, Failure> {
+    let store = open(pipeline)?;
+    Ok(match checkpoint {
+        None => store.load(newest(&store).await?).await?,
+        Some(name) => match name.parse() {
+            Ok(epoch) => store.load(epoch).await?,
+            Err(_) => store.load_savepoint(name).await?,
+        },
+    })
 }
 
 /// The store that the pipeline file names.
@@ -123,18 +141,18 @@ fn open(pipeline: &Path) -> Result<Store, Failure> {
         let path = pipeline.display();
         return Err(Failure::Usage(format!("{path} has no `checkpoint = {{ store = \"..\" }}`: it keeps nothing")));
     };
-    Ok(Store::new(checkpoint.folder(&spec.base), &spec.name.value))
+    Ok(millstream::control::open_store(&spec, checkpoint)?)
 }
 
-fn newest(store: &Store) -> Result<u64, Failure> {
-    let newest = store.list()?.into_iter().find(|listed| listed.manifest.is_ok());
-    let none = || Failure::Usage(format!("there is no checkpoint in {}", store.path().display()));
+async fn newest(store: &Store) -> Result<u64, Failure> {
+    let newest = store.list().await?.into_iter().find(|listed| listed.manifest.is_ok());
+    let none = || Failure::Usage(format!("there is no checkpoint in {}", store.place()));
     newest.map(|listed| listed.epoch).ok_or_else(none)
 }
 
-fn list(ls: &Ls) -> Result<Exit, Failure> {
+async fn list(ls: &Ls) -> Result<Exit, Failure> {
     let store = open(&ls.pipeline)?;
-    let (checkpoints, savepoints) = (store.list()?, store.savepoints()?);
+    let (checkpoints, savepoints) = (store.list().await?, store.savepoints().await?);
     if ls.json {
         for listed in checkpoints.iter().filter_map(|listed| listed.manifest.as_ref().ok()) {
             console::result(report::json_line(listed));
@@ -145,11 +163,14 @@ fn list(ls: &Ls) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     if checkpoints.is_empty() && savepoints.is_empty() {
-        console::say(format!("no checkpoints in {}", store.path().display()));
+        console::say(format!("no checkpoints in {}", store.place()));
         return Ok(Exit::Done);
     }
     let paint = Stream::Stdout.paint();
-    let heading = format!("{:>10}  {:<23}  {:>9}  {:>6}  {:>6}  note", "epoch", "written", "state", "files", "parts");
+    let heading = format!(
+        "{:>10}  {:<23}  {:>9}  {:>9}  {:>6}  {:>6}  note",
+        "epoch", "written", "state", "new", "files", "parts"
+    );
     let mut lines = vec![paint.dim(&heading)];
     lines.extend(checkpoints.iter().map(|listed| checkpoint_line(listed, paint)));
     lines.extend(savepoints.iter().map(|savepoint| savepoint_line(savepoint, paint)));
@@ -171,18 +192,21 @@ fn line(epoch: String, manifest: &Result<Manifest, StoreError>, note: &str, pain
     match manifest {
         Err(error) => format!("{epoch:>10}  {}", paint.red(error.to_string())),
         Ok(manifest) => {
-            let bytes: u64 = manifest.state_files().map(|(.., file)| file.bytes).sum();
-            let (written, size) = (show::time(manifest.written_ms), figures::size(bytes));
+            let (written, size) = (show::time(manifest.written_ms), figures::size(manifest.state_bytes()));
+            let new = figures::size(manifest.new_state_bytes());
             let (files, parts) = (manifest.state_files().count(), manifest.prepared.len());
             let ended = if manifest.finished { "the input had ended" } else { "" };
             let notes: Vec<&str> = [note, ended].into_iter().filter(|note| !note.is_empty()).collect();
-            let text = format!("{epoch:>10}  {written:<23}  {size:>9}  {files:>6}  {parts:>6}  {}", notes.join(", "));
+            let text = format!(
+                "{epoch:>10}  {written:<23}  {size:>9}  {new:>9}  {files:>6}  {parts:>6}  {}",
+                notes.join(", ")
+            );
             text.trim_end().to_owned()
         }
     }
 }
 
-fn verify_all(store: &Store) -> Result<Exit, Failure> {
+async fn verify_all(store: &Store) -> Result<Exit, Failure> {
     let mut damaged = 0;
     let mut told = 0;
     let mut tell = |name: String, loaded: Result<Loaded, StoreError>| {
@@ -197,11 +221,11 @@ fn verify_all(store: &Store) -> Result<Exit, Failure> {
             }
         }
     };
-    for listed in store.list()? {
-        tell(format!("checkpoint {}", listed.epoch), store.load(listed.epoch));
+    for listed in store.list().await? {
+        tell(format!("checkpoint {}", listed.epoch), store.load(listed.epoch).await);
     }
-    for savepoint in store.savepoints()? {
-        tell(format!("savepoint `{}`", savepoint.name), store.load_savepoint(&savepoint.name));
+    for savepoint in store.savepoints().await? {
+        tell(format!("savepoint `{}`", savepoint.name), store.load_savepoint(&savepoint.name).await);
     }
     if damaged == 0 {
         return Ok(Exit::Done);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use millstream::control::socket::{ControlSocket, run_dir};
-use millstream::control::{Handle, Restored, RunError, Running, StartFrom, Status};
+use millstream::control::{Handle, RestartStatus, Restored, RunError, Running, StartFrom, Status};
 use millstream::pipeline::build::RunOptions;
 use millstream::pipeline::duration;
 use millstream::pipeline::resolve::Resolution;
@@ -18,7 +18,7 @@ use crate::console::{self, StatusLine, Stream};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::{Interrupts, Request};
-use crate::{report, summary, watch};
+use crate::{figures, report, summary, watch};
 
 /// How often the status line is renewed, unless the user says otherwise.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -169,6 +169,22 @@ impl Shown {
         console::say(format!("restored from {what}{ended}"));
     }
 
+    /// The pipeline has failed and waits for its next start, or runs again.
+    fn restart(&self, restarts: &RestartStatus, status: impl FnOnce() -> Status) {
+        let (waits, reason) = (restarts.next_try_ms.is_some(), restarts.reason.as_deref().unwrap_or_default());
+        if self.json {
+            let event = if waits { "failed" } else { "restarted" };
+            console::say(report::json_line(&RestartJson { event, restarts }));
+        } else if waits {
+            let pause = figures::duration(Duration::from_millis(restarts.pause_ms));
+            let text = format!("failed: {reason}; restart {} in {pause}", restarts.count);
+            console::say(Stream::Stderr.paint().yellow(text));
+        }
+        if !waits {
+            self.started(&status());
+        }
+    }
+
     fn note(&self, text: &str) {
         if !self.json {
             console::say(Stream::Stderr.paint().yellow(text));
@@ -190,9 +206,17 @@ struct RestoredJson<'a> {
     restored: &'a Restored,
 }
 
+#[derive(Serialize)]
+struct RestartJson<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    restarts: &'a RestartStatus,
+}
+
 /// Stays with a running pipeline to its end, and tells about it.
 pub(crate) async fn attend(running: Running, interrupts: &mut Interrupts, shown: Shown) -> Result<Exit, Failure> {
     let handle = running.handle();
+    let mut restarts = handle.restarts();
     let mut ended = pin!(running.wait());
     let mut ticks = tokio::time::interval(shown.interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -216,6 +240,10 @@ pub(crate) async fn attend(running: Running, interrupts: &mut Interrupts, shown:
                     return Ok(Exit::Interrupted);
                 }
             },
+            Ok(()) = restarts.changed() => {
+                let now = restarts.borrow_and_update().clone();
+                shown.restart(&now, || handle.status());
+            }
             _ = ticks.tick() => {
                 let status = handle.status();
                 shown.status(&status, last.as_ref());

@@ -119,7 +119,7 @@ pub enum From {
 }
 
 impl Process {
-    fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = [follow(child.stdout.take().unwrap()), follow(child.stderr.take().unwrap())];
         Self { stdin: child.stdin.take(), child, lines, seen: Default::default() }

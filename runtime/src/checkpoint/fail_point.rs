@@ -1,28 +1,36 @@
 //! Places at which a test can have the process die, as if it had been killed there.
 //!
-//! Set `MILLSTREAM_FAILPOINT=<name>` or `<name>:<n>` (the nth time). Only checkpoints pass here, never records: one look
+//! Set `MILLSTREAM_FAILPOINT=<name>` or `<name>:<n>` (the nth time); `panic@<name>:<n>` lets only the task die. Only checkpoints pass here, never records: one look
 //! at a variable that is read once.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
+static WANTED: OnceLock<Option<Wanted>> = OnceLock::new();
 static SEEN: AtomicU64 = AtomicU64::new(0);
 
-fn wanted() -> Option<(String, u64)> {
-    let text = std::env::var("MILLSTREAM_FAILPOINT").ok()?;
-    match text.split_once(':') {
-        Some((name, count)) => Some((name.to_owned(), count.parse().ok()?)),
-        None => Some((text, 1)),
-    }
+struct Wanted {
+    name: String,
+    count: u64,
+    panics: bool,
 }
 
-/// Ends the process here, without any cleaning up, where a test has asked for it.
+fn wanted() -> Option<Wanted> {
+    let text = std::env::var("MILLSTREAM_FAILPOINT").ok()?;
+    let (panics, place) = text.strip_prefix("panic@").map_or((false, text.as_str()), |place| (true, place));
+    let (name, count) = place.split_once(':').unwrap_or((place, "1"));
+    Some(Wanted { name: name.to_owned(), count: count.parse().ok()?, panics })
+}
+
+/// Ends the process here, or the task, without any cleaning up, where a test has asked for it.
 pub fn fail_point(name: &str) {
-    if let Some((wanted, count)) = WANTED.get_or_init(wanted)
-        && wanted == name
-        && SEEN.fetch_add(1, Ordering::Relaxed) + 1 == *count
+    if let Some(wanted) = WANTED.get_or_init(wanted)
+        && wanted.name == name
+        && SEEN.fetch_add(1, Ordering::Relaxed) + 1 == wanted.count
     {
+        if wanted.panics {
+            std::panic::resume_unwind(Box::new(format!("fail point {name}")));
+        }
         std::process::abort();
     }
 }

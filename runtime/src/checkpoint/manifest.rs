@@ -7,7 +7,7 @@ use super::sealed::{self, SealError};
 use crate::record::{Position, Watermark};
 
 /// The version that is written.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 const MAGIC: [u8; 4] = *b"MSCK";
 
@@ -30,6 +30,9 @@ pub struct Manifest {
     pub steps: Vec<StepEntry>,
     /// what sinks had written of the epoch; visible once it is committed
     pub prepared: Vec<PreparedEntry>,
+    /// the id of the transaction that decides whether the epoch has happened; none where this manifest does
+    #[serde(default)]
+    pub transactional_id: Option<String>,
 }
 
 /// One source.
@@ -68,19 +71,23 @@ pub struct TaskEntry {
     pub subtask: usize,
     /// how far event time had come, ms
     pub watermark_ms: i64,
-    /// what it remembered, if anything
-    pub state: Option<StateFile>,
+    /// what it remembered, in pieces: their tables, one after the other
+    pub state: Vec<StateFile>,
 }
 
-/// A file beside the manifest.
+/// A file with state, written at this checkpoint or at an earlier one where nothing in it has changed since.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateFile {
-    /// its name
+    /// the checkpoint in whose folder it is
+    pub epoch: u64,
+    /// its name there
     pub name: String,
-    /// its size
+    /// its size, before it was encrypted
     pub bytes: u64,
-    /// CRC-32 of the whole file
+    /// CRC-32 of the whole file, before it was encrypted
     pub crc32: u32,
+    /// the first 16 bytes of SHA-256 over the same, hexadecimal
+    pub digest: String,
 }
 
 /// What a sink had prepared in one task.
@@ -116,9 +123,18 @@ impl Manifest {
 
     /// All state files, with the step and task they belong to.
     pub fn state_files(&self) -> impl Iterator<Item = (&str, usize, &StateFile)> {
-        self.steps.iter().flat_map(|step| {
-            step.tasks.iter().filter_map(|task| Some((step.step.as_str(), task.subtask, task.state.as_ref()?)))
-        })
+        let tasks = self.steps.iter().flat_map(|step| step.tasks.iter().map(|task| (step.step.as_str(), task)));
+        tasks.flat_map(|(step, task)| task.state.iter().map(move |file| (step, task.subtask, file)))
+    }
+
+    /// Bytes of all state.
+    pub fn state_bytes(&self) -> u64 {
+        self.state_files().map(|(.., file)| file.bytes).sum()
+    }
+
+    /// Bytes of the state that was written at this checkpoint; the rest had not changed.
+    pub fn new_state_bytes(&self) -> u64 {
+        self.state_files().filter(|(.., file)| file.epoch == self.epoch).map(|(.., file)| file.bytes).sum()
     }
 }
 
@@ -141,14 +157,19 @@ mod tests {
                 tasks: vec![TaskEntry {
                     subtask: 1,
                     watermark_ms: i64::MIN,
-                    state: Some(StateFile { name: "x".into(), bytes: 3, crc32: 4 }),
+                    state: vec![
+                        StateFile { epoch: 7, name: "x".into(), bytes: 3, crc32: 4, digest: "ab".into() },
+                        StateFile { epoch: 5, name: "y".into(), bytes: 9, crc32: 4, digest: "cd".into() },
+                    ],
                 }],
             }],
             prepared: vec![PreparedEntry { sink: "out".into(), shown: "rows".into(), bytes: vec![1, 200] }],
+            transactional_id: Some("t".into()),
         };
         let bytes = manifest.encode().unwrap();
         assert_eq!(Manifest::decode(&bytes).unwrap(), manifest);
         assert!(Manifest::decode(&bytes[..bytes.len() - 1]).unwrap_err().contains("torn"));
-        assert_eq!(manifest.state_files().count(), 1);
+        assert_eq!(manifest.state_files().count(), 2);
+        assert_eq!((manifest.state_bytes(), manifest.new_state_bytes()), (12, 3));
     }
 }

@@ -2,29 +2,46 @@
 //!
 //! ```text
 //!   <store>/<pipeline>/
-//!     lease                                  locked by the process that writes here
-//!     0000000017/                            one epoch; numbers never come again
-//!       <attempt>-<step>-<subtask>.state     what one task of a step remembered
+//!     lease                                  locked by the process that writes here; in S3 and HDFS, its name
+//!     0000000017/                            one epoch
+//!       <attempt>-<step>-<subtask>-<n>.state a piece of what one task of a step remembered
 //!       manifest                             written last, never replaced: with it the checkpoint exists
 //!       committed                            all sinks have shown the epoch
-//!     savepoints/<name>/                     the same files; retention leaves them alone
+//!     savepoints/<name>/                     a manifest under a name; retention leaves alone what it refers to
 //! ```
 //!
+//! Pieces that have not changed since the checkpoint before are not written again: the manifest names them in the folder in
+//! which they are.
+//!
 //! Everything is written to the disk before what refers to it, so a crash leaves either a whole checkpoint or a folder
-//! without manifest, which nobody reads. A manifest is put in place by a link that fails where one exists: of two
-//! processes that both believe to own the store only one can write an epoch.
+//! without manifest, which nobody reads. A manifest can be made only where there is none: of two processes that both believe
+//! to own the store only one can write an epoch.
 
+mod chunk;
+mod epoch;
 mod fail_point;
-mod folder;
+mod keys;
+mod lease;
 mod manifest;
 mod protocol;
 mod sealed;
+#[cfg(test)]
+mod simulation;
 mod state_file;
 mod store;
+mod store_error;
 
+pub use epoch::{Action, is_overtaken, next_epoch};
 pub use fail_point::fail_point;
-pub use folder::Folder;
+pub use keys::{KeyError, Keys};
+pub use lease::Lease;
 pub use manifest::{Component, Manifest, PreparedEntry, SourceEntry, StateFile, StepEntry, TaskEntry, VERSION};
-pub use protocol::{Candidate, Choice, Health, choose};
+pub use protocol::{
+    Candidate, Choice, Cure, Decision, Facts, Health, Held, HeldBack, Marker, Named, Stored, choose, choose_decided,
+    cure,
+};
 pub use state_file::StateFileError;
-pub use store::{Draft, Lease, Listed, Loaded, Savepoint, Store, StoreError};
+#[cfg(test)]
+pub(crate) use state_file::{decode, encode};
+pub use store::{Candidates, Draft, Listed, Loaded, Savepoint, Store};
+pub use store_error::StoreError;

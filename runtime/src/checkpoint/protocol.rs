@@ -2,6 +2,11 @@
 //!
 //! A sink that has shown epoch N has decided that N happened: going on from an older checkpoint would show its rows twice.
 //! So an older checkpoint is taken only while no sink is past it, and what is missing is named otherwise.
+//! Where a broker decides epochs, [`decided`] comes first.
+
+mod decided;
+
+pub use decided::{Cure, Decision, Facts, Held, HeldBack, Marker, Named, Stored, choose_decided, cure};
 
 /// What is known of one checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,17 +3,19 @@
 //! ```text
 //!   file    seal, tables: u32, table*
 //!   table   name: text, keys: i32 (-1: rows have no key), fields: u32, field*, batches: u32, batch*
-//!   field   name: text, type: u8 (below), nullable: u8
+//!   field   name: text, type: u8 (below), nullable: u8, of a list: field (of its items)
 //!   batch   rows: u64, column*
 //!   column  has nulls: u8, [validity: bitmap], then by type
 //!             fixed width   values: bytes, rows × width
 //!             boolean       values: bitmap
 //!             text, binary  offsets: bytes, (rows + 1) × 4, then values: bytes
+//!             list          offsets: bytes, (rows + 1) × 4, items: u64, then the items as a column
 //!   text, bytes, bitmap     length in bytes: u64, bytes; bits from the lowest
 //! ```
 //!
 //! All numbers are little-endian, as in memory on the machines that this runs on.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -22,8 +24,8 @@ use arrow_array::types::{
     UInt32Type, UInt64Type,
 };
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, PrimitiveArray, RecordBatch, RecordBatchOptions,
-    StringArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, ListArray, PrimitiveArray, RecordBatch,
+    RecordBatchOptions, StringArray,
 };
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -40,7 +42,13 @@ const VERSION: u32 = 1;
 /// What integers are added up in.
 const SUM: DataType = DataType::Decimal128(38, 0);
 
-/// Types and their numbers in files, for ever.
+/// The number of a list, for ever; its items may be of any type.
+const LIST: u8 = 12;
+
+/// Lists in lists: no state has more, and bytes that claim it are damaged.
+const DEPTH_MAX: usize = 4;
+
+/// Types of columns without columns in them and their numbers in files, for ever.
 const TYPES: [(u8, DataType); 11] = [
     (1, DataType::Boolean),
     (2, DataType::Int64),
@@ -74,7 +82,7 @@ pub enum StateFileError {
 }
 
 /// A snapshot as a file.
-pub(super) fn encode(snapshot: &Snapshot) -> Result<Vec<u8>, StateFileError> {
+pub(crate) fn encode(snapshot: &Snapshot) -> Result<Vec<u8>, StateFileError> {
     let mut out = Vec::new();
     put_count(&mut out, snapshot.tables.len());
     for table in &snapshot.tables {
@@ -84,14 +92,11 @@ pub(super) fn encode(snapshot: &Snapshot) -> Result<Vec<u8>, StateFileError> {
         let schema = table.rows.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
         put_count(&mut out, schema.fields().len());
         for field in schema.fields() {
-            let number = TYPES.iter().find(|(_, known)| known == field.data_type()).map(|(number, _)| *number);
-            let number = number.ok_or_else(|| StateFileError::Type {
+            put_field(&mut out, field, 0).ok_or_else(|| StateFileError::Type {
                 table: table.name.clone(),
                 column: field.name().clone(),
                 found: field.data_type().to_string(),
             })?;
-            put_bytes(&mut out, field.name().as_bytes());
-            out.extend_from_slice(&[number, u8::from(field.is_nullable())]);
         }
         put_count(&mut out, table.rows.len());
         for batch in &table.rows {
@@ -102,6 +107,21 @@ pub(super) fn encode(snapshot: &Snapshot) -> Result<Vec<u8>, StateFileError> {
         }
     }
     Ok(sealed::seal(MAGIC, VERSION, &out))
+}
+
+/// None where the type has no number.
+fn put_field(out: &mut Vec<u8>, field: &Field, depth: usize) -> Option<()> {
+    let items = match field.data_type() {
+        DataType::List(items) if depth < DEPTH_MAX => Some(items),
+        _ => None,
+    };
+    let number = match items {
+        Some(_) => LIST,
+        None => TYPES.iter().find(|(_, known)| known == field.data_type()).map(|(number, _)| *number)?,
+    };
+    put_bytes(out, field.name().as_bytes());
+    out.extend_from_slice(&[number, u8::from(field.is_nullable())]);
+    items.map_or(Some(()), |items| put_field(out, items, depth + 1))
 }
 
 fn put_count(out: &mut Vec<u8>, count: usize) {
@@ -131,6 +151,10 @@ fn put_column(out: &mut Vec<u8>, column: &ArrayRef) {
         put_texts(out, values.offsets(), values.values());
     } else if let Some(values) = column.as_binary_opt::<i32>() {
         put_texts(out, values.offsets(), values.values());
+    } else if let Some(lists) = column.as_list_opt::<i32>() {
+        let items = put_offsets(out, lists.offsets());
+        out.extend_from_slice(&(items.len() as u64).to_le_bytes());
+        put_column(out, &lists.values().slice(items.start, items.len()));
     } else {
         let fixed = [
             fixed::<Int64Type>,
@@ -151,8 +175,14 @@ fn fixed<T: ArrowPrimitiveType>(column: &ArrayRef) -> Option<Buffer> {
     column.as_primitive_opt::<T>().map(|values| values.values().inner().clone())
 }
 
-/// Offsets from 0 and the bytes between the first and the last: the array may be a slice of a larger one.
+/// Offsets and the bytes between the first and the last: the array may be a slice of a larger one.
 fn put_texts(out: &mut Vec<u8>, offsets: &OffsetBuffer<i32>, values: &Buffer) {
+    let range = put_offsets(out, offsets);
+    put_bytes(out, values.as_slice().get(range).unwrap_or_default());
+}
+
+/// Offsets from 0; returns what lies between the first and the last.
+fn put_offsets(out: &mut Vec<u8>, offsets: &OffsetBuffer<i32>) -> Range<usize> {
     let (first, last) = match **offsets {
         [first, .., last] => (first, last),
         // no rows: the one offset need not be 0
@@ -161,12 +191,11 @@ fn put_texts(out: &mut Vec<u8>, offsets: &OffsetBuffer<i32>, values: &Buffer) {
     };
     let from_zero: Vec<u8> = offsets.iter().flat_map(|offset| (offset - first).to_le_bytes()).collect();
     put_bytes(out, &from_zero);
-    let range = usize::try_from(first).unwrap_or(0)..usize::try_from(last).unwrap_or(0);
-    put_bytes(out, values.as_slice().get(range).unwrap_or_default());
+    usize::try_from(first).unwrap_or(0)..usize::try_from(last).unwrap_or(0)
 }
 
 /// A snapshot from a file; whatever the bytes are, an answer.
-pub(super) fn decode(bytes: &[u8]) -> Result<Snapshot, StateFileError> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Snapshot, StateFileError> {
     let content = sealed::open(MAGIC, VERSION, bytes).map_err(|error| StateFileError::Damaged(error.to_string()))?;
     let mut reader = Reader { rest: content };
     let mut snapshot = Snapshot::default();
@@ -216,11 +245,7 @@ impl<'a> Reader<'a> {
         let keys = usize::try_from(i32::from_le_bytes(self.array()?)).ok();
         let mut fields = Vec::new();
         for _ in 0..self.count()? {
-            let name = self.text()?;
-            let [number, nullable] = self.array()?;
-            let known = TYPES.iter().find(|(known, _)| *known == number).map(|(_, data_type)| data_type.clone());
-            let data_type = known.ok_or_else(|| damaged(format!("column `{name}` is of the unknown type {number}")))?;
-            fields.push(Field::new(name, data_type, nullable != 0));
+            fields.push(self.field(0)?);
         }
         let schema = Arc::new(Schema::new(fields));
         let mut rows = Vec::new();
@@ -228,6 +253,18 @@ impl<'a> Reader<'a> {
             rows.push(self.batch(&schema)?);
         }
         Ok(Table { name, keys, rows })
+    }
+
+    fn field(&mut self, depth: usize) -> Result<Field, StateFileError> {
+        let name = self.text()?;
+        let [number, nullable] = self.array()?;
+        let data_type = if number == LIST && depth < DEPTH_MAX {
+            DataType::List(Arc::new(self.field(depth + 1)?))
+        } else {
+            let known = TYPES.iter().find(|(known, _)| *known == number).map(|(_, data_type)| data_type.clone());
+            known.ok_or_else(|| damaged(format!("column `{name}` is of the unknown type {number}")))?
+        };
+        Ok(Field::new(name, data_type, nullable != 0))
     }
 
     fn batch(&mut self, schema: &SchemaRef) -> Result<RecordBatch, StateFileError> {
@@ -255,6 +292,14 @@ impl<'a> Reader<'a> {
                 let (offsets, values) = self.texts(rows)?;
                 let array = BinaryArray::try_new(offsets, values, nulls).map_err(|error| damaged(error.to_string()))?;
                 Ok(Arc::new(array))
+            }
+            DataType::List(field) => {
+                let offsets = self.offsets(rows)?;
+                let items = self.length()?;
+                check_offsets(&offsets, items)?;
+                let items = self.column(field.data_type(), items)?;
+                let array = ListArray::try_new(Arc::clone(field), OffsetBuffer::new(offsets), items, nulls);
+                Ok(Arc::new(array.map_err(|error| damaged(error.to_string()))?))
             }
             DataType::Int64 => self.fixed::<Int64Type>(rows, nulls),
             DataType::Float64 => self.fixed::<Float64Type>(rows, nulls),
@@ -290,16 +335,26 @@ impl<'a> Reader<'a> {
     }
 
     fn texts(&mut self, rows: usize) -> Result<(OffsetBuffer<i32>, Buffer), StateFileError> {
-        let entries = rows.checked_add(1).ok_or_else(|| damaged("a batch has too many rows"))?;
-        let offsets = numbers::<Int32Type>(self.bytes()?, entries)?;
+        let offsets = self.offsets(rows)?;
         let values = self.bytes()?;
-        let rising = offsets.windows(2).all(|pair| matches!(pair, [start, end] if start <= end));
-        let end = offsets.last().and_then(|last| usize::try_from(*last).ok());
-        if offsets.first() != Some(&0) || !rising || end != Some(values.len()) {
-            return Err(damaged("the offsets of a column do not fit its values"));
-        }
+        check_offsets(&offsets, values.len())?;
         Ok((OffsetBuffer::new(offsets), Buffer::from(values)))
     }
+
+    fn offsets(&mut self, rows: usize) -> Result<ScalarBuffer<i32>, StateFileError> {
+        let entries = rows.checked_add(1).ok_or_else(|| damaged("a batch has too many rows"))?;
+        numbers::<Int32Type>(self.bytes()?, entries)
+    }
+}
+
+/// From 0, rising, to the number of `values`.
+fn check_offsets(offsets: &[i32], values: usize) -> Result<(), StateFileError> {
+    let rising = offsets.windows(2).all(|pair| matches!(pair, [start, end] if start <= end));
+    let end = offsets.last().and_then(|last| usize::try_from(*last).ok());
+    if offsets.first() != Some(&0) || !rising || end != Some(values) {
+        return Err(damaged("the offsets of a column do not fit its values"));
+    }
+    Ok(())
 }
 
 /// Copied into memory that is aligned for them.

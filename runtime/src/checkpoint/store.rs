@@ -1,15 +1,21 @@
-//! The checkpoints of one pipeline in one store: written, listed, loaded, thrown away.
+//! The checkpoints of one pipeline in one store: listed, loaded, written, thrown away.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io;
-use std::path::PathBuf;
+mod retain;
+mod write;
 
-use super::fail_point::fail_point;
-use super::folder::Folder;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::chunk;
+use super::keys::{DecryptError, Keys, is_encrypted};
+use super::lease::Lease;
 use super::manifest::{Manifest, StateFile};
 use super::protocol::{Candidate, Health};
-use super::state_file::{self, StateFileError};
+use super::state_file;
+use super::store_error::StoreError;
+use crate::objects::{CONCURRENT, Location, Objects};
 use crate::state::Snapshot;
 
 #[cfg(test)]
@@ -17,90 +23,23 @@ mod tests;
 
 const MANIFEST: &str = "manifest";
 const COMMITTED: &str = "committed";
-const LEASE: &str = "lease";
 const SAVEPOINTS: &str = "savepoints";
 
 /// Digits of an epoch in a folder's name, so that names sort as epochs do.
 const EPOCH_DIGITS: usize = 10;
 
-/// The store does not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// the disk does not
-    #[error("cannot {action} `{}`: {source}", path.display())]
-    Io {
-        /// `write`, `read`, ..
-        action: &'static str,
-        /// which file or folder
-        path: PathBuf,
-        /// what the system said
-        source: io::Error,
-    },
-    /// another process writes checkpoints of this pipeline here
-    #[error(
-        "`{}` is in use: another process runs this pipeline ({holder}); stop it, or give this run another store",
-        path.display()
-    )]
-    InUse {
-        /// the store's folder of the pipeline
-        path: PathBuf,
-        /// what it says of itself
-        holder: String,
-    },
-    /// another process has written the epoch: it owns the pipeline now
-    #[error("another process has written checkpoint {epoch} in `{}`: this one must stop", path.display())]
-    Fenced {
-        /// which epoch
-        epoch: u64,
-        /// the store's folder of the pipeline
-        path: PathBuf,
-    },
-    /// state cannot be written
-    #[error("the state of step `{step}`: {source}")]
-    State {
-        /// the step
-        step: String,
-        /// why
-        source: StateFileError,
-    },
-    /// a checkpoint cannot be used
-    #[error("checkpoint {name}: {reason}")]
-    Damaged {
-        /// its epoch or name
-        name: String,
-        /// why
-        reason: String,
-    },
-    /// no such checkpoint or savepoint
-    #[error("there is no {what} {name}; there are {known}")]
-    Unknown {
-        /// `checkpoint` or `savepoint`
-        what: &'static str,
-        /// as asked for
-        name: String,
-        /// what there is
-        known: String,
-    },
-    /// a savepoint's name is taken, or no name
-    #[error("a savepoint cannot be called `{name}`: {reason}")]
-    Name {
-        /// as asked for
-        name: String,
-        /// why
-        reason: &'static str,
-    },
-}
-
-/// The checkpoints of one pipeline.
+/// The checkpoints of one pipeline. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    folder: Folder,
-}
-
-/// The right to write; given back when it is dropped, at the latest when the process ends.
-#[derive(Debug)]
-pub struct Lease {
-    _locked: File,
+    objects: Objects,
+    pipeline: String,
+    keys: Option<Arc<Keys>>,
+    /// state files of the checkpoint that was written or loaded last, by digest
+    known: Arc<Mutex<HashMap<String, StateFile>>>,
+    /// what finished checkpoints name, as far as it has been read or written
+    files: Arc<Mutex<HashMap<u64, Arc<Vec<StateFile>>>>>,
+    /// what retention has left in the folders of epochs that are gone
+    left: Arc<Mutex<HashMap<u64, Vec<String>>>>,
 }
 
 /// A checkpoint before it is written: a manifest whose tasks have no state files yet, and the state.
@@ -143,227 +82,236 @@ pub struct Savepoint {
     pub manifest: Result<Manifest, StoreError>,
 }
 
+/// What a start may go on from.
+#[derive(Debug)]
+pub struct Candidates {
+    /// newest first, up to the first that is whole: older ones are not looked at
+    pub all: Vec<Candidate>,
+    /// the one that is whole
+    pub whole: Option<Loaded>,
+}
+
 impl Store {
-    /// The store's folder of one pipeline.
-    pub fn new(root: impl Into<PathBuf>, pipeline: &str) -> Self {
-        Self { folder: Folder::new(root.into().join(pipeline)) }
+    /// The checkpoints of `pipeline` at `location`; with keys, all that is written is encrypted.
+    pub fn open(location: &Location, pipeline: &str, keys: Option<Keys>) -> Result<Self, StoreError> {
+        Ok(Self::new(Objects::open(&location.join(pipeline))?, pipeline, keys))
     }
 
-    /// Where it is.
-    pub fn path(&self) -> PathBuf {
-        self.folder.path("")
+    fn new(objects: Objects, pipeline: &str, keys: Option<Keys>) -> Self {
+        let pipeline = pipeline.to_owned();
+        let keys = keys.map(Arc::new);
+        Self { objects, pipeline, keys, known: Arc::default(), files: Arc::default(), left: Arc::default() }
     }
 
-    fn io(&self, action: &'static str, name: &str) -> impl FnOnce(io::Error) -> StoreError {
-        let path = self.folder.path(name);
-        move |source| StoreError::Io { action, path, source }
+    /// Where it is, for people.
+    pub fn place(&self) -> String {
+        self.objects.shown("")
     }
 
     /// Makes sure that nobody else writes here; `says` is told to whoever tries meanwhile.
-    pub fn lease(&self, says: &str) -> Result<Lease, StoreError> {
-        match self.folder.lock(LEASE, says).map_err(self.io("lock", LEASE))? {
-            Ok(locked) => Ok(Lease { _locked: locked }),
-            Err(holder) => Err(StoreError::InUse { path: self.path(), holder }),
-        }
+    pub async fn lease(&self, says: &str) -> Result<Lease, StoreError> {
+        Lease::take(&self.objects, says).await
     }
 
     /// Epochs that have a folder, newest first, whole or not.
-    fn epochs(&self) -> Result<Vec<u64>, StoreError> {
-        let names = self.folder.list("").map_err(self.io("list", ""))?;
-        let mut epochs: Vec<u64> = names.iter().filter_map(|name| epoch_of(name)).collect();
+    async fn epochs(&self) -> Result<Vec<u64>, StoreError> {
+        let (folders, _) = self.objects.list("").await?;
+        let mut epochs: Vec<u64> = folders.iter().filter_map(|name| epoch_of(name)).collect();
         epochs.sort_unstable_by(|a, b| b.cmp(a));
         Ok(epochs)
     }
 
-    /// An epoch that nobody has begun.
-    pub fn unused_epoch(&self) -> Result<u64, StoreError> {
-        Ok(self.epochs()?.first().map_or(1, |newest| newest.saturating_add(1)))
+    /// The newest epoch that has a manifest, whole or not. Two processes that both believe to own the store begin the one
+    /// after it, and only one of them can finish that.
+    pub async fn newest_epoch(&self) -> Result<Option<u64>, StoreError> {
+        for epoch in self.epochs().await? {
+            if self.objects.size(&format!("{}/{MANIFEST}", folder_of(epoch))).await?.is_some() {
+                return Ok(Some(epoch));
+            }
+        }
+        Ok(None)
     }
 
     /// All checkpoints that were made, newest first.
-    pub fn list(&self) -> Result<Vec<Listed>, StoreError> {
-        let mut listed = Vec::new();
-        for epoch in self.epochs()? {
-            let folder = folder_of(epoch);
-            let manifest = match self.manifest(&folder, &epoch.to_string()) {
-                Ok(None) => continue, // never finished
-                Ok(Some(manifest)) => Ok(manifest),
-                Err(error) => Err(error),
-            };
-            listed.push(Listed { epoch, committed: self.is_committed(&folder)?, manifest });
-        }
-        Ok(listed)
+    pub async fn list(&self) -> Result<Vec<Listed>, StoreError> {
+        let listed = self.epochs().await?.into_iter().map(|epoch| (self.clone(), epoch));
+        let listed = stream::iter(listed.collect::<Vec<_>>());
+        let listed = listed.map(|(store, epoch)| async move { store.look(epoch).await }).buffered(CONCURRENT);
+        listed.try_filter_map(|listed| std::future::ready(Ok(listed))).try_collect().await
     }
 
-    /// What is known of each checkpoint, newest first, up to the first that is whole: older ones are not looked at.
-    pub fn candidates(&self) -> Result<Vec<Candidate>, StoreError> {
-        let mut candidates = Vec::new();
-        for listed in self.list()? {
-            let health = match listed.manifest.and_then(|manifest| self.states(&folder_of(listed.epoch), &manifest)) {
-                Ok(_) => Health::Whole,
-                Err(StoreError::Damaged { reason, .. }) => Health::Damaged(reason),
+    async fn look(&self, epoch: u64) -> Result<Option<Listed>, StoreError> {
+        let folder = folder_of(epoch);
+        let manifest = match self.manifest(&folder, &epoch.to_string()).await {
+            Ok(None) => return Ok(None), // never finished
+            Ok(Some(manifest)) => Ok(manifest),
+            Err(error) if error.is_passing() => return Err(error),
+            Err(error) => Err(error),
+        };
+        Ok(Some(Listed { epoch, committed: self.is_committed(&folder).await?, manifest }))
+    }
+
+    /// What is known of each checkpoint.
+    pub async fn candidates(&self) -> Result<Candidates, StoreError> {
+        let mut all = Vec::new();
+        for epoch in self.epochs().await? {
+            match self.load_folder(&folder_of(epoch), &epoch.to_string()).await {
+                Ok(None) => {}
+                Ok(Some(loaded)) => {
+                    all.push(Candidate { epoch, health: Health::Whole });
+                    return Ok(Candidates { all, whole: Some(loaded) });
+                }
+                Err(StoreError::Damaged { reason, .. }) => {
+                    all.push(Candidate { epoch, health: Health::Damaged(reason) });
+                }
                 Err(error) => return Err(error),
-            };
-            let whole = health == Health::Whole;
-            candidates.push(Candidate { epoch: listed.epoch, health });
-            if whole {
-                break;
             }
         }
-        Ok(candidates)
+        Ok(Candidates { all, whole: None })
     }
 
     /// Reads a checkpoint and checks every file of it.
-    pub fn load(&self, epoch: u64) -> Result<Loaded, StoreError> {
+    pub async fn load(&self, epoch: u64) -> Result<Loaded, StoreError> {
         let name = epoch.to_string();
-        let loaded = self.load_folder(&folder_of(epoch), &name)?;
-        loaded.ok_or_else(|| {
-            let known = self.epochs().map(|epochs| epochs.iter().map(u64::to_string).collect()).unwrap_or_default();
-            unknown("checkpoint", &name, known)
-        })
+        match self.load_folder(&folder_of(epoch), &name).await? {
+            Some(loaded) => Ok(loaded),
+            None => {
+                let known = self.list().await?.iter().map(|listed| listed.epoch.to_string()).collect();
+                Err(unknown("checkpoint", &name, known))
+            }
+        }
     }
 
     /// Reads a savepoint and checks every file of it.
-    pub fn load_savepoint(&self, name: &str) -> Result<Loaded, StoreError> {
+    pub async fn load_savepoint(&self, name: &str) -> Result<Loaded, StoreError> {
         let loaded = match check_name(name) {
-            Ok(()) => self.load_folder(&format!("{SAVEPOINTS}/{name}"), name)?,
+            Ok(()) => self.load_folder(&savepoint_folder(name), name).await?,
             Err(_) => None,
         };
         match loaded {
             Some(loaded) => Ok(loaded),
-            None => {
-                let known = self.folder.list(SAVEPOINTS).map_err(self.io("list", SAVEPOINTS))?;
-                Err(unknown("savepoint", name, known))
-            }
+            None => Err(unknown("savepoint", name, self.objects.list(SAVEPOINTS).await?.0)),
         }
     }
 
-    fn load_folder(&self, folder: &str, name: &str) -> Result<Option<Loaded>, StoreError> {
-        let Some(manifest) = self.manifest(folder, name)? else { return Ok(None) };
-        let states = self.states(folder, &manifest)?;
-        Ok(Some(Loaded { committed: self.is_committed(folder)?, manifest, states }))
+    async fn load_folder(&self, folder: &str, name: &str) -> Result<Option<Loaded>, StoreError> {
+        let Some(manifest) = self.manifest(folder, name).await? else { return Ok(None) };
+        let states = self.states(&manifest, name).await?;
+        self.remember(&manifest);
+        Ok(Some(Loaded { committed: self.is_committed(folder).await?, manifest, states }))
     }
 
-    fn manifest(&self, folder: &str, name: &str) -> Result<Option<Manifest>, StoreError> {
-        let file = format!("{folder}/{MANIFEST}");
-        let Some(bytes) = self.folder.get(&file).map_err(self.io("read", &file))? else { return Ok(None) };
+    /// Later checkpoints need not write these files again.
+    fn remember(&self, manifest: &Manifest) {
+        let files = manifest.state_files().map(|(.., file)| (file.digest.clone(), file.clone())).collect();
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = files;
+    }
+
+    async fn manifest(&self, folder: &str, name: &str) -> Result<Option<Manifest>, StoreError> {
+        let Some(bytes) = self.get(&format!("{folder}/{MANIFEST}"), name).await? else { return Ok(None) };
         let damaged = |reason| StoreError::Damaged { name: name.to_owned(), reason: format!("its manifest: {reason}") };
         Manifest::decode(&bytes).map(Some).map_err(damaged)
     }
 
-    fn states(&self, folder: &str, manifest: &Manifest) -> Result<BTreeMap<(String, usize), Snapshot>, StoreError> {
-        let mut states = BTreeMap::new();
-        for (step, subtask, file) in manifest.state_files() {
-            let damaged = |reason: String| StoreError::Damaged {
-                name: manifest.epoch.to_string(),
-                reason: format!("the state of step `{step}`, task {subtask} (`{}`): {reason}", file.name),
+    /// A file's content; `name` is the checkpoint's, for messages.
+    async fn get(&self, file: &str, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(bytes) = self.objects.get(file).await? else { return Ok(None) };
+        let (name, bound_to) = (name.to_owned(), self.bound_to(file));
+        let Some(keys) = self.keys.clone() else {
+            return if is_encrypted(&bytes) {
+                Err(StoreError::Key { name, reason: format!("`{}` is encrypted", self.objects.shown(file)) })
+            } else {
+                Ok(Some(bytes))
             };
-            let path = format!("{folder}/{}", file.name);
-            let bytes = self.folder.get(&path).map_err(self.io("read", &path))?;
-            let bytes = bytes.ok_or_else(|| damaged("the file is missing".to_owned()))?;
-            let found = (bytes.len() as u64, crc32fast::hash(&bytes));
-            if found != (file.bytes, file.crc32) {
-                let (bytes, crc32) = found;
-                let expected = format!("{} bytes with the checksum {:08x}", file.bytes, file.crc32);
-                return Err(damaged(format!("expected {expected}, got {bytes} bytes with {crc32:08x}")));
+        };
+        match blocking(move || keys.decrypt(&bound_to, &bytes)).await? {
+            Ok(content) => Ok(Some(content)),
+            Err(error) => {
+                let reason = format!("`{}`: {error}", self.objects.shown(file));
+                Err(match error {
+                    DecryptError::UnknownKey { .. } => StoreError::Key { name, reason },
+                    _ => StoreError::Damaged { name, reason },
+                })
             }
-            let state = state_file::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
-            states.insert((step.to_owned(), subtask), state);
         }
-        Ok(states)
     }
 
-    /// Writes a whole checkpoint. Returns how many bytes. May be repeated after an error, by the same process.
-    pub fn write(&self, mut draft: Draft) -> Result<u64, StoreError> {
-        let (epoch, attempt) = (draft.manifest.epoch, draft.manifest.attempt.clone());
-        let folder = folder_of(epoch);
-        let mut written = 0;
-        for step in &mut draft.manifest.steps {
-            for task in &mut step.tasks {
-                let state = draft.states.get(&(step.step.clone(), task.subtask));
-                let Some(state) = state.filter(|state| !state.tables.is_empty()) else { continue };
-                let bytes = state_file::encode(state)
-                    .map_err(|source| StoreError::State { step: step.step.clone(), source })?;
-                let name = format!("{attempt}-{}-{}.state", step.step, task.subtask);
-                let path = format!("{folder}/{name}");
-                self.folder.put(&path, &bytes).map_err(self.io("write", &path))?;
-                task.state = Some(StateFile { name, bytes: bytes.len() as u64, crc32: crc32fast::hash(&bytes) });
-                written += bytes.len() as u64;
-                fail_point("state-written");
+    /// What an encrypted file is bound to.
+    fn bound_to(&self, file: &str) -> String {
+        format!("{}/{file}", self.pipeline)
+    }
+
+    async fn states(&self, manifest: &Manifest, name: &str) -> Result<BTreeMap<(String, usize), Snapshot>, StoreError> {
+        let files = manifest
+            .state_files()
+            .map(|(step, subtask, file)| ((step.to_owned(), subtask), (self.clone(), file.clone(), name.to_owned())));
+        let read = stream::iter(files.collect::<Vec<_>>()).map(|(task, (store, file, name))| async move {
+            let whose = format!("the state of step `{}`, task {}", task.0, task.1);
+            Ok::<_, StoreError>((task, store.state(&file, &name, &whose).await?))
+        });
+        let pieces: Vec<_> = read.buffered(CONCURRENT).try_collect().await?;
+        let mut states: BTreeMap<(String, usize), Vec<Snapshot>> = BTreeMap::new();
+        for (task, piece) in pieces {
+            states.entry(task).or_default().push(piece);
+        }
+        Ok(states.into_iter().map(|(task, pieces)| (task, chunk::join(pieces))).collect())
+    }
+
+    async fn state(&self, file: &StateFile, name: &str, whose: &str) -> Result<Snapshot, StoreError> {
+        let damaged = |reason: String| StoreError::Damaged {
+            name: name.to_owned(),
+            reason: format!("{whose} (`{}`): {reason}", file.name),
+        };
+        let content = self.get(&path_of(file), name).await?;
+        let content = content.ok_or_else(|| damaged("the file is missing".to_owned()))?;
+        let (bytes, crc32) = (file.bytes, file.crc32);
+        let decoded = blocking(move || {
+            let found = (content.len() as u64, crc32fast::hash(&content));
+            if found != (bytes, crc32) {
+                let (found_bytes, found_crc32) = found;
+                let expected = format!("{bytes} bytes with the checksum {crc32:08x}");
+                return Err(format!("expected {expected}, got {found_bytes} bytes with {found_crc32:08x}"));
             }
-        }
-        fail_point("before-manifest");
-        let file = format!("{folder}/{MANIFEST}");
-        let bytes =
-            draft.manifest.encode().map_err(|reason| StoreError::Damaged { name: epoch.to_string(), reason })?;
-        let made = self.folder.put_new(&file, &bytes, &attempt).map_err(self.io("write", &file))?;
-        if !made && self.folder.get(&file).map_err(self.io("read", &file))?.as_ref() != Some(&bytes) {
-            return Err(StoreError::Fenced { epoch, path: self.path() });
-        }
-        fail_point("after-manifest");
-        Ok(written + bytes.len() as u64)
+            state_file::decode(&content).map_err(|error| error.to_string())
+        });
+        decoded.await?.map_err(damaged)
     }
 
     /// Notes that all sinks show the epoch.
-    pub fn mark_committed(&self, epoch: u64) -> Result<(), StoreError> {
-        let file = format!("{}/{COMMITTED}", folder_of(epoch));
-        self.folder.put(&file, b"").map_err(self.io("write", &file))
+    pub async fn mark_committed(&self, epoch: u64) -> Result<(), StoreError> {
+        Ok(self.objects.put(&format!("{}/{COMMITTED}", folder_of(epoch)), Vec::new()).await?)
     }
 
-    fn is_committed(&self, folder: &str) -> Result<bool, StoreError> {
-        let file = format!("{folder}/{COMMITTED}");
-        Ok(self.folder.get(&file).map_err(self.io("read", &file))?.is_some())
-    }
-
-    /// Removes all but the newest `keep` checkpoints, and what was begun before them and never finished.
-    pub fn retain(&self, keep: usize) -> Result<(), StoreError> {
-        let listed = self.list()?;
-        let kept = listed.iter().take(keep.max(1)).map(|listed| listed.epoch);
-        let Some(oldest) = kept.min() else { return Ok(()) };
-        for epoch in self.epochs()?.into_iter().filter(|epoch| *epoch < oldest) {
-            let folder = folder_of(epoch);
-            self.folder.remove_all(&folder).map_err(self.io("remove", &folder))?;
-        }
-        Ok(())
+    async fn is_committed(&self, folder: &str) -> Result<bool, StoreError> {
+        Ok(self.objects.size(&format!("{folder}/{COMMITTED}")).await?.is_some())
     }
 
     /// All savepoints, by name.
-    pub fn savepoints(&self) -> Result<Vec<Savepoint>, StoreError> {
-        let names = self.folder.list(SAVEPOINTS).map_err(self.io("list", SAVEPOINTS))?;
+    pub async fn savepoints(&self) -> Result<Vec<Savepoint>, StoreError> {
+        let (names, _) = self.objects.list(SAVEPOINTS).await?;
         let mut savepoints = Vec::new();
         for name in names {
-            match self.manifest(&format!("{SAVEPOINTS}/{name}"), &name) {
+            match self.manifest(&savepoint_folder(&name), &name).await {
                 Ok(None) => {}
                 Ok(Some(manifest)) => savepoints.push(Savepoint { name, manifest: Ok(manifest) }),
+                Err(error) if error.is_passing() => return Err(error),
                 Err(error) => savepoints.push(Savepoint { name, manifest: Err(error) }),
             }
         }
         Ok(savepoints)
     }
-
-    /// Keeps a checkpoint under a name. Its epoch must have been shown by all sinks.
-    pub fn save(&self, epoch: u64, name: &str) -> Result<Manifest, StoreError> {
-        check_name(name)?;
-        let loaded = self.load(epoch)?;
-        let (from, to) = (folder_of(epoch), format!("{SAVEPOINTS}/{name}"));
-        if self.manifest(&to, name).is_ok_and(|found| found.is_some()) {
-            return Err(StoreError::Name { name: name.to_owned(), reason: "there is one of this name" });
-        }
-        let files = loaded.manifest.state_files().map(|(_, _, file)| file.name.as_str());
-        for file in files.chain(loaded.committed.then_some(COMMITTED)) {
-            let (source, target) = (format!("{from}/{file}"), format!("{to}/{file}"));
-            let bytes = self.folder.get(&source).map_err(self.io("read", &source))?.unwrap_or_default();
-            self.folder.put(&target, &bytes).map_err(self.io("write", &target))?;
-        }
-        let (source, target) = (format!("{from}/{MANIFEST}"), format!("{to}/{MANIFEST}"));
-        let bytes = self.folder.get(&source).map_err(self.io("read", &source))?.unwrap_or_default();
-        self.folder.put_new(&target, &bytes, "save").map_err(self.io("write", &target))?;
-        Ok(loaded.manifest)
-    }
 }
 
 fn folder_of(epoch: u64) -> String {
     format!("{epoch:0width$}", width = EPOCH_DIGITS)
+}
+
+fn savepoint_folder(name: &str) -> String {
+    format!("{SAVEPOINTS}/{name}")
+}
+
+fn path_of(file: &StateFile) -> String {
+    format!("{}/{}", folder_of(file.epoch), file.name)
 }
 
 fn epoch_of(name: &str) -> Option<u64> {
@@ -384,4 +332,8 @@ fn check_name(name: &str) -> Result<(), StoreError> {
 fn unknown(what: &'static str, name: &str, known: Vec<String>) -> StoreError {
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     StoreError::Unknown { what, name: name.to_owned(), known }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Ending(error.to_string()))
 }

@@ -14,21 +14,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::run::Handle;
+use super::run::Life;
+use super::supervise::KeptComponents;
 use super::swap::SwapError;
+use super::transactions::{self, Decided};
 use crate::checkpoint::{
-    Choice, Component, Draft, Lease, Loaded, Manifest, PreparedEntry, SourceEntry, StepEntry, Store, StoreError,
-    TaskEntry, choose, fail_point,
+    Action, Choice, Component, Draft, KeyError, Keys, Lease, Loaded, Manifest, PreparedEntry, SourceEntry, StepEntry,
+    Store, StoreError, TaskEntry, choose, fail_point, next_epoch,
 };
 use crate::clock::{Clock, Stopwatch};
+use crate::objects::LocationError;
 use crate::pipeline::build::Epochs;
 use crate::pipeline::cut::{Cut, TaskState};
 use crate::pipeline::resolve::Components;
-use crate::pipeline::spec::{CheckpointSpec, PipelineSpec};
+use crate::pipeline::spec::{CheckpointSpec, KeySource, PipelineSpec};
 use crate::record::BarrierId;
-use crate::sink::{self, Prepared, SinkError};
+use crate::sink::{self, Prepared, SinkError, SinkKind, Transactions};
 
 /// Between two tries after the store or a sink has failed.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -52,12 +56,24 @@ pub enum CheckpointError {
     /// the store
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// `store` names no place
+    #[error("the checkpoint store: {0}")]
+    Location(#[from] LocationError),
+    /// the keys that checkpoints are encrypted with
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// an output
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// rows would be lost or shown twice
     #[error("{reason}; bring back what is missing, or start anew beside the old output with --fresh")]
     Refused {
+        /// why
+        reason: String,
+    },
+    /// it cannot be told which epochs have happened
+    #[error("it cannot be told which epochs have happened: {reason}")]
+    Undecidable {
         /// why
         reason: String,
     },
@@ -73,9 +89,6 @@ pub enum CheckpointError {
         /// the steps there are
         known: String,
     },
-    /// the process is ending
-    #[error("the process is ending: {0}")]
-    Ending(String),
 }
 
 /// What a run has restored.
@@ -110,18 +123,33 @@ pub struct CheckpointStatus {
     pub restored: Option<Restored>,
 }
 
+/// The store that a pipeline names, with its keys; nothing is written but a local folder.
+pub fn open_store(spec: &PipelineSpec, checkpoint: &CheckpointSpec) -> Result<Store, CheckpointError> {
+    let location = checkpoint.location(&spec.base)?;
+    let keys = match &checkpoint.encrypt {
+        None => None,
+        Some(KeySource::File(path)) => Some(Keys::from_file(&spec.base.join(path))?),
+        Some(KeySource::Variable(name)) => Some(Keys::from_variable(name)?),
+    };
+    Ok(Store::open(&location, &spec.name.value, keys)?)
+}
+
 /// Checkpoints of a run in the making.
 #[derive(Debug)]
 pub(super) struct Session {
     store: Store,
     /// held as long as the run
-    _lease: Lease,
+    lease: Lease,
     spec: CheckpointSpec,
     base: PathBuf,
     clock: Clock,
     pub(super) epochs: Epochs,
     pub(super) cut: Option<Arc<Cut>>,
     pub(super) status: Arc<Mutex<CheckpointStatus>>,
+    /// set once a task has failed: nothing is tried again then
+    pub(super) failed: Arc<watch::Sender<bool>>,
+    /// what ran as of each checkpoint
+    pub(super) kept: KeptComponents,
 }
 
 impl Session {
@@ -132,22 +160,34 @@ impl Session {
         from: &StartFrom,
         clock: Clock,
     ) -> Result<Self, CheckpointError> {
-        let store = Store::new(checkpoint.folder(&spec.base), &spec.name.value);
+        let store = open_store(spec, checkpoint)?;
         let attempt = attempt();
-        let lease = store.lease(&format!("process {}, attempt {attempt}", std::process::id()))?;
-        let (spec_of_blocking, from, store_of_blocking) = (spec.clone(), from.clone(), store.clone());
-        let chosen = move || Chosen::new(&spec_of_blocking, &store_of_blocking, &from);
-        let chosen = blocking(chosen).await??;
+        let lease = store.lease(&format!("process {}, attempt {attempt}", std::process::id())).await?;
+        let transactions = match transactions::of(spec, checkpoint) {
+            Some(of_pipeline) => Some(Transactions::open(of_pipeline).await?),
+            None => None,
+        };
+        let decided = match &transactions {
+            Some(opened) => Some(transactions::decided(opened, &store, checkpoint.transaction_timeout.value).await?),
+            None => None,
+        };
+        if *from != StartFrom::Latest {
+            finish_newest(&store, spec, decided.as_ref(), *from == StartFrom::Fresh).await?;
+        }
+        let mut chosen = Chosen::new(spec, &store, from, decided.as_ref()).await?;
         if let Some((loaded, restored)) = &chosen.loaded
             && !loaded.committed
             && restored.savepoint.is_none()
         {
-            for entry in &loaded.manifest.prepared {
-                let prepared = Prepared { shown: entry.shown.clone(), bytes: entry.bytes.clone() };
-                sink::commit(&entry.sink, &spec.base, &prepared).await?;
-            }
+            commit_all(&loaded.manifest, spec).await?;
             fail_point("restored");
-            store.mark_committed(loaded.manifest.epoch)?;
+            store.mark_committed(loaded.manifest.epoch).await?;
+        }
+        if let Some(transactions) = &transactions {
+            if !chosen.by_marker {
+                chosen.begin(spec, &store, transactions, &attempt, clock.now_ms()).await?;
+            }
+            transactions.begin(chosen.next)?;
         }
         for source in spec.sources.iter().filter(|source| !crate::source::is_rewindable(&source.kind.value)) {
             let source = &source.name.value;
@@ -167,18 +207,42 @@ impl Session {
         let status = CheckpointStatus { epoch: restored.as_ref().map(|r| r.epoch), restored, ..Default::default() };
         Ok(Self {
             store,
-            _lease: lease,
+            lease,
             spec: checkpoint.clone(),
             base: spec.base.clone(),
             clock,
-            epochs: Epochs { attempt, next: chosen.next },
+            epochs: Epochs { attempt, next: chosen.next, transactions },
             cut,
             status: Arc::new(Mutex::new(status)),
+            failed: Arc::new(watch::Sender::new(false)),
+            kept: KeptComponents::default(),
         })
     }
 
+    /// Removes what dead processes have left of epochs that never became whole. Only once the pipeline is sure to start:
+    /// a start that is refused leaves everything as it was.
+    pub(super) async fn tidy(&self, spec: &PipelineSpec) {
+        let (spec, attempt) = (spec.clone(), self.epochs.attempt.clone());
+        let tidied = tokio::task::spawn_blocking(move || {
+            for (name, kind) in outputs(&spec) {
+                if let Err(error) = sink::remove_stale(name, kind, &spec.base, &attempt) {
+                    tracing::warn!(sink = name, %error, "cannot tidy up after an earlier process");
+                }
+            }
+        });
+        if let Err(error) = tidied.await {
+            tracing::warn!(%error, "cannot tidy up after an earlier process");
+        }
+    }
+
+    /// The epoch that is gone on from.
+    pub(super) fn restored_epoch(&self) -> Option<u64> {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.restored.as_ref().map(|restored| restored.epoch)
+    }
+
     /// Takes checkpoints until the run has ended or is to stop. `true`: it is to stop, and the last checkpoint holds all.
-    pub(super) async fn run(mut self, handle: Handle) -> Result<bool, CheckpointError> {
+    pub(super) async fn run(mut self, handle: Life) -> Result<bool, CheckpointError> {
         let every = self.spec.interval.value;
         let mut ticks = interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -189,7 +253,7 @@ impl Session {
                     // whoever failed tells why
                     let cut = handle.shared.progress.left_before(BarrierId(u64::MAX), true);
                     let Some(cut) = cut else { return Ok(false) };
-                    self.keep(&handle, cut, true, Stopwatch::start()).await?;
+                    self.keep(&handle, cut, (true, true), Stopwatch::start()).await?;
                     return Ok(false);
                 }
                 () = handle.stop_asked() => true,
@@ -197,7 +261,7 @@ impl Session {
             };
             let watch = Stopwatch::start();
             match handle.cut(self.epochs.next).await {
-                Ok(Some(cut)) => self.keep(&handle, cut, false, watch).await?,
+                Ok(Some(cut)) => self.keep(&handle, cut, (false, stopping), watch).await?,
                 Ok(None) => return Ok(false),
                 // the input has ended: so will the tasks
                 Err(_) => {
@@ -211,28 +275,26 @@ impl Session {
         }
     }
 
-    /// Makes a cut a checkpoint and its epoch visible.
+    /// Makes a cut a checkpoint and its epoch visible. `finished`: the input has ended; `last`: no epoch follows.
     async fn keep(
         &mut self,
-        handle: &Handle,
+        handle: &Life,
         cut: Cut,
-        finished: bool,
+        (finished, last): (bool, bool),
         watch: Stopwatch,
     ) -> Result<(), CheckpointError> {
         let epoch = self.epochs.next;
         let components = handle.shared.components.lock().await.clone();
         let draft = self.draft(handle.name(), &components, cut, finished);
+        self.kept.keep(epoch, components, self.spec.retain.value);
         let prepared = draft.manifest.prepared.clone();
         fail_point("cut");
-        let bytes = self.write(draft).await?;
+        let bytes = self.decide(draft, last).await?;
         fail_point("before-commit");
-        self.commit(prepared).await?;
-        fail_point("after-commit");
-        let (store, retain) = (self.store.clone(), self.spec.retain.value);
-        let done = blocking(move || store.mark_committed(epoch).and_then(|()| store.retain(retain))).await?;
-        if let Err(error) = done {
-            // the next start repeats the commit, the next checkpoint the clearing away
-            tracing::warn!(epoch, %error, "cannot tidy up after a checkpoint");
+        let mut action = Action::Write.next(prepared.len());
+        while let Some(now) = action {
+            self.act(now, epoch, &prepared).await?;
+            action = now.next(prepared.len());
         }
         self.epochs.next = epoch.saturating_add(1);
         let took_ms = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -243,6 +305,25 @@ impl Session {
         });
         tracing::debug!(epoch, bytes, took_ms, "checkpoint");
         Ok(())
+    }
+
+    /// Makes the epoch happen: its checkpoint is whole and, where sinks write in transactions, its transaction committed.
+    async fn decide(&self, draft: Draft, last: bool) -> Result<u64, CheckpointError> {
+        let Some(transactions) = &self.epochs.transactions else { return self.write(draft).await };
+        let epoch = draft.manifest.epoch;
+        let sealed = transactions::seal(transactions, epoch, &self.epochs.attempt);
+        let done = tokio::try_join!(self.write(draft), sealed);
+        let done = match done {
+            Ok((bytes, ())) => transactions::commit(transactions, epoch).await.map(|()| bytes),
+            Err(error) => Err(error),
+        };
+        if done.is_err() {
+            // or readers would wait until the broker does it
+            transactions.abort().await;
+        } else if !last {
+            transactions.begin(epoch.saturating_add(1))?;
+        }
+        done
     }
 
     fn draft(&self, pipeline: &str, components: &Components, cut: Cut, finished: bool) -> Draft {
@@ -260,7 +341,7 @@ impl Session {
                 StepEntry { components: components.collect(), step, tasks: Vec::with_capacity(tasks.len()) };
             entry.components.sort_by_key(|component| component.slot);
             for (subtask, task) in tasks {
-                entry.tasks.push(TaskEntry { subtask, watermark_ms: task.watermark.0, state: None });
+                entry.tasks.push(TaskEntry { subtask, watermark_ms: task.watermark.0, state: Vec::new() });
                 states.insert((entry.step.clone(), subtask), task.state);
             }
             steps.push(entry);
@@ -277,6 +358,7 @@ impl Session {
             sources: sources.collect(),
             steps,
             prepared: prepared.collect(),
+            transactional_id: self.epochs.transactions.as_ref().map(|of| of.transactional_id().to_owned()),
         };
         Draft { manifest, states }
     }
@@ -285,36 +367,63 @@ impl Session {
     async fn write(&self, draft: Draft) -> Result<u64, CheckpointError> {
         let mut pause = RETRY_FIRST;
         loop {
-            let (store, draft) = (self.store.clone(), draft.clone());
-            match blocking(move || store.write(draft)).await? {
+            let written = match self.lease.check().await {
+                Ok(()) => self.store.write(draft.clone()).await,
+                Err(error) => Err(error),
+            };
+            match written {
                 Ok(bytes) => return Ok(bytes),
-                Err(error @ StoreError::Io { .. }) => self.wait(&mut pause, error.to_string()).await,
+                Err(error) if error.is_passing() => self.wait(&mut pause, error).await?,
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    async fn commit(&self, prepared: Vec<PreparedEntry>) -> Result<(), CheckpointError> {
-        let mut pause = RETRY_FIRST;
-        for entry in prepared {
-            let prepared = Prepared { shown: entry.shown, bytes: entry.bytes };
-            loop {
-                match sink::commit(&entry.sink, &self.base, &prepared).await {
-                    Ok(()) => break,
-                    Err(error @ SinkError::File { .. }) => self.wait(&mut pause, error.to_string()).await,
-                    Err(error) => return Err(error.into()),
-                }
+    /// What follows once the manifest is there.
+    async fn act(&self, action: Action, epoch: u64, prepared: &[PreparedEntry]) -> Result<(), CheckpointError> {
+        let tidied = match action {
+            Action::Write => return Ok(()),
+            Action::Show(part) => {
+                let Some(entry) = prepared.get(part) else { return Ok(()) };
+                self.show(entry).await?;
+                fail_point("between-commits");
+                return Ok(());
             }
-            fail_point("between-commits");
+            Action::Note => {
+                fail_point("after-commit");
+                self.store.mark_committed(epoch).await
+            }
+            Action::Tidy => self.store.retain(self.spec.retain.value, epoch).await,
+        };
+        if let Err(error) = tidied {
+            // the next start shows it again, which changes nothing; the next checkpoint clears away
+            tracing::warn!(epoch, %error, "cannot tidy up after a checkpoint");
         }
         Ok(())
     }
 
-    async fn wait(&self, pause: &mut Duration, reason: String) {
+    async fn show(&self, entry: &PreparedEntry) -> Result<(), CheckpointError> {
+        let prepared = Prepared { shown: entry.shown.clone(), bytes: entry.bytes.clone() };
+        let mut pause = RETRY_FIRST;
+        loop {
+            match sink::commit(&entry.sink, &self.base, &prepared).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_passing() => self.wait(&mut pause, error).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits before the next try. Where a task has failed meanwhile there is none: the next start finishes the checkpoint.
+    async fn wait(&self, pause: &mut Duration, error: impl Into<CheckpointError>) -> Result<(), CheckpointError> {
+        let error = error.into();
+        let reason = error.to_string();
         tracing::warn!(epoch = self.epochs.next, reason, "a checkpoint cannot be finished; trying again");
         self.tell(|status| status.failing = Some(reason));
-        tokio::time::sleep(*pause).await;
+        let mut failed = self.failed.subscribe();
+        let over = tokio::time::timeout(*pause, failed.wait_for(|failed| *failed)).await.is_ok();
         *pause = (*pause * 2).min(RETRY_MAX);
+        if over { Err(error) } else { Ok(()) }
     }
 
     fn tell(&self, change: impl FnOnce(&mut CheckpointStatus)) {
@@ -326,18 +435,27 @@ impl Session {
 struct Chosen {
     loaded: Option<(Loaded, Restored)>,
     next: u64,
+    /// a broker has decided for it
+    by_marker: bool,
 }
 
 impl Chosen {
-    fn new(spec: &PipelineSpec, store: &Store, from: &StartFrom) -> Result<Self, CheckpointError> {
-        let shown = shown(spec)?;
-        let unused = store.unused_epoch()?;
-        let next = shown.as_ref().map_or(unused, |(epoch, _)| unused.max(epoch.saturating_add(1)));
+    async fn new(
+        spec: &PipelineSpec,
+        store: &Store,
+        from: &StartFrom,
+        decided: Option<&Decided>,
+    ) -> Result<Self, CheckpointError> {
+        let shown = shown(spec).await?;
+        let mut by_marker = false;
+        let marked = decided.and_then(|decided| decided.marker.as_ref()).map(|marker| marker.epoch);
+        let seen = marked.max(shown.as_ref().map(|(epoch, _)| *epoch));
+        let next = next_epoch(store.newest_epoch().await?, seen);
         let mut notes = Vec::new();
         let (loaded, savepoint) = match from {
-            StartFrom::Fresh => return Ok(Self { loaded: None, next }),
+            StartFrom::Fresh => return Ok(Self { loaded: None, next, by_marker }),
             StartFrom::Savepoint(name) => {
-                let loaded = store.load_savepoint(name)?;
+                let loaded = store.load_savepoint(name).await?;
                 let epoch = loaded.manifest.epoch;
                 if let Some((shown, sink)) = shown.filter(|(shown, _)| *shown > epoch) {
                     notes.push(format!("sink `{sink}` shows rows up to epoch {shown}: those after {epoch} come again"));
@@ -345,18 +463,41 @@ impl Chosen {
                 (loaded, Some(name.clone()))
             }
             StartFrom::Latest => {
-                let candidates = store.candidates()?;
-                match choose(&candidates, shown.as_ref().map(|(epoch, sink)| (*epoch, sink.as_str()))) {
-                    Choice::Begin => return Ok(Self { loaded: None, next }),
+                let shown = shown.as_ref().map(|(epoch, sink)| (*epoch, sink.as_str()));
+                let named = match decided {
+                    Some(decided) => transactions::chosen(store, decided, shown).await?,
+                    None => None,
+                };
+                by_marker = named.is_some();
+                if let Some(loaded) = named {
+                    return Self::go_on(spec, (loaded, None), next, by_marker, notes);
+                }
+                let candidates = store.candidates().await?;
+                match choose(&candidates.all, shown) {
+                    Choice::Begin => return Ok(Self { loaded: None, next, by_marker }),
                     Choice::Refuse { reason } => return Err(CheckpointError::Refused { reason }),
-                    Choice::GoOn { epoch, passed_over } => {
+                    Choice::GoOn { passed_over, .. } => {
                         let over = passed_over.iter();
                         notes.extend(over.map(|(over, why)| format!("checkpoint {over} is passed over: {why}")));
-                        (store.load(epoch)?, None)
+                        // the choice is the one that is whole
+                        let Some(whole) = candidates.whole else {
+                            return Ok(Self { loaded: None, next, by_marker });
+                        };
+                        (whole, None)
                     }
                 }
             }
         };
+        Self::go_on(spec, (loaded, savepoint), next, by_marker, notes)
+    }
+
+    fn go_on(
+        spec: &PipelineSpec,
+        (loaded, savepoint): (Loaded, Option<String>),
+        next: u64,
+        by_marker: bool,
+        mut notes: Vec<String>,
+    ) -> Result<Self, CheckpointError> {
         let manifest = &loaded.manifest;
         known_steps(spec, &loaded)?;
         notes.extend(new_and_gone_sources(spec, manifest));
@@ -367,22 +508,84 @@ impl Chosen {
             finished: manifest.finished,
             notes,
         };
-        Ok(Self { loaded: Some((loaded, restored)), next })
+        Ok(Self { loaded: Some((loaded, restored)), next, by_marker })
+    }
+
+    /// The first checkpoint under transactions, and its marker: from here on markers decide.
+    async fn begin(
+        &mut self,
+        spec: &PipelineSpec,
+        store: &Store,
+        transactions: &Transactions,
+        attempt: &str,
+        now_ms: i64,
+    ) -> Result<(), CheckpointError> {
+        let from = self.loaded.as_ref().map(|(loaded, _)| loaded);
+        // the first of all is epoch 0
+        let first = self.next == 1 && matches!(store.load(0).await, Err(StoreError::Unknown { .. }));
+        let epoch = if first { 0 } else { self.next };
+        let draft = transactions::base(&spec.name.value, epoch, attempt, now_ms, from);
+        store.write(draft).await?;
+        fail_point("base-written");
+        transactions.begin(epoch)?;
+        transactions::seal(transactions, epoch, attempt).await?;
+        transactions::commit(transactions, epoch).await?;
+        store.mark_committed(epoch).await?;
+        self.next = epoch.saturating_add(1);
+        Ok(())
     }
 }
 
 /// The newest epoch that a sink shows, and which sink.
-fn shown(spec: &PipelineSpec) -> Result<Option<(u64, String)>, SinkError> {
-    let sinks = spec.sinks.iter().map(|sink| (sink.name.value.as_str(), &sink.kind.value));
-    let dead_letter = spec.dead_letter.iter().map(|kind| ("dead_letter", &kind.value));
+async fn shown(spec: &PipelineSpec) -> Result<Option<(u64, String)>, SinkError> {
     let mut newest: Option<(u64, String)> = None;
-    for (name, kind) in sinks.chain(dead_letter) {
-        let Some(epoch) = sink::last_committed(name, kind, &spec.base)? else { continue };
+    for (name, kind) in outputs(spec) {
+        let Some(epoch) = sink::last_committed(name, kind, &spec.base).await? else { continue };
         if newest.as_ref().is_none_or(|(newest, _)| epoch > *newest) {
             newest = Some((epoch, name.to_owned()));
         }
     }
     Ok(newest)
+}
+
+/// Sinks by name, dead letters last.
+fn outputs(spec: &PipelineSpec) -> impl Iterator<Item = (&str, &SinkKind)> {
+    let sinks = spec.sinks.iter().map(|sink| (sink.name.value.as_str(), &sink.kind.value));
+    sinks.chain(spec.dead_letter.iter().map(|kind| ("dead_letter", &kind.value)))
+}
+
+async fn commit_all(manifest: &Manifest, spec: &PipelineSpec) -> Result<(), SinkError> {
+    for entry in &manifest.prepared {
+        let prepared = Prepared { shown: entry.shown.clone(), bytes: entry.bytes.clone() };
+        sink::commit(&entry.sink, &spec.base, &prepared).await?;
+    }
+    Ok(())
+}
+
+/// Finishes the newest checkpoint if it is whole, for a start that does not go on from it: its epoch has happened, so its
+/// rows are to be seen. Where they are gone a `fresh` start goes on without.
+async fn finish_newest(
+    store: &Store,
+    spec: &PipelineSpec,
+    decided: Option<&Decided>,
+    fresh: bool,
+) -> Result<(), CheckpointError> {
+    let candidates = store.candidates().await?;
+    // a damaged one in front of it is not the newest that is whole, but then nothing is known of what it had prepared
+    let newest = candidates.whole.filter(|_| candidates.all.len() == 1);
+    let marked = decided.and_then(|decided| decided.marker.as_ref()).map(|marker| marker.epoch);
+    // where a broker decides, an epoch without its marker has not happened
+    let happened = |of: &Manifest| of.transactional_id.is_none() || marked == Some(of.epoch);
+    let newest = newest.filter(|loaded| !loaded.committed && happened(&loaded.manifest));
+    let Some(loaded) = newest else { return Ok(()) };
+    match commit_all(&loaded.manifest, spec).await {
+        Ok(()) => {}
+        Err(error @ SinkError::PartGone { .. }) if fresh => {
+            tracing::warn!(epoch = loaded.manifest.epoch, %error, "the rows of the newest checkpoint are given up");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(store.mark_committed(loaded.manifest.epoch).await?)
 }
 
 /// State of a step that is gone would be lost silently.
@@ -439,11 +642,7 @@ fn attempt() -> String {
     format!("{random:016x}")
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CheckpointError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| CheckpointError::Ending(error.to_string()))
-}
-
-impl Handle {
+impl Life {
     /// The cut at which epoch `epoch` ends. None where a task has failed.
     async fn cut(&self, epoch: u64) -> Result<Option<Cut>, SwapError> {
         self.collect(crate::pipeline::change::Change::with_checkpoint(epoch)).await

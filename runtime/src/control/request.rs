@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::run::Handle;
+use super::supervise::Handle;
 use super::status::Status;
 use super::swap::{SwapError, SwapReport, Swapped};
 use super::versions::Version;

@@ -1,13 +1,15 @@
-//! A pipeline that runs: its tasks, its status, its end.
+//! One life of a pipeline: its tasks from their start to their end, its status. Whoever supervises it starts the next.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use tokio::sync::{Mutex, Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::{Mutex, Notify, mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
 
-use super::checkpoints::{CheckpointError, CheckpointStatus, Session, StartFrom};
-use super::status::{ComponentVersion, NodeRole, NodeStatus, Status};
+use super::checkpoints::{CheckpointError, CheckpointStatus, Session};
+use super::outcome::{Ended, Outcome};
+use super::status::{ComponentVersion, NodeRole, NodeStatus, RestartStatus, Status};
 use super::swap::SwapError;
 use super::versions::Versions;
 use crate::clock::{Clock, Stopwatch};
@@ -15,13 +17,13 @@ use crate::metrics::NodeCounts;
 use crate::pipeline::build::{self, NodeTasks, RunOptions, StartError};
 use crate::pipeline::change::{Change, Progress};
 use crate::pipeline::cut::{Collected, Cut};
-use crate::pipeline::exchange::ExchangeError;
+use crate::pipeline::duration::display_ns;
 use crate::pipeline::plan::{Node, NodeKind};
 use crate::pipeline::resolve::{Components, Resolution};
 use crate::pipeline::source_task::Command;
 use crate::pipeline::task::TaskError;
 use crate::record::BarrierId;
-use crate::sink::SinkError;
+use crate::sink::Transactions;
 use crate::wasm::Sandbox;
 
 /// A pipeline stopped before its input ended.
@@ -39,6 +41,20 @@ pub enum RunError {
     /// a bug of the host that was caught at the edge of a task
     #[error("a task panicked: {0}; please report it")]
     Panic(String),
+    /// it failed, and could not be opened again
+    #[error("it cannot be started again: {0}")]
+    Reopen(#[source] OpenError),
+    /// it failed again and again
+    #[error("gave up: restarted {restarts} times within {}, and failed again: {source}; what is committed is kept, the next start goes on from there", within_text(*within))]
+    GaveUp {
+        /// how often it was restarted in that time
+        restarts: usize,
+        /// in which time
+        within: Duration,
+        /// the last failure
+        #[source]
+        source: Box<RunError>,
+    },
     /// whoever reads standard output has gone away
     #[error("standard output is closed")]
     OutputClosed,
@@ -56,16 +72,19 @@ pub enum OpenError {
     Checkpoint(#[from] CheckpointError),
 }
 
-/// A running pipeline. Dropping it aborts its tasks at once; [`Handle::stop`] and [`Running::wait`] end it cleanly.
+/// The tasks of one life. Dropping it aborts them at once.
 #[derive(Debug)]
-pub struct Running {
+pub(super) struct Tasks {
     tasks: JoinSet<Ended>,
-    handle: Handle,
+    /// all but the one that takes checkpoints: what it has begun it finishes, also after a failure
+    rows: Vec<AbortHandle>,
+    life: Life,
+    transactions: Option<Transactions>,
 }
 
-/// Access to a running pipeline from other tasks. Cheap to clone.
+/// Access to one life from other tasks. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Handle {
+pub(super) struct Life {
     pub(super) shared: Arc<Shared>,
 }
 
@@ -90,49 +109,35 @@ pub(super) struct Shared {
     /// asks the one who takes checkpoints to take the last
     stop: Notify,
     checkpoints: Option<Arc<std::sync::Mutex<CheckpointStatus>>>,
+    /// set once a task has failed: whoever takes checkpoints waits for nothing any more
+    failed: Option<Arc<watch::Sender<bool>>>,
     barriers: AtomicU64,
     started: Stopwatch,
 }
 
-#[derive(Debug)]
-enum Ended {
-    Task(Result<(), TaskError>),
-    DeadLetters(Result<(), String>),
-    /// `true`: all that matters is in the last checkpoint
-    Checkpoints(Result<bool, CheckpointError>),
-}
-
-impl Running {
-    /// Opens everything and starts all tasks.
-    pub async fn start(resolution: Resolution, sandbox: Sandbox, options: &RunOptions) -> Result<Self, OpenError> {
-        Self::start_from(resolution, sandbox, options, &StartFrom::Latest).await
-    }
-
-    /// As [`Running::start`]; where a pipeline with checkpoints begins is said.
-    pub async fn start_from(
+impl Tasks {
+    /// Opens everything and starts all tasks. `kept`: the components as of each checkpoint.
+    pub(super) async fn start(
         resolution: Resolution,
         sandbox: Sandbox,
         options: &RunOptions,
-        start_from: &StartFrom,
+        session: Option<Session>,
     ) -> Result<Self, OpenError> {
-        let spec = &resolution.plan.spec;
-        let session = match &spec.checkpoint {
-            // a cut that is handed in is an experiment with a pipeline, not its life
-            Some(checkpoint) if options.restore.is_none() => {
-                Some(Session::open(spec, checkpoint, start_from, options.clock.clone()).await?)
-            }
-            _ => None,
-        };
         let restore = session.as_ref().and_then(|session| session.cut.clone()).or_else(|| options.restore.clone());
         let options = RunOptions { restore, ..options.clone() };
         let epochs = session.as_ref().map(|session| &session.epochs);
         let built = build::build(&resolution, &options, epochs).await?;
+        if let Some(session) = &session {
+            session.tidy(&resolution.plan.spec).await;
+        }
+        let transactions = epochs.and_then(|epochs| epochs.transactions.clone());
         let mut tasks = JoinSet::new();
+        let mut rows = Vec::with_capacity(built.tasks.len() + 1);
         for task in built.tasks {
-            tasks.spawn(async { Ended::Task(task.await) });
+            rows.push(tasks.spawn(async { Ended::Task(task.await) }));
         }
         let dead_letters = built.dead_letters;
-        tasks.spawn(async { Ended::DeadLetters(dead_letters.await) });
+        rows.push(tasks.spawn(async { Ended::DeadLetters(dead_letters.await) }));
         let shared = Shared {
             components: Mutex::new(resolution.components.clone()),
             versions: std::sync::Mutex::new(Versions::new(&resolution.components, options.clock.now_ms())),
@@ -147,78 +152,62 @@ impl Running {
             barrier_turn: Mutex::new(()),
             stop: Notify::new(),
             checkpoints: session.as_ref().map(|session| Arc::clone(&session.status)),
+            failed: session.as_ref().map(|session| Arc::clone(&session.failed)),
             barriers: AtomicU64::new(0),
             started: Stopwatch::start(),
         };
-        let handle = Handle { shared: Arc::new(shared) };
+        let life = Life { shared: Arc::new(shared) };
         if let Some(session) = session {
-            let handle = handle.clone();
-            tasks.spawn(async { Ended::Checkpoints(session.run(handle).await) });
+            let life = life.clone();
+            tasks.spawn(async { Ended::Checkpoints(session.run(life).await) });
         }
-        Ok(Self { tasks, handle })
+        Ok(Self { tasks, rows, life, transactions })
     }
 
     /// Access for other tasks: status, swap, stop.
-    pub fn handle(&self) -> Handle {
-        self.handle.clone()
+    pub(super) fn life(&self) -> Life {
+        self.life.clone()
     }
 
-    /// Waits for the end of all tasks and says how it went.
-    pub async fn wait(mut self) -> Result<Status, RunError> {
-        let mut failure: Option<RunError> = None;
+    /// Waits for the end of all tasks and says how it went. A checkpoint in the making is finished, well or not, before.
+    pub(super) async fn wait(mut self) -> Result<(), RunError> {
+        let mut outcome = Outcome::default();
         while let Some(ended) = self.tasks.join_next().await {
-            let error = match ended {
-                Ok(Ended::Task(Ok(())) | Ended::DeadLetters(Ok(()))) => continue,
-                Ok(Ended::Checkpoints(Ok(false))) => continue,
-                Ok(Ended::Checkpoints(Ok(true))) => {
-                    self.tasks.abort_all();
-                    continue;
-                }
-                Ok(Ended::Checkpoints(Err(error))) => RunError::Checkpoint(error),
-                Ok(Ended::Task(Err(TaskError::Sink { source: SinkError::Closed { .. }, .. }))) => {
-                    RunError::OutputClosed
-                }
-                Ok(Ended::Task(Err(error))) => RunError::Task(error),
-                Ok(Ended::DeadLetters(Err(error))) => RunError::DeadLetter(error),
-                Err(error) if error.is_cancelled() => continue,
-                Err(error) => RunError::Panic(error.to_string()),
-            };
-            // A task that fails takes its neighbours' channels with it; the cause is the one worth telling.
-            if failure.as_ref().is_none_or(is_consequence) {
-                let cause = !is_consequence(&error);
-                failure = Some(error);
-                if cause {
-                    self.tasks.abort_all();
-                }
+            if outcome.take(ended) {
+                self.fail();
             }
         }
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(self.handle.status()),
+        let failure = outcome.failure();
+        if let (Some(_), Some(transactions)) = (&failure, &self.transactions) {
+            // readers of what others write to the same topics would wait for its end
+            transactions.abort().await;
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn fail(&self) {
+        self.rows.iter().for_each(AbortHandle::abort);
+        if let Some(failed) = &self.life.shared.failed {
+            failed.send_replace(true);
         }
     }
 }
 
-fn is_consequence(error: &RunError) -> bool {
-    matches!(error, RunError::Task(TaskError::Exchange(ExchangeError::Disconnected(_)) | TaskError::DeadLetter(_)))
+fn within_text(within: Duration) -> String {
+    display_ns(u64::try_from(within.as_nanos()).unwrap_or(u64::MAX))
 }
 
-impl Handle {
+impl Life {
     /// The pipeline's name.
-    pub fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.shared.resolution.plan.spec.name.value
-    }
-
-    /// The pipeline as it was checked.
-    pub fn resolution(&self) -> &Resolution {
-        &self.shared.resolution
     }
 
     /// Asks all sources to take nothing more in. What is in the pipeline is finished, windows fire, sinks commit.
     ///
     /// A pipeline with checkpoints takes a last one instead, and windows stay open: the next start goes on as if there had
     /// been no stop.
-    pub async fn stop(&self) {
+    pub(super) async fn stop(&self) {
         if self.shared.checkpoints.is_some() {
             self.shared.stop.notify_one();
             return;
@@ -229,17 +218,22 @@ impl Handle {
         }
     }
 
-    /// Asks all sources to take nothing in until [`Handle::resume`]: what is in the pipeline goes on to the sinks, and
+    /// Asks all sources to take nothing in until [`Life::resume`]: what is in the pipeline goes on to the sinks, and
     /// checkpoints and swaps still happen. Whoever sends to the pipeline waits, or keeps what it has.
-    pub async fn pause(&self) {
+    pub(super) async fn pause(&self) {
         self.shared.paused.store(true, Ordering::Release);
         self.tell_sources(|| Command::Pause).await;
     }
 
-    /// Goes on after [`Handle::pause`].
-    pub async fn resume(&self) {
+    /// Goes on after [`Life::pause`].
+    pub(super) async fn resume(&self) {
         self.shared.paused.store(false, Ordering::Release);
         self.tell_sources(|| Command::Resume).await;
+    }
+
+    /// Whether sources have been told to take nothing in.
+    pub(super) fn is_paused(&self) -> bool {
+        self.shared.paused.load(Ordering::Acquire)
     }
 
     async fn tell_sources(&self, command: impl Fn() -> Command) {
@@ -257,8 +251,8 @@ impl Handle {
     }
 
     /// What all steps hold at one cut, and where sources stand, taken while the pipeline goes on. Steps of tasks that
-    /// have ended have none. [`SwapError::Ended`] also where a task failed meanwhile.
-    pub async fn snapshot(&self) -> Result<Cut, SwapError> {
+    /// have ended have none where there are no checkpoints. [`SwapError::Ended`] also where a task failed meanwhile.
+    pub(super) async fn snapshot(&self) -> Result<Cut, SwapError> {
         self.collect(Change::with_snapshot()).await?.ok_or(SwapError::Ended)
     }
 
@@ -272,6 +266,16 @@ impl Handle {
         Ok(Some(cut))
     }
 
+    /// Whether both are the same.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// Whether a task has ended by a failure.
+    pub(super) fn has_failed(&self) -> bool {
+        self.shared.progress.any_failed()
+    }
+
     /// Returns once all tasks have ended.
     pub(super) async fn all_ended(&self) {
         self.shared.progress.all_ended().await;
@@ -283,7 +287,7 @@ impl Handle {
     }
 
     /// What has been done so far.
-    pub fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         let plan = &self.shared.resolution.plan;
         let run = |(node, _): &(&Node, &NodeTasks)| !matches!(node.kind, NodeKind::Side { .. });
         let nodes = plan.nodes.iter().zip(&self.shared.nodes).filter(run).map(|(node, tasks)| {
@@ -310,6 +314,7 @@ impl Handle {
         });
         Status {
             pipeline: self.name().to_owned(),
+            restarts: RestartStatus::default(),
             elapsed_ms: u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             ended: self.shared.progress.ended(),
             paused: self.shared.paused.load(Ordering::Acquire),

@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as Async
 use tokio::net::{UnixListener, UnixStream};
 
 use super::request::{Answer, Request};
-use super::run::Handle;
+use super::supervise::Handle;
 
 /// No request is longer.
 const REQUEST_BYTES: u64 = 1 << 20;

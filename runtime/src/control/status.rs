@@ -8,7 +8,8 @@ use super::checkpoints::CheckpointStatus;
 use crate::metrics::NodeCounts;
 use crate::wasm::GuestMetrics;
 
-/// A pipeline at one moment. Counts of different nodes are read one after the other, not at one cut.
+/// A pipeline at one moment. Counts of different nodes are read one after the other, not at one cut; after a failure they
+/// begin anew.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
     /// the pipeline's name
@@ -19,10 +20,25 @@ pub struct Status {
     pub ended: bool,
     /// whether sources have been told to take nothing in
     pub paused: bool,
+    /// how often the pipeline has failed and was started again
+    pub restarts: RestartStatus,
     /// the pipeline's checkpoints, if it has any
     pub checkpoints: Option<CheckpointStatus>,
     /// in the order of the plan: sources, steps, sinks
     pub nodes: Vec<NodeStatus>,
+}
+
+/// Failures of a run that goes on by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RestartStatus {
+    /// how often it was started again, or was tried to be
+    pub count: u64,
+    /// why it failed last
+    pub reason: Option<String>,
+    /// set while it is down: when the next start is due, ms since 1970
+    pub next_try_ms: Option<i64>,
+    /// how long it waits, or waited last, ms
+    pub pause_ms: u64,
 }
 
 impl Status {

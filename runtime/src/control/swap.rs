@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::judge::{Refusal, Verdict, judge, judge_process};
-use super::run::Handle;
+use super::run::Life;
 use super::versions::{Version, Versions};
 use crate::clock::Stopwatch;
 use crate::error::near_match;
@@ -157,7 +157,7 @@ pub struct Swapped {
 /// What is to run where.
 type Offers = BTreeMap<SlotId, Resolved>;
 
-impl Handle {
+impl Life {
     /// Replaces components at one cut. Each is named by its step, or `step.entry` where the step has several.
     ///
     /// A task that had ended already, because its sources had, changes no more. A component all of whose tasks had ended is
@@ -165,7 +165,7 @@ impl Handle {
     ///
     /// Goes on to its end in a task of its own when the future is dropped: a barrier that only some sources have sent would
     /// hold up the pipeline for ever.
-    pub async fn swap(&self, requests: &[(String, PathBuf)]) -> Result<SwapReport, SwapError> {
+    pub(super) async fn swap(&self, requests: &[(String, PathBuf)]) -> Result<SwapReport, SwapError> {
         let (handle, requests) = (self.clone(), requests.to_vec());
         let swap = async move {
             let watch = Stopwatch::start();
@@ -179,7 +179,7 @@ impl Handle {
 
     /// Puts back, at one cut, what the named steps ran before their present version; with none named, all that the last swap
     /// changed. Can be repeated, back to the version that the run began with (at most seven before the last).
-    pub async fn rollback(&self, steps: &[String]) -> Result<SwapReport, SwapError> {
+    pub(super) async fn rollback(&self, steps: &[String]) -> Result<SwapReport, SwapError> {
         let (handle, steps) = (self.clone(), steps.to_vec());
         let rollback = async move {
             let watch = Stopwatch::start();
@@ -198,7 +198,7 @@ impl Handle {
     }
 
     /// What a swap would do, without doing it: everything is compiled and judged, the stream is not touched.
-    pub async fn plan_swap(&self, requests: &[(String, PathBuf)]) -> Result<Vec<Swapped>, SwapError> {
+    pub(super) async fn plan_swap(&self, requests: &[(String, PathBuf)]) -> Result<Vec<Swapped>, SwapError> {
         let offers = self.offers(requests).await?;
         let components = self.shared.components.lock().await;
         let mut planned = Vec::with_capacity(offers.len());
@@ -217,7 +217,7 @@ impl Handle {
     }
 
     /// The versions of each component that are known, oldest first, under the names that a swap takes.
-    pub fn history(&self) -> BTreeMap<String, Vec<Version>> {
+    pub(super) fn history(&self) -> BTreeMap<String, Vec<Version>> {
         let slots = self.shared.resolution.components.keys();
         slots.map(|slot| (self.slot_name(slot), self.versions().of(slot))).collect()
     }
@@ -255,6 +255,10 @@ impl Handle {
         let change = Arc::new(change);
         let (_, pause_ns) = self.send(&change).await?;
         let barrier_ms = milliseconds(barrier_watch.elapsed());
+        if self.has_failed() {
+            // where it goes on after a failure is before the change
+            return Err(SwapError::Ended);
+        }
         self.shared.last_pause_ns.store(pause_ns, Ordering::Release);
         offers.retain(|slot, _| self.was_taken(&change, slot));
         if offers.is_empty() && !verdicts.is_empty() {

@@ -20,6 +20,7 @@ use super::aggregate_fold::{Groups, internal};
 use super::isolate::Isolation;
 use super::process_state::KeyedState;
 use super::process_timers::Timers;
+use super::saved_table::SavedTable;
 use super::window_aggregate_parts::COMPACT_FROM_KEYS;
 use super::{OnError, Operator, OperatorError, Output, Replacement};
 use crate::clock::Clock;
@@ -154,6 +155,18 @@ impl ProcessStep {
     }
 }
 
+impl ProcessStep {
+    /// What a snapshot holds: state and timers.
+    fn saved_tables(&self) -> [SavedTable; 2] {
+        let keys = self.handler.state.keys.fields();
+        let of = |name, schema: Schema| {
+            let rest = schema.arrow().fields().iter().skip(keys.len()).map(|field| field.as_ref().clone());
+            SavedTable::new(name, keys, rest.collect::<Vec<_>>())
+        };
+        [of("state", self.handler.state.table_schema()), of("timers", self.handler.timer_schema())]
+    }
+}
+
 impl Operator for ProcessStep {
     fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<(), OperatorError> {
         self.on_input(0, batch, out)
@@ -194,10 +207,12 @@ impl Operator for ProcessStep {
     fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
         let refused = |error: StateError| OperatorError::Internal { reason: error.to_string() };
         self.watermark = watermark;
-        for rows in state.rows("state") {
+        let [kept, timers] = self.saved_tables();
+        let rows_of_timers = timers.rows_beside(state, &[&kept])?;
+        for rows in kept.rows_beside(state, &[&timers])? {
             self.handler.state.restore(rows).map_err(refused)?;
         }
-        for rows in state.rows("timers") {
+        for rows in rows_of_timers {
             self.handler.restore_timers(rows).map_err(refused)?;
         }
         Ok(())

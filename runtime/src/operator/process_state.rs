@@ -163,7 +163,7 @@ impl KeyedState {
     }
 
     /// Columns of [`KeyedState::rows`].
-    fn table_schema(&self) -> Schema {
+    pub(super) fn table_schema(&self) -> Schema {
         let state = self.schema.fields().iter();
         let state = state.map(|field| Field { name: format!("state.{}", field.name), ..field.clone() });
         let fields = self.keys.fields().iter().cloned().chain(state);

@@ -14,6 +14,8 @@ use crate::state::{Snapshot, StateError};
 pub(super) struct SavedTable {
     name: &'static str,
     keys: usize,
+    /// every task has all rows, whatever their keys
+    everywhere: bool,
     schema: SchemaRef,
 }
 
@@ -22,7 +24,12 @@ impl SavedTable {
     pub(super) fn new(name: &'static str, keys: &[Field], rest: impl IntoIterator<Item = ArrowField>) -> Self {
         let key = |field: &Field| ArrowField::new(&field.name, field.kind.data_type(), field.nullable);
         let fields: Fields = keys.iter().map(key).chain(rest).collect();
-        Self { name, keys: keys.len(), schema: ArrowSchema::new(fields).into() }
+        Self { name, keys: keys.len(), everywhere: false, schema: ArrowSchema::new(fields).into() }
+    }
+
+    /// The same, of which every task has all rows.
+    pub(super) fn everywhere(self) -> Self {
+        Self { everywhere: true, ..self }
     }
 
     /// How many columns there are before those of `rest`.
@@ -49,17 +56,24 @@ impl SavedTable {
         let misfit = |reason: String| Err(OperatorError::State { reason });
         let known = |name: &str| name == self.name || others.iter().any(|other| name == other.name);
         if let Some(unknown) = of.tables.iter().find(|table| !known(&table.name)) {
-            return misfit(format!("it has a table `{}`, this step keeps `{}`", unknown.name, self.name));
+            let kept: Vec<String> = std::iter::once(self).chain(others.iter().copied()).map(Self::quoted).collect();
+            return misfit(format!("it has a table `{}`, this step keeps {}", unknown.name, kept.join(" and ")));
         }
         let Some(table) = of.tables.iter().find(|table| table.name == self.name) else { return Ok(&[]) };
-        if table.keys != Some(self.keys) {
-            let found = table.keys.map_or_else(|| "none".to_owned(), |keys| keys.to_string());
-            return misfit(format!("table `{}`: expected {} key columns, found {found}", self.name, self.keys));
+        let expected = (!self.everywhere).then_some(self.keys);
+        if table.keys != expected {
+            let show = |keys: Option<usize>| keys.map_or_else(|| "none".to_owned(), |keys| keys.to_string());
+            let (expected, found) = (show(expected), show(table.keys));
+            return misfit(format!("table `{}`: expected {expected} key columns, found {found}", self.name));
         }
         for batch in &table.rows {
             self.check(batch)?;
         }
         Ok(&table.rows)
+    }
+
+    fn quoted(&self) -> String {
+        format!("`{}`", self.name)
     }
 
     /// Whether names and types are as planned; and nulls only where they may be.

@@ -27,8 +27,8 @@ use crate::metrics::NodeCounters;
 use crate::operator::OperatorError;
 use crate::partition::Partitioner;
 use crate::record::NO_EVENT_TIME;
-use crate::sink::{self, SinkContext, SinkEpochs, SinkError};
-use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError};
+use crate::sink::{self, SinkContext, SinkEpochs, SinkError, Transactions};
+use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError, Trickle};
 use crate::wasm::{GuestError, GuestMetrics};
 
 pub(crate) use operators::instantiate_for;
@@ -40,13 +40,15 @@ pub struct RunOptions {
     pub clock: Clock,
     /// cut batches at random places with this seed
     pub shuffle_batches: Option<u64>,
+    /// files are read in small pieces with pauses between them, so that barriers come between their rows: for tests
+    pub trickle: Option<Trickle>,
     /// go on from here; steps that it does not name start empty
     pub restore: Option<Arc<Cut>>,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { clock: Clock::system(), shuffle_batches: None, restore: None }
+        Self { clock: Clock::system(), shuffle_batches: None, trickle: None, restore: None }
     }
 }
 
@@ -57,6 +59,8 @@ pub struct Epochs {
     pub attempt: String,
     /// the epoch that begins
     pub next: u64,
+    /// in which Kafka sinks write
+    pub transactions: Option<Transactions>,
 }
 
 /// A checked pipeline could not be started. Nothing has been read or written.
@@ -219,7 +223,7 @@ async fn open_dead_letters(
 }
 
 fn sink_epochs(epochs: &Epochs) -> SinkEpochs {
-    SinkEpochs { attempt: epochs.attempt.clone(), next: epochs.next }
+    SinkEpochs { attempt: epochs.attempt.clone(), next: epochs.next, transactions: epochs.transactions.clone() }
 }
 
 struct Builder<'a> {
@@ -325,6 +329,7 @@ impl Builder<'_> {
             subtask,
             parallelism,
             clock: self.options.clock.clone(),
+            trickle: self.options.trickle,
             base: self.plan.spec.base.clone(),
             restore: self.options.restore.as_ref().and_then(|cut| cut.positions(&spec.name.value)).map(Arc::new),
         };

@@ -26,13 +26,14 @@ pub use step::Step;
 
 use super::check;
 use super::problems::Problems;
-use super::spec::{CheckpointSpec, ComponentSpec, PipelineSpec, SinkSpec, SourceSpec};
+use super::spec::{CheckpointSpec, ComponentSpec, KeySource, PipelineSpec, RestartSpec, SinkSpec, SourceSpec};
 use super::wiring::{Part, Role, Wiring};
 use crate::error::{PipelineError, Spanned};
 use crate::format::Format;
+use crate::kafka::KafkaSecurity;
 use crate::operator::OnError;
 use crate::record::{Field, Schema};
-use crate::sink::{KafkaSinkSpec, SinkKind};
+use crate::sink::{KafkaSinkSpec, ObjectSinkSpec, SinkKind};
 use crate::source::{Framing, GeneratorSpec, KafkaSourceSpec, KafkaStart, SourceKind, WatermarkSpec};
 use crate::wasm::Settings;
 
@@ -59,6 +60,7 @@ impl Pipeline {
             sinks: Vec::new(),
             dead_letter: None,
             checkpoint: None,
+            restart: None,
         };
         Self { spec, wiring: Wiring::default(), problems: Problems::default() }
     }
@@ -111,6 +113,29 @@ impl Pipeline {
     /// Keeps what a restart needs in a folder, once each interval.
     pub fn checkpoint(mut self, store: impl Into<String>, interval: Duration) -> Self {
         self.spec.checkpoint = Some(CheckpointSpec { interval: interval.into(), ..CheckpointSpec::new(store.into()) });
+        self
+    }
+
+    /// Encrypts what checkpoints keep; a pipeline without checkpoints keeps nothing.
+    pub fn encrypt(mut self, keys: KeySource) -> Self {
+        if let Some(checkpoint) = &mut self.spec.checkpoint {
+            checkpoint.encrypt = Some(keys);
+        }
+        self
+    }
+
+    /// Under which id Kafka sinks write their epochs, and how long the broker keeps one open; after [`Self::checkpoint`].
+    pub fn transactions(mut self, transactional_id: impl Into<String>, timeout: Duration) -> Self {
+        if let Some(checkpoint) = &mut self.spec.checkpoint {
+            checkpoint.transactional_id = Some(transactional_id.into().into());
+            checkpoint.transaction_timeout = timeout.into();
+        }
+        self
+    }
+
+    /// How a pipeline with checkpoints that has failed is started again; [`RestartSpec::off`] for not at all.
+    pub fn restart(mut self, restart: RestartSpec) -> Self {
+        self.spec.restart = Some(restart.into());
         self
     }
 
@@ -181,8 +206,17 @@ impl Source {
             topic: topic.into(),
             start: KafkaStart::default(),
             bounded: false,
+            security: KafkaSecurity::default(),
             properties: Vec::new(),
         }))
+    }
+
+    /// How a Kafka source reaches its cluster; nothing for others.
+    pub fn security(mut self, security: KafkaSecurity) -> Self {
+        if let SourceKind::Kafka(kafka) = &mut self.spec.kind.value {
+            kafka.security = security;
+        }
+        self
     }
 
     /// How bytes become columns. Needed by all sources but generators.
@@ -276,10 +310,29 @@ impl Sink {
         Self::of(SinkKind::File { path: path.into() })
     }
 
+    /// Objects in S3, HDFS or on a local disk.
+    pub fn object(url: impl Into<String>) -> Self {
+        Self::of(SinkKind::Object(ObjectSinkSpec { url: url.into(), roll: None }))
+    }
+
     /// A Kafka topic, records without a key.
     pub fn kafka(brokers: impl Into<String>, topic: impl Into<String>) -> Self {
         let (brokers, topic) = (brokers.into(), topic.into());
-        Self::of(SinkKind::Kafka(KafkaSinkSpec { brokers, topic, key: None, properties: Vec::new() }))
+        Self::of(SinkKind::Kafka(KafkaSinkSpec {
+            brokers,
+            topic,
+            key: None,
+            security: KafkaSecurity::default(),
+            properties: Vec::new(),
+        }))
+    }
+
+    /// How a Kafka sink reaches its cluster; nothing for others.
+    pub fn security(mut self, security: KafkaSecurity) -> Self {
+        if let SinkKind::Kafka(kafka) = &mut self.spec.kind.value {
+            kafka.security = security;
+        }
+        self
     }
 
     /// Adds a source or step to read from.

@@ -138,6 +138,14 @@ impl Progress {
         self.tasks.iter().any(|task| task.ended.load(Ordering::Acquire))
     }
 
+    /// Whether any task has ended though its input had not.
+    pub fn any_failed(&self) -> bool {
+        let failed = |task: &TaskProgress| {
+            task.ended.load(Ordering::Acquire) && task.left.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+        };
+        self.tasks.iter().any(failed)
+    }
+
     /// What tasks left behind that ended without passing the barrier: their part of the cut. `None` where one of them
     /// failed, so that there is no cut. What sinks prepared is given out once, to who commits it (`for_commit`).
     pub fn left_before(&self, barrier: BarrierId, for_commit: bool) -> Option<Cut> {
@@ -146,7 +154,7 @@ impl Progress {
             let mut left = task.left.lock().unwrap_or_else(PoisonError::into_inner);
             let left = left.as_mut()?;
             let prepared = if for_commit { std::mem::take(&mut left.prepared) } else { BTreeMap::new() };
-            all.add_ended(Cut { sources: left.sources.clone(), prepared, ..Cut::default() });
+            all.add_ended(Cut { sources: left.sources.clone(), steps: left.steps.clone(), prepared });
         }
         Some(all)
     }

@@ -3,8 +3,10 @@
 
 mod process;
 mod step;
+mod transactions;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::Duration;
 
 use super::duration::{NANOSECONDS_MAX, display_ns};
@@ -14,7 +16,8 @@ use super::wiring::Wiring;
 use crate::error::{Diagnostic, Span, Spanned};
 use crate::format::Format;
 use crate::limits::KEY_GROUPS;
-use crate::sink::SinkKind;
+use crate::objects::Location;
+use crate::sink::{ObjectSinkSpec, SinkKind};
 use crate::source::{GeneratorKind, SourceKind};
 
 pub(super) use step::check_window;
@@ -67,6 +70,7 @@ pub(super) fn check(spec: &PipelineSpec, wiring: &Wiring, problems: &mut Problem
         check_sink(sink, problems);
     }
     check_kept_formats(spec, problems);
+    check_rolls(spec, problems);
     if let Some(dead_letter) = &spec.dead_letter {
         check_sink_kind("the dead-letter output", dead_letter, problems);
         if dead_letter.value == SinkKind::Print {
@@ -81,7 +85,9 @@ pub(super) fn check(spec: &PipelineSpec, wiring: &Wiring, problems: &mut Problem
     }
     if let Some(checkpoint) = &spec.checkpoint {
         check_checkpoint(checkpoint, problems);
+        transactions::check(spec, checkpoint, problems);
     }
+    check_restart(spec, problems);
     check_files_differ(spec, problems);
     wiring.check(&spec.text, problems);
 }
@@ -94,18 +100,9 @@ const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 fn check_checkpoint(checkpoint: &CheckpointSpec, problems: &mut Problems) {
     let store = &checkpoint.store;
-    let path = store.value.strip_prefix("file://");
-    if path.is_some_and(|path| !path.starts_with('/')) {
+    if let Err(error) = checkpoint.location(Path::new("")) {
         let message = format!("the checkpoint store is {}", quote(&store.value));
-        problems.add(code::BAD_VALUE, store.span, message, "expected `file:///` and a path from the root", "");
-    } else if path.is_none() && store.value.contains("://") {
-        problems.add(
-            code::BAD_VALUE,
-            store.span,
-            format!("the checkpoint store is {}", quote(&store.value)),
-            "this version keeps checkpoints on a local disk",
-            "write `file:///..`, or a folder relative to the pipeline file",
-        );
+        problems.add(code::BAD_VALUE, store.span, message, format!("expected {}", error.expected), "");
     }
     if checkpoint.interval.value < CHECKPOINT_INTERVAL_MIN {
         let (message, help) = ("the checkpoint interval is too short", "write a duration like `1s`");
@@ -118,13 +115,29 @@ fn check_checkpoint(checkpoint: &CheckpointSpec, problems: &mut Problems) {
     }
 }
 
+fn check_restart(spec: &PipelineSpec, problems: &mut Problems) {
+    let Some(Spanned { value: restart, span }) = &spec.restart else { return };
+    if spec.checkpoint.is_none() && restart.attempts.value > 0 {
+        let message = "a pipeline without checkpoints cannot be started again by itself";
+        let label = "there is nothing to go on from";
+        let help = "add `checkpoint = { store = \"state\" }`, or remove `restart`";
+        problems.add(code::CONFLICT, *span, message, label, help);
+    }
+    if restart.first.value > restart.max.value {
+        let message = "the first pause before a restart is longer than the longest";
+        problems.add(code::BAD_DURATION, restart.first.span, message, "expected at most `max`", "");
+    }
+}
+
 /// Parquet files are read and written as a whole: a restart would read rows again, or leave a file without its end.
 fn check_kept_formats(spec: &PipelineSpec, problems: &mut Problems) {
     if spec.checkpoint.is_none() {
         return;
     }
     let sources = spec.sources.iter().map(|source| ("source", &source.name, &source.format));
-    let sinks = spec.sinks.iter().map(|sink| ("sink", &sink.name, &sink.format));
+    // an object is a whole file each epoch
+    let sinks = spec.sinks.iter().filter(|sink| !matches!(sink.kind.value, SinkKind::Object(_)));
+    let sinks = sinks.map(|sink| ("sink", &sink.name, &sink.format));
     for (role, name, format) in sources.chain(sinks) {
         let Some(format) = format.as_ref().filter(|format| format.value == Format::Parquet) else { continue };
         let message = format!("{role} {} is parquet in a pipeline with checkpoints", quote(&name.value));
@@ -134,12 +147,26 @@ fn check_kept_formats(spec: &PipelineSpec, problems: &mut Problems) {
     }
 }
 
+/// With checkpoints an object ends with its epoch.
+fn check_rolls(spec: &PipelineSpec, problems: &mut Problems) {
+    for kind in spec.sinks.iter().map(|sink| &sink.kind).chain(&spec.dead_letter) {
+        let SinkKind::Object(ObjectSinkSpec { roll: Some(_), .. }) = &kind.value else { continue };
+        if spec.checkpoint.is_some() {
+            let message = "`roll` in a pipeline with checkpoints";
+            let help = "remove `roll`; a longer `interval` makes larger objects";
+            problems.add(code::CONFLICT, kind.span, message, "an object ends with its epoch", help);
+        }
+    }
+}
+
 /// Two sinks that write one file would each cut off what the other has written.
 fn check_files_differ(spec: &PipelineSpec, problems: &mut Problems) {
     let sinks = spec.sinks.iter().map(|sink| &sink.kind);
     let mut seen: Vec<&str> = Vec::new();
     for kind in sinks.chain(&spec.dead_letter) {
-        let SinkKind::File { path } = &kind.value else { continue };
+        let (SinkKind::File { path } | SinkKind::Object(ObjectSinkSpec { url: path, .. })) = &kind.value else {
+            continue;
+        };
         let path = path.trim_start_matches("./");
         if seen.contains(&path) {
             let message = format!("two sinks write the file {}", quote(path));
@@ -324,7 +351,12 @@ fn check_sink(sink: &SinkSpec, problems: &mut Problems) {
     let of = format!("sink {}", quote(&sink.name.value));
     parallelism(&of, sink.parallelism.as_ref(), problems);
     inputs(&of, &sink.from, sink.name.span, problems);
-    files_only(&of, sink.format.as_ref(), matches!(sink.kind.value, SinkKind::File { .. }), problems);
+    files_only(
+        &of,
+        sink.format.as_ref(),
+        matches!(sink.kind.value, SinkKind::File { .. } | SinkKind::Object(_)),
+        problems,
+    );
     check_sink_kind(&of, &sink.kind, problems);
 }
 
@@ -332,8 +364,21 @@ fn check_sink_kind(of: &str, kind: &Spanned<SinkKind>, problems: &mut Problems) 
     match &kind.value {
         SinkKind::Print | SinkKind::Discard | SinkKind::Channel(_) => {}
         SinkKind::File { path } => not_empty(&format!("`path` of {of}"), path, kind.span, problems),
+        SinkKind::Object(object) => check_object(of, object, kind.span, problems),
         SinkKind::Kafka(kafka) => check_kafka(of, &kafka.brokers, &kafka.topic, kind.span, problems),
     }
+}
+
+fn check_object(of: &str, object: &ObjectSinkSpec, span: Span, problems: &mut Problems) {
+    let location = Location::parse(&object.url, Path::new("folder"));
+    let label = match &location {
+        Err(error) => format!("expected {}", error.expected),
+        Ok(location) if location.split().is_none() => {
+            "it names a place and no object; expected a name, like `rows.json`".to_owned()
+        }
+        Ok(_) => return,
+    };
+    problems.add(code::BAD_VALUE, span, format!("`url` of {of} is {}", quote(&object.url)), label, "");
 }
 
 fn check_kafka(of: &str, brokers: &str, topic: &str, span: Span, problems: &mut Problems) {

@@ -92,6 +92,12 @@ impl Cut {
                 known.entry(subtask).or_insert(positions);
             }
         }
+        for (step, tasks) in ended.steps {
+            let known = self.steps.entry(step).or_default();
+            for (subtask, state) in tasks {
+                known.entry(subtask).or_insert(state);
+            }
+        }
         for (sink, mut prepared) in ended.prepared {
             self.prepared.entry(sink).or_default().append(&mut prepared);
         }

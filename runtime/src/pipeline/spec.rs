@@ -11,6 +11,7 @@ use super::join::JoinSpec;
 use super::partition::PartitionSpec;
 use crate::error::Spanned;
 use crate::format::Format;
+use crate::objects::{Location, LocationError};
 use crate::operator::{AggregateFunction, OnError, Ties};
 use crate::record::Schema;
 use crate::sink::SinkKind;
@@ -41,29 +42,91 @@ pub struct PipelineSpec {
     pub dead_letter: Option<Spanned<SinkKind>>,
     /// `checkpoint = { .. }`: keep what a restart needs
     pub checkpoint: Option<CheckpointSpec>,
+    /// `restart = { .. }`: how a pipeline with checkpoints that has failed is started again
+    pub restart: Option<Spanned<RestartSpec>>,
+}
+
+/// `restart = { attempts = 10, within = "10m", first = "1s", max = "1m" }`, or `restart = "off"`, which is no attempts
+#[derive(Clone, Debug, PartialEq)]
+pub struct RestartSpec {
+    /// `attempts` within `within`
+    pub attempts: Spanned<usize>,
+    /// `within`: failures that lie longer back are forgotten
+    pub within: Spanned<Duration>,
+    /// `first`: the pause after the first failure; each further one doubles it
+    pub first: Spanned<Duration>,
+    /// `max`: the longest pause
+    pub max: Spanned<Duration>,
+}
+
+impl Default for RestartSpec {
+    fn default() -> Self {
+        Self {
+            attempts: 10.into(),
+            within: Duration::from_secs(600).into(),
+            first: Duration::from_secs(1).into(),
+            max: Duration::from_secs(60).into(),
+        }
+    }
+}
+
+impl RestartSpec {
+    /// A failure is the end.
+    pub fn off() -> Self {
+        Self { attempts: 0.into(), ..Self::default() }
+    }
 }
 
 /// `checkpoint = { store = "..", interval = "1s", retain = 3 }`
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckpointSpec {
-    /// `store`: `file:///..`, or a folder relative to the pipeline file
+    /// `store`: `s3://..`, `hdfs://..`, `file:///..`, or a folder relative to the pipeline file
     pub store: Spanned<String>,
     /// `interval`: between the starts of two checkpoints
     pub interval: Spanned<Duration>,
     /// `retain`: how many are kept
     pub retain: Spanned<usize>,
+    /// `transactional_id`: names the pipeline to the Kafka cluster of its sinks; else made of the pipeline's name
+    pub transactional_id: Option<Spanned<String>>,
+    /// `transaction_timeout`: how long the Kafka broker keeps an epoch open without hearing of it
+    pub transaction_timeout: Spanned<Duration>,
+    /// `encrypt`: where the keys are that what lies in the store is encrypted with
+    pub encrypt: Option<KeySource>,
+}
+
+/// `encrypt = { .. }` of `checkpoint`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// `key_file`: relative to the pipeline file
+    File(String),
+    /// `key_env`: name of an environment variable
+    Variable(String),
 }
 
 impl CheckpointSpec {
     /// With the defaults.
     pub fn new(store: impl Into<Spanned<String>>) -> Self {
-        Self { store: store.into(), interval: Duration::from_secs(10).into(), retain: 3.into() }
+        Self {
+            store: store.into(),
+            interval: Duration::from_secs(10).into(),
+            retain: 3.into(),
+            encrypt: None,
+            transactional_id: None,
+            // what brokers allow by default: an epoch must outlive the longest restart of a broker
+            transaction_timeout: Duration::from_secs(900).into(),
+        }
     }
 
-    /// The store's folder.
-    pub fn folder(&self, base: &Path) -> PathBuf {
-        let store = self.store.value.as_str();
-        base.join(store.strip_prefix("file://").unwrap_or(store))
+    /// Under which id the transactions of a pipeline run. No host or process in it: whoever runs the pipeline shuts
+    /// out who ran it before.
+    pub fn transactional_id(&self, pipeline: &str) -> String {
+        let given = self.transactional_id.as_ref().map(|id| id.value.clone());
+        given.unwrap_or_else(|| format!("millstream-{pipeline}"))
+    }
+
+    /// Where the store is.
+    pub fn location(&self, base: &Path) -> Result<Location, LocationError> {
+        Location::parse(&self.store.value, base)
     }
 }
 

@@ -114,6 +114,8 @@ pub(super) struct Chain {
     pub(super) clock: Clock,
     /// how far event time has come
     watermark: Watermark,
+    /// the same before the input ended: the end is not a time
+    reached: Watermark,
     /// the epoch that the sink writes, where epochs are committed
     pub(super) epoch: Option<u64>,
     /// reused from element to element
@@ -138,6 +140,7 @@ impl Chain {
             report,
             clock,
             watermark: Watermark::MIN,
+            reached: Watermark::MIN,
             epoch: None,
             output: Output::default(),
         }
@@ -148,6 +151,7 @@ impl Chain {
         for link in &mut self.links {
             let Some(share) = cut.share(&link.step, self.subtask, parallelism)? else { continue };
             self.watermark = self.watermark.max(share.watermark);
+            self.reached = self.watermark;
             link.operator
                 .restore(&share.state, share.watermark)
                 .map_err(|source| RestoreError { step: link.step.clone(), reason: source.to_string() })?;
@@ -156,11 +160,11 @@ impl Chain {
     }
 
     /// Puts what the operators remember where the one who asked will look.
-    fn snapshot(&mut self, into: &Collected) -> Result<(), TaskError> {
+    fn snapshot(&mut self, into: &Collected, watermark: Watermark) -> Result<(), TaskError> {
         for link in &mut self.links {
             let result = link.operator.snapshot();
             let state = result.map_err(|source| failed(&link.step, self.subtask, source))?;
-            into.add(&link.step, self.subtask, TaskState { watermark: self.watermark, state });
+            into.add(&link.step, self.subtask, TaskState { watermark, state });
         }
         Ok(())
     }
@@ -269,6 +273,9 @@ impl Chain {
             return self.forward(Element::Watermark(watermark)).await;
         }
         self.watermark = watermark;
+        if watermark < Watermark::MAX {
+            self.reached = watermark;
+        }
         for index in 0..self.links.len() {
             let Some(link) = self.links.get_mut(index) else { continue };
             let result = link.operator.on_watermark(watermark, &mut self.output);
@@ -317,7 +324,7 @@ impl Chain {
         let watch = Stopwatch::start();
         if let Some(change) = barrier.change.downcast_ref::<Change>() {
             if let Some(snapshot) = change.snapshot() {
-                self.snapshot(snapshot)?;
+                self.snapshot(snapshot, self.watermark)?;
                 if let Some(epoch) = change.epoch()
                     && let Some((sink, prepared)) = self.prepare(epoch).await?
                 {
@@ -367,10 +374,14 @@ impl Chain {
     /// The input has ended: the sink commits, or prepares to, and readers are told. `left` is what cuts that come
     /// later need to know of the input.
     pub(super) async fn end(&mut self, mut left: Cut) -> Result<(), TaskError> {
-        if let Some(epoch) = self.epoch
-            && let Some((sink, prepared)) = self.prepare(epoch).await?
-        {
-            left.prepared.entry(sink).or_default().push(prepared);
+        if let Some(epoch) = self.epoch {
+            // windows have fired; what has no end (sums so far, the state of processors) goes on with what is appended
+            let state = Collected::default();
+            self.snapshot(&state, self.reached)?;
+            left.steps = state.take().steps;
+            if let Some((sink, prepared)) = self.prepare(epoch).await? {
+                left.prepared.entry(sink).or_default().push(prepared);
+            }
         }
         if let Tail::Sink { name, sink, .. } = &mut self.tail
             && let Some(sink) = sink.take()

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::format::{EncoderError, ParquetError};
+use crate::objects::ObjectsError;
 
 /// A sink cannot be opened or cannot take more rows.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,52 @@ pub enum SinkError {
         /// what happened, and what to do
         reason: String,
     },
+    /// transactions are not to be had
+    #[error("kafka transactions `{transactional_id}` at `{brokers}`: {reason}")]
+    Transactions {
+        /// whose
+        transactional_id: String,
+        /// as written
+        brokers: String,
+        /// what happened, and what to do
+        reason: String,
+    },
+    /// the broker takes nothing more from this process: another one has taken over, or the transaction was open for too long.
+    /// To be started again only where no other process is meant to run
+    #[error(
+        "kafka transactions `{transactional_id}`: this process has been shut out at epoch {epoch} ({reason}). Either another \
+         process runs the pipeline now, or the transaction expired: it was open for {open_for:.1?} of `transaction_timeout` = \
+         {timeout:?}. Where no other process runs it, start the pipeline again: it goes on after the last epoch that was \
+         committed and makes the rows of epoch {epoch} again, but for those of sources that cannot be read again"
+    )]
+    ShutOut {
+        /// whose
+        transactional_id: String,
+        /// the epoch that was being written
+        epoch: u64,
+        /// the key
+        timeout: Duration,
+        /// how long the transaction had been open
+        open_for: Duration,
+        /// what the client said
+        reason: String,
+    },
+    /// a transaction cannot be finished and was aborted
+    #[error(
+        "kafka transactions `{transactional_id}`: epoch {epoch} cannot be finished, after {open_for:.1?} ({reason}). Start the \
+         pipeline again: it goes on after the last epoch that was committed and makes the rows of epoch {epoch} again, but for \
+         those of sources that cannot be read again"
+    )]
+    GivenUp {
+        /// whose
+        transactional_id: String,
+        /// the epoch that was being written
+        epoch: u64,
+        /// how long the transaction had been open
+        open_for: Duration,
+        /// what happened
+        reason: String,
+    },
     /// a Kafka property that this sink sets itself
     #[error("sink `{sink_name}`: kafka property `{property}` cannot be set: {why}")]
     RefusedProperty {
@@ -104,6 +152,34 @@ pub enum SinkError {
         /// after it
         path: PathBuf,
     },
+    /// an object store does not do what was asked
+    #[error("sink `{sink_name}`: {error}")]
+    Objects {
+        /// the sink
+        sink_name: String,
+        /// what it said
+        error: ObjectsError,
+    },
+    /// `url` names no object
+    #[error("sink `{sink_name}`: {reason}")]
+    ObjectUrl {
+        /// the sink
+        sink_name: String,
+        /// why
+        reason: String,
+    },
+    /// what an epoch wrote is neither waiting nor visible
+    #[error(
+        "sink `{sink_name}`: `{object}`, whose rows belong to a checkpoint, is not there and cannot be made visible any more: {detail}; put it back, or start anew with --fresh"
+    )]
+    ObjectGone {
+        /// the sink
+        sink_name: String,
+        /// the object
+        object: String,
+        /// what the store said
+        detail: String,
+    },
     /// what was prepared cannot be read
     #[error("sink `{sink_name}`: what the checkpoint says about its output cannot be read: {reason}")]
     Prepared {
@@ -126,4 +202,15 @@ pub enum SinkError {
         /// the Cargo feature
         feature: &'static str,
     },
+}
+
+impl SinkError {
+    /// Whether the same may succeed later: nothing is wrong but the disk or the way to a server.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::File { .. } => true,
+            Self::Objects { error, .. } => error.is_passing(),
+            _ => false,
+        }
+    }
 }

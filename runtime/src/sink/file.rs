@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::blocking::BlockingWriter;
 use super::records::Records;
 use super::{BoxFuture, Sink, SinkContext, SinkError};
+use crate::disk::folder_of;
 use crate::record::Batch;
 
 #[cfg(test)]
@@ -128,8 +129,4 @@ fn pending_path(path: &Path) -> PathBuf {
     let mut name = path.file_name().map(OsString::from).unwrap_or_default();
     name.push(".pending");
     path.with_file_name(name)
-}
-
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -4,22 +4,25 @@
 //! that goes away is waited for (librdkafka retries for `message.timeout.ms`, five minutes); rows pile up in a bounded
 //! queue and then hold up the pipeline. A record that could not be delivered ends the run: at the next batch, at the latest
 //! when the input ends.
+//!
+//! With checkpoints all Kafka sinks of a pipeline share one producer, whose transactions are epochs: see `transactions`.
 
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType};
 use arrow_array::{Array, ArrayRef};
 use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::message::{DeliveryResult, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::records::Records;
-use super::{BoxFuture, KafkaSinkSpec, Prepared, Sink, SinkContext, SinkError};
+use super::{BoxFuture, KafkaSinkSpec, Prepared, Sink, SinkContext, SinkError, Transactions};
 use crate::kafka::{self, Log, Refusal, partitions_of};
 use crate::record::{Batch, EventTime};
 
@@ -28,16 +31,15 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 
 /// What this sink needs to be so.
 const REFUSED: &[Refusal] = &[
-    ("bootstrap.servers", "it is the key `brokers`"),
-    ("metadata.broker.list", "it is the key `brokers`"),
     ("enable.idempotence", "without it a retry could repeat or reorder records"),
     ("acks", "records count as written when all replicas have them"),
     ("request.required.acks", "records count as written when all replicas have them"),
-    ("transactional.id", "transactions belong to the runtime"),
+    ("transactional.id", "it is the key `transactional_id` of `checkpoint`"),
+    ("transaction.timeout.ms", "it is the key `transaction_timeout` of `checkpoint`"),
 ];
 
-/// Checks key and topic and starts a producer.
-pub(super) async fn open(spec: &KafkaSinkSpec, context: SinkContext) -> Result<KafkaSink, SinkError> {
+/// The settings of a producer for these records; `sink_name` for messages.
+pub(super) fn config(spec: &KafkaSinkSpec, base: &Path, sink_name: &str) -> Result<ClientConfig, SinkError> {
     let ours = [
         ("enable.idempotence", "true"),
         ("acks", "all"),
@@ -50,24 +52,37 @@ pub(super) async fn open(spec: &KafkaSinkSpec, context: SinkContext) -> Result<K
         // the partition that other clients would choose for the key
         ("partitioner", "murmur2_random"),
     ];
-    let config = kafka::config(&spec.brokers, &ours, &spec.properties, REFUSED).map_err(|(property, why)| {
-        SinkError::RefusedProperty { sink_name: context.name.clone(), property: property.to_owned(), why }
+    let mut config = kafka::config(&spec.brokers, &ours, &spec.properties, REFUSED).map_err(|(property, why)| {
+        SinkError::RefusedProperty { sink_name: sink_name.to_owned(), property: property.to_owned(), why }
     })?;
+    let (brokers, topic) = (spec.brokers.clone(), spec.topic.clone());
+    let failed = |reason| SinkError::Kafka { sink_name: sink_name.to_owned(), brokers, topic, reason };
+    spec.security.apply(base, &mut config).map_err(failed)?;
+    Ok(config)
+}
+
+/// Checks key and topic; starts a producer where there is none for the whole pipeline.
+pub(super) async fn open(spec: &KafkaSinkSpec, context: SinkContext) -> Result<KafkaSink, SinkError> {
+    let config = config(spec, &context.base, &context.name)?;
     let key = spec.key.as_ref().map(|key| key_column(&key.value, &context)).transpose()?;
     let records = Records::new(&context)?;
+    let transactions = context.epochs.and_then(|epochs| Some((epochs.transactions?, epochs.next)));
+    let epoch = transactions.map(|(transactions, epoch)| EpochGate::new(transactions, epoch));
     let target = Target { sink_name: context.name, brokers: spec.brokers.clone(), topic: spec.topic.clone() };
-
-    let deliveries =
-        Deliveries { log: Log { owner: format!("sink `{}`", target.sink_name) }, failed: Mutex::new(None) };
+    if let Some(epoch) = epoch {
+        let producer = epoch.transactions.producer();
+        return Ok(KafkaSink { target, key, records, producer, epoch: Some(epoch) });
+    }
+    let deliveries = Deliveries::new(format!("sink `{}`", target.sink_name));
     let topic = target.topic.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let producer: ThreadedProducer<Deliveries> =
             config.create_with_context(deliveries).map_err(|error| error.to_string())?;
-        partitions_of(producer.client(), &topic)?;
+        partitions_of(producer.client(), &producer.context().log, || (), &topic)?;
         Ok(producer)
     });
     let producer = opened.await.map_err(|error| error.to_string()).flatten().map_err(|reason| target.error(reason))?;
-    Ok(KafkaSink { target, key, records, producer })
+    Ok(KafkaSink { target, key, records, producer: Arc::new(producer), epoch: None })
 }
 
 fn key_column(name: &str, context: &SinkContext) -> Result<usize, SinkError> {
@@ -84,7 +99,34 @@ pub(super) struct KafkaSink {
     /// which column is the record key
     key: Option<usize>,
     records: Records,
-    producer: ThreadedProducer<Deliveries>,
+    /// its own, or that of all Kafka sinks of the pipeline
+    producer: Arc<ThreadedProducer<Deliveries>>,
+    /// where epochs are committed
+    epoch: Option<EpochGate>,
+}
+
+/// Which epoch a task writes. What it has after a barrier waits until the transaction before it is committed.
+struct EpochGate {
+    transactions: Transactions,
+    epoch: u64,
+    /// of each record
+    header: OwnedHeaders,
+    /// its transaction has been seen open
+    open: bool,
+}
+
+impl EpochGate {
+    fn new(transactions: Transactions, epoch: u64) -> Self {
+        let header = transactions.header(epoch);
+        Self { transactions, epoch, header, open: false }
+    }
+
+    async fn pass(&mut self) {
+        if !self.open {
+            self.transactions.wait_for(self.epoch).await;
+            self.open = true;
+        }
+    }
 }
 
 /// For messages.
@@ -106,10 +148,22 @@ impl Target {
 }
 
 /// Hears what became of records, in the producer's thread.
-struct Deliveries {
-    log: Log,
+pub(super) struct Deliveries {
+    pub(super) log: Log,
     /// the first record that was not delivered
     failed: Mutex<Option<String>>,
+}
+
+impl Deliveries {
+    /// `owner` for messages.
+    pub(super) fn new(owner: String) -> Self {
+        Self { log: Log::new(owner), failed: Mutex::new(None) }
+    }
+
+    /// What became of the first record that was not delivered.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl ClientContext for Deliveries {
@@ -129,9 +183,9 @@ impl ProducerContext for Deliveries {
         if let Err((error, record)) = result {
             let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
             failed.get_or_insert_with(|| {
-                let partition = record.partition();
+                let (topic, partition) = (record.topic(), record.partition());
                 format!(
-                    "a record of partition {partition} was not delivered ({error}); check the broker's log and its disk"
+                    "a record of `{topic}/{partition}` was not delivered ({error}); check the broker's log and its disk"
                 )
             });
         }
@@ -140,9 +194,11 @@ impl ProducerContext for Deliveries {
 
 impl KafkaSink {
     fn check_deliveries(&self) -> Result<(), SinkError> {
-        let failed = &self.producer.client().context().failed;
-        match &*failed.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(reason) => Err(self.target.error(reason.clone())),
+        if let Some(gate) = &self.epoch {
+            return gate.transactions.check();
+        }
+        match self.producer.context().failure() {
+            Some(reason) => Err(self.target.error(reason)),
             None => Ok(()),
         }
     }
@@ -150,6 +206,9 @@ impl KafkaSink {
     async fn send(&mut self, batch: &Batch) -> Result<(), SinkError> {
         self.check_deliveries()?;
         self.records.encode(batch)?;
+        if let Some(epoch) = &mut self.epoch {
+            epoch.pass().await;
+        }
         let mut key = Vec::new();
         for row in 0..batch.rows() {
             let has_key = self.key.is_some_and(|column| write_key(batch.column(column), row, &mut key));
@@ -169,10 +228,14 @@ impl KafkaSink {
         record.key = key.map(Vec::as_slice);
         // Kafka knows no times before 1970: the time of sending takes their place, as for rows that have none
         record.timestamp = time_ms.filter(|time_ms| *time_ms >= 0);
+        record.headers = self.epoch.as_ref().map(|epoch| epoch.header.clone());
         match self.producer.send(record) {
             Ok(()) => Ok(true),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(false),
-            Err((error, _)) => Err(self.target.error(format!("row {row} of a batch cannot be sent: {error}"))),
+            Err((error, _)) => Err(match &self.epoch {
+                Some(gate) => gate.transactions.not_sent(gate.epoch, &error),
+                None => self.target.error(format!("row {row} of a batch cannot be sent: {error}")),
+            }),
         }
     }
 
@@ -186,6 +249,10 @@ impl KafkaSink {
     }
 
     async fn drain(self) -> Result<(), SinkError> {
+        if self.epoch.is_some() {
+            // the last commit waits for them
+            return Ok(());
+        }
         self.delivered().await?;
         // its thread is waited for, up to 0.1 s
         let closed = tokio::task::spawn_blocking(move || drop(self.producer)).await;
@@ -203,10 +270,14 @@ impl Sink for KafkaSink {
         Box::pin(std::future::ready(self.check_deliveries()))
     }
 
-    /// Records are visible at once. A checkpoint waits until all have arrived: none can be missing after it.
-    fn prepare(&mut self, _epoch: u64) -> BoxFuture<'_, Result<Option<Prepared>, SinkError>> {
-        Box::pin(async {
-            self.delivered().await?;
+    /// All records of the epoch have been handed to the producer; who commits waits until they have arrived. Without
+    /// transactions they are visible at once, and a checkpoint waits here: none can be missing after it.
+    fn prepare(&mut self, epoch: u64) -> BoxFuture<'_, Result<Option<Prepared>, SinkError>> {
+        Box::pin(async move {
+            match &mut self.epoch {
+                Some(gate) => *gate = EpochGate::new(gate.transactions.clone(), epoch.saturating_add(1)),
+                None => self.delivered().await?,
+            }
             Ok(None)
         })
     }
@@ -245,6 +316,7 @@ mod tests {
     use arrow_array::{BinaryArray, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMillisecondArray};
 
     use super::*;
+    use crate::kafka::KafkaSecurity;
     use crate::sink::testing::context;
 
     fn spec(properties: &[(&str, &str)], key: Option<&str>) -> KafkaSinkSpec {
@@ -252,6 +324,7 @@ mod tests {
             brokers: "127.0.0.1:1".into(),
             topic: "orders".into(),
             key: key.map(|key| key.to_owned().into()),
+            security: KafkaSecurity::default(),
             properties: properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         }
     }

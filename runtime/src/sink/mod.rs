@@ -9,11 +9,17 @@ mod error;
 mod file;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod object;
 mod parquet;
 mod parts;
 mod print;
 mod records;
 mod spec;
+#[cfg(feature = "kafka")]
+mod transactions;
+#[cfg(not(feature = "kafka"))]
+#[path = "no_transactions.rs"]
+mod transactions;
 
 #[cfg(test)]
 mod testing;
@@ -24,7 +30,8 @@ use std::pin::Pin;
 
 pub use channel::ChannelSink;
 pub use error::SinkError;
-pub use spec::{KafkaSinkSpec, SinkKind};
+pub use spec::{CommittedEpoch, HeldPartition, KafkaSinkSpec, ObjectSinkSpec, SinkKind, TransactionSpec};
+pub use transactions::Transactions;
 
 use crate::format::Format;
 use crate::record::{Batch, Schema};
@@ -58,6 +65,8 @@ pub struct SinkEpochs {
     pub attempt: String,
     /// the epoch that begins
     pub next: u64,
+    /// in which Kafka sinks write
+    pub transactions: Option<Transactions>,
 }
 
 /// What one task of a sink has written of an epoch, not yet visible: [`commit`] makes it so, also in another process.
@@ -95,15 +104,30 @@ pub trait Sink: Send {
 
 /// Makes what a sink has prepared visible; `base` is what its relative paths are relative to. May be repeated.
 pub async fn commit(sink_name: &str, base: &Path, prepared: &Prepared) -> Result<(), SinkError> {
+    if let Some(part) = object::decode(&prepared.bytes) {
+        return object::commit(sink_name, base, &part).await;
+    }
     let (sink_name, base, prepared) = (sink_name.to_owned(), base.to_owned(), prepared.clone());
     let committed = tokio::task::spawn_blocking(move || parts::commit(&sink_name, &base, &prepared));
     committed.await.unwrap_or_else(|error| Err(SinkError::Ended { reason: error.to_string() }))
 }
 
-/// The last epoch of which anything is visible, where a sink commits by epochs.
-pub fn last_committed(sink_name: &str, kind: &SinkKind, base: &Path) -> Result<Option<u64>, SinkError> {
+/// Removes what processes other than `attempt` have prepared and never committed.
+pub fn remove_stale(sink_name: &str, kind: &SinkKind, base: &Path, attempt: &str) -> Result<(), SinkError> {
+    match kind {
+        SinkKind::File { path } => parts::remove_stale(sink_name, &base.join(path), attempt),
+        // an object sink clears away when it is opened, and only what lies before its first epoch
+        SinkKind::Object(_) => Ok(()),
+        SinkKind::Print | SinkKind::Discard | SinkKind::Kafka(_) | SinkKind::Channel(_) => Ok(()),
+    }
+}
+
+/// The last epoch of which anything is visible, where a sink commits epochs by itself; Kafka's are committed together, by
+/// [`Transactions`].
+pub async fn last_committed(sink_name: &str, kind: &SinkKind, base: &Path) -> Result<Option<u64>, SinkError> {
     match kind {
         SinkKind::File { path } => parts::last_committed(sink_name, &base.join(path)),
+        SinkKind::Object(spec) => object::last_committed(sink_name, &spec.url, base).await,
         SinkKind::Print | SinkKind::Discard | SinkKind::Kafka(_) | SinkKind::Channel(_) => Ok(None),
     }
 }
@@ -111,8 +135,8 @@ pub fn last_committed(sink_name: &str, kind: &SinkKind, base: &Path) -> Result<O
 /// Whether a sink shows every row exactly once where epochs are committed.
 pub fn is_exactly_once(kind: &SinkKind) -> bool {
     match kind {
-        SinkKind::File { .. } | SinkKind::Discard => true,
-        SinkKind::Print | SinkKind::Kafka(_) | SinkKind::Channel(_) => false,
+        SinkKind::File { .. } | SinkKind::Object(_) | SinkKind::Discard | SinkKind::Kafka(_) => true,
+        SinkKind::Print | SinkKind::Channel(_) => false,
     }
 }
 
@@ -129,6 +153,7 @@ pub async fn open(kind: &SinkKind, context: SinkContext) -> Result<Box<dyn Sink>
             None => Ok(Box::new(file::FileSink::create(path, &context)?)),
             Some(epochs) => Ok(Box::new(parts::PartsSink::create(path, &context, epochs)?)),
         },
+        SinkKind::Object(spec) => Ok(Box::new(object::ObjectSink::open(spec, &context).await?)),
         #[cfg(feature = "kafka")]
         SinkKind::Kafka(spec) => Ok(Box::new(kafka::open(spec, context).await?)),
         #[cfg(not(feature = "kafka"))]

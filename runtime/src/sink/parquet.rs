@@ -6,8 +6,9 @@ use std::io;
 use std::path::PathBuf;
 
 use super::blocking::BlockingWriter;
-use super::file::{Place, folder_of};
+use super::file::Place;
 use super::{BoxFuture, Sink, SinkContext, SinkError};
+use crate::disk::folder_of;
 use crate::format::{ParquetError, ParquetWriter};
 use crate::record::Batch;
 

@@ -8,19 +8,24 @@
 //! ```
 //!
 //! Epochs never come again, so no part is ever replaced by another. Pending files of processes that are gone are removed
-//! when the sink is opened, after what belongs to a checkpoint has been committed.
+//! by [`remove_stale`], after what belongs to a checkpoint has been committed and the pipeline is sure to start.
+//!
+//! A part that cannot be made or written (a full disk, a folder without permission) is tried again, with pauses, and holds
+//! the pipeline up meanwhile. A flush to the disk that fails is not: nobody can tell what is on the disk then.
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::blocking::BlockingWriter;
-use super::file::folder_of;
 use super::records::Records;
 use super::{BoxFuture, Prepared, Sink, SinkContext, SinkEpochs, SinkError};
+use crate::disk::{self, folder_of};
 use crate::record::Batch;
 
 #[cfg(test)]
@@ -29,8 +34,12 @@ mod tests;
 /// Bytes that are gathered before they are written.
 const WRITE_BYTES: usize = 256 << 10;
 
+/// Between two tries after a write has failed.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
 /// Digits of an epoch in a name, so that names sort as epochs do.
-const EPOCH_DIGITS: usize = 10;
+pub(super) const EPOCH_DIGITS: usize = 10;
 
 /// What a checkpoint keeps of a part; paths are relative to the pipeline's folder unless written otherwise.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,22 +61,18 @@ pub(super) struct PartsSink {
     epoch: u64,
     /// none until the epoch has rows
     open: Option<BlockingWriter<File>>,
+    /// bytes of it that have been written
+    length: u64,
 }
 
 impl PartsSink {
-    /// Makes the folder and removes what dead processes left there.
+    /// Makes the folder.
     pub(super) fn create(path: &str, context: &SinkContext, epochs: &SinkEpochs) -> Result<Self, SinkError> {
         let records = Records::new(context)?;
         let full = context.base.join(path);
         let error = |action, path: &Path, error| file_error(&context.name, action, path, error);
         let folder = folder_of(&full);
-        std::fs::create_dir_all(folder).map_err(|source| error("create the folder", folder, source))?;
-        if context.subtask == 0 {
-            let stale = stale(&full, &epochs.attempt).map_err(|source| error("list", folder, source))?;
-            for file in stale {
-                std::fs::remove_file(&file).map_err(|source| error("remove", &file, source))?;
-            }
-        }
+        disk::make_folder(folder).map_err(|source| error("create the folder", folder, source))?;
         Ok(Self {
             sink_name: context.name.clone(),
             records,
@@ -78,6 +83,7 @@ impl PartsSink {
             attempt: epochs.attempt.clone(),
             epoch: epochs.next,
             open: None,
+            length: 0,
         })
     }
 
@@ -100,16 +106,43 @@ impl PartsSink {
         }
         let (pending, _) = self.part();
         let pending = self.base.join(pending);
+        let mut pause = RETRY_FIRST;
+        loop {
+            let (action, error) = match self.try_write_out(&pending).await {
+                Ok(()) => return Ok(()),
+                Err(failed) => failed,
+            };
+            let error = file_error(&self.sink_name, action, &pending, error);
+            if matches!(&error, SinkError::File { error, .. } if !may_pass(error)) {
+                return Err(error);
+            }
+            tracing::warn!(%error, "rows wait; trying again");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    /// On failure the bytes are still there, and the file up to `length` is as it was.
+    async fn try_write_out(&mut self, pending: &Path) -> Result<(), (&'static str, io::Error)> {
         let out = match &mut self.open {
             Some(out) => out,
             None => {
-                let file = File::create(&pending);
-                let file = file.map_err(|error| file_error(&self.sink_name, "create", &pending, error))?;
-                self.open.insert(BlockingWriter::new(file))
+                let file = disk::make_folder(folder_of(pending)).and_then(|_| File::create(pending));
+                self.length = 0;
+                self.open.insert(BlockingWriter::new(file.map_err(|error| ("create", error))?))
             }
         };
-        let written = out.write(&mut self.bytes).await;
-        written.map_err(|error| file_error(&self.sink_name, "write to", &pending, error))
+        let (bytes, at) = (std::mem::take(&mut self.bytes), self.length);
+        let written = out.run(move |file| {
+            let written = write_at(file, at, &bytes);
+            (written, bytes)
+        });
+        let (written, bytes) = written.await.map_err(|error| ("write to", error))?;
+        self.bytes = bytes;
+        written.map_err(|error| ("write to", error))?;
+        self.length += self.bytes.len() as u64;
+        self.bytes.clear();
+        Ok(())
     }
 
     async fn close(&mut self, epoch: u64) -> Result<Option<Prepared>, SinkError> {
@@ -117,7 +150,9 @@ impl PartsSink {
         let (pending, path) = self.part();
         self.epoch = epoch.saturating_add(1);
         let Some(mut out) = self.open.take() else { return Ok(None) };
-        let synced = out.run(|file| file.sync_all()).await.flatten();
+        let folder = folder_of(&self.base.join(&pending)).to_owned();
+        // the name too: the manifest that names it may be on another disk
+        let synced = out.run(move |file| file.sync_all().and_then(|()| disk::flush_folder(&folder))).await.flatten();
         synced.map_err(|error| file_error(&self.sink_name, "flush to disk", &pending, error))?;
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let part = Part { pending: text(&pending), path: text(&path) };
@@ -162,8 +197,7 @@ pub(super) fn commit(sink_name: &str, base: &Path, prepared: &Prepared) -> Resul
         Err(error) => return Err(file_error(sink_name, "rename its pending file to", &path, error)),
     }
     let folder = folder_of(&path);
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|error| file_error(sink_name, "flush to disk", folder, error))
+    disk::flush_folder(folder).map_err(|error| file_error(sink_name, "flush to disk", folder, error))
 }
 
 /// The last epoch that has a visible part beside `path`.
@@ -177,12 +211,34 @@ pub(super) fn last_committed(sink_name: &str, path: &Path) -> Result<Option<u64>
 }
 
 /// The epoch of a part of `path` by its name.
-fn epoch_of(name: &str, path: &Path) -> Option<u64> {
+pub(super) fn epoch_of(name: &str, path: &Path) -> Option<u64> {
     let (stem, extension) = name_parts(path);
     let middle = name.strip_prefix(stem.as_str())?.strip_suffix(extension.as_str())?.strip_prefix('-')?;
     let (epoch, subtask) = middle.split_once('-')?;
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     (epoch.len() >= EPOCH_DIGITS && digits(epoch) && digits(subtask)).then(|| epoch.parse().ok()).flatten()
+}
+
+/// Writes all of `bytes` at `at`, over what an earlier try has left there.
+fn write_at(file: &mut (impl Write + Seek), at: u64, bytes: &[u8]) -> io::Result<()> {
+    file.seek(SeekFrom::Start(at))?;
+    file.write_all(bytes)?;
+    file.flush()
+}
+
+/// Whether somebody may do something about it while the pipeline waits.
+fn may_pass(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidFilename, InvalidInput, IsADirectory, Other, Unsupported};
+    !matches!(error.kind(), InvalidFilename | InvalidInput | IsADirectory | Other | Unsupported)
+}
+
+/// Removes pending files of `path` that other processes have left.
+pub(super) fn remove_stale(sink_name: &str, path: &Path, attempt: &str) -> Result<(), SinkError> {
+    let folder = folder_of(path);
+    for file in stale(path, attempt).map_err(|error| file_error(sink_name, "list", folder, error))? {
+        std::fs::remove_file(&file).map_err(|error| file_error(sink_name, "remove", &file, error))?;
+    }
+    Ok(())
 }
 
 /// Pending files of `path` that another process left behind.
@@ -205,7 +261,7 @@ fn names_in(folder: &Path) -> io::Result<Vec<String>> {
 }
 
 /// `rows` and `.json` of `out/rows.json`.
-fn name_parts(path: &Path) -> (String, String) {
+pub(super) fn name_parts(path: &Path) -> (String, String) {
     let text = |part: Option<&OsStr>| part.map(|part| part.to_string_lossy().into_owned()).unwrap_or_default();
     let extension = text(path.extension());
     (text(path.file_stem()), if extension.is_empty() { extension } else { format!(".{extension}") })

@@ -44,6 +44,19 @@ pub enum SourceError {
         /// how far it had been read
         position: u64,
     },
+    /// the end of a file was in the middle of a line
+    #[error(
+        "source `{source_name}`: the last line of `{}` had no line end and was taken as it was when the file ended at byte {position}, but has been continued since; end lines before the input ends, or start anew with --fresh",
+        path.display()
+    )]
+    LineContinued {
+        /// the source
+        source_name: String,
+        /// which file
+        path: PathBuf,
+        /// where it had ended
+        position: u64,
+    },
     /// a file that was being read is not there any more
     #[error(
         "source `{source_name}`: `{}` is gone, of which {position} bytes had been read at the checkpoint; put it back, or start anew with --fresh",

@@ -2,14 +2,17 @@
 //! `i mod parallelism`; a subtask reads its files one after the other, by a thread of its own.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::feed::{Arrival, Fed, Feed, Feeder};
 use super::pump::{Cut, Framing, PumpError, READ_BYTES, pump};
-use super::{SourceContext, SourceError, glob};
+use super::{SourceContext, SourceError, Trickle, glob};
 use crate::format::{Format, Framer};
 use crate::record::Position;
+
+mod resume;
 
 #[cfg(test)]
 mod tests;
@@ -37,7 +40,7 @@ pub(super) fn open(path: &str, header: bool, context: SourceContext) -> Result<F
     let first = inputs.first().map(|input| input.path.clone()).unwrap_or_default();
     std::thread::Builder::new()
         .name(format!("file-{name}"))
-        .spawn(move || read_all(&name, format, inputs, &feeder))
+        .spawn(move || read_all(&name, format, inputs, context.trickle, &feeder))
         .map_err(|error| file_error(&context.name, "start a thread to read", first, error))?;
     Ok(feed)
 }
@@ -52,7 +55,7 @@ pub(super) fn inputs(path: &str, context: &SourceContext) -> Result<Vec<Input>, 
     let found_names: Vec<String> = found.iter().map(|path| partition_name(path, &context.base)).collect();
     let parallelism = context.parallelism.max(1);
     let mine = found.into_iter().enumerate().filter(|(i, _)| i % parallelism == context.subtask);
-    let inputs: Vec<Input> = mine
+    let mut inputs: Vec<Input> = mine
         .map(|(i, path)| {
             let name = partition_name(&path, &context.base);
             let known = context.restore.as_ref().and_then(|positions| positions.get(&name)).cloned();
@@ -61,17 +64,12 @@ pub(super) fn inputs(path: &str, context: &SourceContext) -> Result<Vec<Input>, 
         })
         .collect();
     // what cannot be read is told before the pipeline starts, not in the middle of it
-    for input in inputs.iter().filter(|input| !input.position.ended) {
-        let file = open_file(&context.name, &input.path)?;
-        let failed = |error| file_error(&context.name, "look at", input.path.clone(), error);
-        let bytes = file.metadata().map_err(failed)?.len();
-        if (bytes + 1..u64::MAX).contains(&input.position.next) {
-            return Err(SourceError::FileReplaced {
-                source_name: context.name.clone(),
-                path: input.path.clone(),
-                bytes,
-                position: input.position.next,
-            });
+    for input in &mut inputs {
+        if input.position.next > 0 {
+            resume::resume(&input.path, &mut input.position, context)?;
+        }
+        if !input.position.ended {
+            open_file(&context.name, &input.path)?;
         }
     }
     if context.subtask == 0 {
@@ -117,8 +115,10 @@ fn open_at(name: &str, path: &Path, position: u64) -> Result<File, SourceError> 
     Ok(file)
 }
 
-fn read_all(name: &str, format: Format, inputs: Vec<Input>, feeder: &Feeder) {
-    let mut buffer = vec![0; READ_BYTES];
+fn read_all(name: &str, format: Format, inputs: Vec<Input>, trickle: Option<Trickle>, feeder: &Feeder) {
+    let mut buffer = vec![0; trickle.map_or(READ_BYTES, |trickle| trickle.bytes.max(1))];
+    let cut = if trickle.is_some() { Cut::EveryRead } else { Cut::WhenFull };
+    let pause = trickle.map_or(Duration::ZERO, |trickle| trickle.pause);
     for Input { partition, path, position } in inputs {
         if position.ended {
             continue;
@@ -126,7 +126,7 @@ fn read_all(name: &str, format: Format, inputs: Vec<Input>, feeder: &Feeder) {
         let read = open_at(name, &path, position.next).and_then(|file| {
             let framer = Framer::starting_at(format, super::Framing::Lines, position.next);
             let framing = Framing::new(partition, framer, feeder.spare());
-            match pump(file, &mut buffer, framing, Cut::WhenFull, feeder) {
+            match pump(Paced { file, pause }, &mut buffer, framing, cut, feeder) {
                 Ok(()) => Ok(feeder.send(Fed::PartitionEnded { partition })),
                 Err(PumpError::Dropped) => Ok(Err(super::feed::Dropped)),
                 Err(PumpError::Read(error)) => Err(file_error(name, "read", path, error)),
@@ -142,6 +142,21 @@ fn read_all(name: &str, format: Format, inputs: Vec<Input>, feeder: &Feeder) {
         }
     }
     let _ = feeder.send(Fed::End);
+}
+
+/// A file with a pause before each read.
+struct Paced {
+    file: File,
+    pause: Duration,
+}
+
+impl Read for Paced {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if !self.pause.is_zero() {
+            std::thread::sleep(self.pause);
+        }
+        self.file.read(buffer)
+    }
 }
 
 pub(super) fn file_error(name: &str, action: &'static str, path: PathBuf, error: std::io::Error) -> SourceError {

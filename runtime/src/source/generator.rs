@@ -69,7 +69,9 @@ impl Lane {
     fn restored(position: &Position, rows: Option<u64>) -> Option<Self> {
         let (first, stride) = position.partition.split_once('/')?;
         let (first, stride) = (first.parse().ok()?, stride.parse().ok().filter(|stride| *stride > 0)?);
-        Some(Self { ended: position.ended, ..Self::new(first, stride, position.next, rows) })
+        let lane = Self::new(first, stride, position.next, rows);
+        // there may be more rows than at the last start
+        Some(Self { ended: position.ended && lane.left() == 0, ..lane })
     }
 
     fn partition(&self) -> u32 {

@@ -20,8 +20,6 @@ use reader::Reader;
 
 /// What this source needs to be so.
 const REFUSED: &[Refusal] = &[
-    ("bootstrap.servers", "it is the key `brokers`"),
-    ("metadata.broker.list", "it is the key `brokers`"),
     ("group.id", "partitions are assigned by the runtime, there is no consumer group"),
     ("enable.auto.commit", "nothing is committed to the broker: where to start is the key `start`"),
     ("auto.commit.enable", "nothing is committed to the broker: where to start is the key `start`"),
@@ -42,9 +40,10 @@ pub(super) async fn open(spec: &KafkaSourceSpec, context: SourceContext) -> Resu
         ("auto.offset.reset", "error"),
         ("enable.partition.eof", if spec.bounded { "true" } else { "false" }),
     ];
-    let config = kafka::config(&spec.brokers, &ours, &spec.properties, REFUSED).map_err(|(property, why)| {
+    let mut config = kafka::config(&spec.brokers, &ours, &spec.properties, REFUSED).map_err(|(property, why)| {
         SourceError::RefusedProperty { source_name: context.name.clone(), property: property.to_owned(), why }
     })?;
+    spec.security.apply(&context.base, &mut config).map_err(|reason| kafka_error(spec, &context, reason))?;
     let (feed, feeder) = Feed::new(&context, false, Arrival::IsEventTime, Vec::new())?;
     let reader = Reader::new(spec, &context, config, feeder);
     let (opened, answer) = oneshot::channel();

@@ -57,6 +57,15 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// After so long without a row a source says [`SourceEvent::Quiet`].
 pub const QUIET_AFTER: Duration = Duration::from_millis(50);
 
+/// Reading in small pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trickle {
+    /// of each piece
+    pub bytes: usize,
+    /// before each piece
+    pub pause: std::time::Duration,
+}
+
 /// What a source must know beside its own settings.
 #[derive(Clone, Debug)]
 pub struct SourceContext {
@@ -80,6 +89,8 @@ pub struct SourceContext {
     pub base: PathBuf,
     /// where to go on: the positions of all partitions of the source, whichever task read them. None: from the start.
     pub restore: Option<Arc<Positions>>,
+    /// how files are read, if not as fast as they can be
+    pub trickle: Option<Trickle>,
 }
 
 /// One task's share of an input.
@@ -174,6 +185,7 @@ pub fn parquet_schema(source_name: &str, path: &str, base: &Path) -> Result<Sche
         clock: Clock::system(),
         base: base.to_owned(),
         restore: None,
+        trickle: None,
     };
     parquet::schema(path, &context)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ChannelSource;
 pub use crate::format::Framing;
+use crate::kafka::KafkaSecurity;
 
 /// Where records come from.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +48,9 @@ pub struct KafkaSourceSpec {
     pub start: KafkaStart,
     /// `until = "end"`: bounded, stops at the offsets that were the end at start
     pub bounded: bool,
-    /// `properties = { "security.protocol" = ".." }`: handed to librdkafka
+    /// `tls`, `sasl`
+    pub security: KafkaSecurity,
+    /// `properties = { "fetch.min.bytes" = 1024 }`: handed to librdkafka
     pub properties: Vec<(String, String)>,
 }
 

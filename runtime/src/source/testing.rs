@@ -23,6 +23,7 @@ pub(super) fn context(base: &Path) -> SourceContext {
         clock: Clock::virtual_at_ms(5_000),
         base: base.to_owned(),
         restore: None,
+        trickle: None,
     }
 }
 

@@ -11,7 +11,8 @@ use arrow_array::cast::AsArray;
 use arrow_array::{RecordBatch, StringArray};
 use millstream::clock::{Clock, Stopwatch};
 use millstream::format::{BadRecord, Format};
-use millstream::record::{Batch, Field, Kind, NO_EVENT_TIME, Schema};
+use millstream::kafka::KafkaSecurity;
+use millstream::record::{Batch, Field, Kind, NO_EVENT_TIME, Position, Schema};
 use millstream::sink::{self, KafkaSinkSpec, SinkContext, SinkKind};
 use millstream::source::{self, KafkaSourceSpec, KafkaStart, Source, SourceContext, SourceEvent, SourceKind};
 use millstream_tests::broker::Broker;
@@ -29,6 +30,7 @@ macro_rules! broker_or_return {
     };
 }
 
+mod security_tests;
 mod sink_tests;
 mod source_tests;
 
@@ -41,6 +43,7 @@ fn spec(broker: &Broker, topic: &str) -> KafkaSourceSpec {
         topic: topic.to_owned(),
         start: KafkaStart::Earliest,
         bounded: true,
+        security: KafkaSecurity::default(),
         properties: Vec::new(),
     }
 }
@@ -59,6 +62,7 @@ fn context(format: Format) -> SourceContext {
         clock: Clock::virtual_at_ms(77),
         base: PathBuf::new(),
         restore: None,
+        trickle: None,
     }
 }
 
@@ -141,6 +145,7 @@ fn sink_kind(broker: &Broker, topic: &str, key: Option<&str>) -> SinkKind {
         brokers: broker.bootstrap(),
         topic: topic.to_owned(),
         key: key.map(|key| key.to_owned().into()),
+        security: KafkaSecurity::default(),
         properties: Vec::new(),
     })
 }

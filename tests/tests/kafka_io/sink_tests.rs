@@ -79,6 +79,7 @@ async fn a_record_that_the_broker_refuses_ends_the_sink_with_an_error() {
         brokers: broker.bootstrap(),
         topic: topic.clone(),
         key: None,
+        security: KafkaSecurity::default(),
         properties: vec![("message.max.bytes".into(), "10000000".into())],
     });
     let context_out = sink_context(Format::Text, &["value"]);

@@ -132,6 +132,7 @@ async fn a_broker_that_does_not_answer_is_named_within_seconds() {
         topic: "orders".into(),
         start: KafkaStart::Earliest,
         bounded: false,
+        security: KafkaSecurity::default(),
         properties: Vec::new(),
     };
     let opened = source::open(&SourceKind::Kafka(spec), context(Format::Text)).await;
@@ -148,6 +149,7 @@ async fn properties_that_would_break_the_source_are_refused() {
         topic: "orders".into(),
         start: KafkaStart::Earliest,
         bounded: false,
+        security: KafkaSecurity::default(),
         properties: vec![("enable.auto.commit".into(), "true".into())],
     };
     let opened = source::open(&SourceKind::Kafka(spec), context(Format::Text)).await;
@@ -244,4 +246,40 @@ async fn each_partition_has_a_watermark_of_its_own() {
         let total: i64 = rows.await.unwrap().iter().map(|row| row["n"].as_i64().unwrap()).sum();
         assert_eq!(total, 2 * i64::from(ROWS));
     }
+}
+
+#[tokio::test]
+async fn a_restart_reads_to_the_new_end_and_partitions_that_are_new_from_their_start() {
+    let broker = broker_or_return!();
+    let topic = broker.topic_name("restart");
+    broker.create_topic(&topic, 2).await.unwrap();
+    let producer = producer(broker, &[]);
+    produce(&producer, &topic, 0, Some("a"), 1);
+    producer.flush(PATIENCE).unwrap();
+    let mut source = open(spec(broker, &topic), context(Format::Text)).await;
+    assert_eq!(read_to_end(source.as_mut()).await.of_partition(0), ["a"]);
+    let ended: Vec<Position> = source.positions().into_iter().map(|(_, position)| position).collect();
+    assert!(ended.iter().all(|position| position.ended), "{ended:?}");
+    drop(source);
+    for (partition, value) in [(0, "b"), (1, "c")] {
+        produce(&producer, &topic, partition, Some(value), 2);
+    }
+    producer.flush(PATIENCE).unwrap();
+    // with partition 1 known to be empty, and as one that has been added since
+    for known in [ended.clone(), ended.iter().take(1).cloned().collect()] {
+        for start in [KafkaStart::Earliest, KafkaStart::Latest] {
+            let restore = Some(Arc::new(known.iter().cloned().collect()));
+            let spec = KafkaSourceSpec { start, ..spec(broker, &topic) };
+            let mut source = open(spec, SourceContext { restore, ..context(Format::Text) }).await;
+            let told = read_to_end(source.as_mut()).await;
+            assert_eq!((told.of_partition(0), told.of_partition(1)), (vec!["b"], vec!["c"]), "{start:?} {known:?}");
+            let next: Vec<u64> = source.positions().iter().map(|(_, position)| position.next).collect();
+            assert_eq!(next, [2, 1]);
+        }
+    }
+    let beyond = Position { next: 9, ..ended[0].clone() };
+    let restore = Some(Arc::new([beyond].into_iter().collect()));
+    let context = SourceContext { restore, ..context(Format::Text) };
+    let error = source::open(&SourceKind::Kafka(spec(broker, &topic)), context).await.err().unwrap().to_string();
+    assert!(error.contains("partition 0 ends at offset 2, but had been read up to 9"), "{error}");
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use millstream::clock::Stopwatch;
 use millstream::control::Handle;
 use millstream::format::Format;
+use millstream::kafka::KafkaSecurity;
 use millstream::pipeline::build::RunOptions;
 use millstream::pipeline::builder::{Pipeline, Sink, Source, Step};
 use millstream::pipeline::spec::PipelineSpec;
@@ -109,6 +110,7 @@ fn source(brokers: &str, topic: &str, bounded: bool) -> Source {
         topic: topic.to_owned(),
         start: KafkaStart::Earliest,
         bounded,
+        security: KafkaSecurity::default(),
         properties: Vec::new(),
     });
     let fields = [("value", Kind::Text), ("amount", Kind::Int64), ("shard", Kind::Int64), ("number", Kind::Int64)];
@@ -313,6 +315,7 @@ async fn from_kafka_to_kafka_nothing_is_lost_or_doubled() {
         brokers: broker.bootstrap(),
         topic: out.clone(),
         key: Some("value".to_owned().into()),
+        security: KafkaSecurity::default(),
         properties: Vec::new(),
     });
     let spec = pipeline(source(&broker.bootstrap(), &topic, false), 2, to, windows_sink);

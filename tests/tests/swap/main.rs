@@ -26,6 +26,7 @@ mod cut;
 mod endings;
 mod processors;
 mod refused;
+mod restarts;
 mod topologies;
 
 type Row = Map<String, Value>;

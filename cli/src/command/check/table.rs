@@ -203,6 +203,7 @@ pub(super) fn sink_name(kind: &SinkKind) -> String {
         SinkKind::Print => "print".to_owned(),
         SinkKind::Discard => "discard".to_owned(),
         SinkKind::File { path } => format!("file {path}"),
+        SinkKind::Object(object) => format!("object {}", object.url),
         SinkKind::Kafka(kafka) => format!("kafka {} at {}", kafka.topic, kafka.brokers),
         SinkKind::Channel(_) => "channel".to_owned(),
     }

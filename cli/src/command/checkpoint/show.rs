@@ -1,5 +1,7 @@
 //! One checkpoint in full, for people.
 
+use std::collections::BTreeSet;
+
 use millstream::checkpoint::{Loaded, Manifest};
 use millstream::record::{NO_EVENT_TIME, Position};
 
@@ -14,6 +16,12 @@ pub(super) fn text(loaded: &Loaded) -> String {
     lines.push(format!("  written    {} by attempt {}", time(manifest.written_ms), manifest.attempt));
     let shown = if loaded.committed { "by all sinks" } else { "not yet by all sinks" };
     lines.push(format!("  shown      {shown}"));
+    let (total, new) = (figures::size(manifest.state_bytes()), figures::size(manifest.new_state_bytes()));
+    let files = manifest.state_files().count();
+    let old: BTreeSet<u64> =
+        manifest.state_files().map(|(.., file)| file.epoch).filter(|epoch| *epoch != manifest.epoch).collect();
+    let of = if old.is_empty() { String::new() } else { format!("; the rest was written by {}", list(&old)) };
+    lines.push(format!("  state      {total} in {files} files, {new} of it new{of}"));
     if manifest.finished {
         lines.push("  input      had ended".to_owned());
     }
@@ -26,6 +34,16 @@ pub(super) fn text(loaded: &Loaded) -> String {
         lines.push(format!("{} {}", paint.bold(format!("sink {}", entry.sink)), entry.shown));
     }
     lines.join("\n")
+}
+
+/// `checkpoint 3`, `checkpoints 3, 5` or, of many, the first and the last.
+fn list(epochs: &BTreeSet<u64>) -> String {
+    let all: Vec<String> = epochs.iter().map(u64::to_string).collect();
+    match all.as_slice() {
+        [only] => format!("checkpoint {only}"),
+        [first, .., last] if all.len() > 4 => format!("{} checkpoints from {first} to {last}", all.len()),
+        _ => format!("checkpoints {}", all.join(", ")),
+    }
 }
 
 fn position(position: &Position) -> String {

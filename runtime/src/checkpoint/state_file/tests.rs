@@ -20,7 +20,9 @@ fn batch(rows: i64) -> RecordBatch {
         ("u32", Arc::new(numbers.clone().map(|n| n as u32).collect::<UInt32Array>())),
         ("u64", Arc::new(numbers.clone().map(|n| n as u64).collect::<UInt64Array>())),
         ("sum", Arc::new(sums(numbers.clone()))),
-        ("u8", Arc::new(numbers.map(|n| n as u8).collect::<UInt8Array>())),
+        ("u8", Arc::new(numbers.clone().map(|n| n as u8).collect::<UInt8Array>())),
+        ("texts", Arc::new(lists(rows))),
+        ("nested", Arc::new(nested(lists(rows)))),
     ];
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap()
 }
@@ -28,6 +30,40 @@ fn batch(rows: i64) -> RecordBatch {
 fn sums(numbers: std::ops::Range<i64>) -> Decimal128Array {
     let sums = numbers.map(|n| (n % 4 != 0).then_some(i128::from(n) << 64));
     sums.collect::<Decimal128Array>().with_data_type(SUM)
+}
+
+/// Lists of 0 to 4 texts, some of them null.
+fn lists(rows: i64) -> ListArray {
+    let items = Arc::new(Field::new("item", DataType::Utf8, true));
+    let lengths: Vec<usize> = (0..rows).map(|n| if n % 3 == 0 { 0 } else { n as usize % 5 }).collect();
+    let values: StringArray = (0..lengths.iter().sum()).map(|n| (n % 7 != 0).then(|| n.to_string())).collect();
+    let nulls = (0..rows).map(|n| n % 3 != 0).collect::<Vec<_>>().into();
+    ListArray::new(items, OffsetBuffer::from_lengths(lengths), Arc::new(values), Some(nulls))
+}
+
+/// One list of each.
+fn nested(lists: ListArray) -> ListArray {
+    let items = Arc::new(Field::new("inner", lists.data_type().clone(), true));
+    ListArray::new(items, OffsetBuffer::from_lengths(vec![1; lists.len()]), Arc::new(lists), None)
+}
+
+#[test]
+fn lists_deeper_than_any_state_has_are_refused_both_ways() {
+    let mut deep = lists(3);
+    for _ in 1..DEPTH_MAX {
+        deep = nested(deep);
+    }
+    let table = |lists: &ListArray| {
+        let rows = RecordBatch::try_from_iter([("deep", Arc::new(lists.clone()) as ArrayRef)]).unwrap();
+        Snapshot::default().with("t", None, vec![rows])
+    };
+    assert!(equal(&decode(&encode(&table(&deep)).unwrap()).unwrap(), &table(&deep)));
+    assert!(encode(&table(&nested(deep))).unwrap_err().to_string().contains("column `deep`"));
+    // a field that is a list of a list of a list ..
+    let mut hostile = vec![1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, b't', 0, 0, 0, 0, 1, 0, 0, 0];
+    hostile.extend([0, 0, 0, 0, 0, 0, 0, 0, LIST, 1].repeat(100_000));
+    let error = decode(&sealed::seal(MAGIC, VERSION, &hostile)).unwrap_err().to_string();
+    assert!(error.contains("unknown type 12"), "{error}");
 }
 
 fn snapshot() -> Snapshot {

@@ -1,5 +1,6 @@
 //! Whole, torn, damaged, kept and removed.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::{Int64Array, RecordBatch};
@@ -8,8 +9,12 @@ use super::super::manifest::{StepEntry, TaskEntry};
 use super::*;
 
 fn draft(epoch: u64, attempt: &str) -> Draft {
-    let rows = RecordBatch::try_from_iter([("key", Arc::new(Int64Array::from(vec![1, 2])) as _)]).unwrap();
-    let task = |subtask| TaskEntry { subtask, watermark_ms: 5, state: None };
+    let rows = Int64Array::from(vec![1, i64::try_from(epoch).unwrap()]);
+    draft_of(epoch, attempt, RecordBatch::try_from_iter([("key", Arc::new(rows) as _)]).unwrap())
+}
+
+fn draft_of(epoch: u64, attempt: &str, rows: RecordBatch) -> Draft {
+    let task = |subtask| TaskEntry { subtask, watermark_ms: 5, state: Vec::new() };
     let steps = vec![StepEntry { step: "sum".into(), components: Vec::new(), tasks: vec![task(0), task(1)] }];
     let manifest = Manifest {
         pipeline: "orders".into(),
@@ -20,6 +25,7 @@ fn draft(epoch: u64, attempt: &str) -> Draft {
         sources: Vec::new(),
         steps,
         prepared: Vec::new(),
+        transactional_id: None,
     };
     let state = Snapshot::default().with("rows", Some(1), vec![rows]);
     Draft { manifest, states: BTreeMap::from([(("sum".into(), 0), state), (("sum".into(), 1), Snapshot::default())]) }
@@ -27,96 +33,239 @@ fn draft(epoch: u64, attempt: &str) -> Draft {
 
 fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::new(folder.path(), "orders");
+    let store = open(folder.path(), None);
     (folder, store)
 }
 
-fn epochs(store: &Store) -> Vec<u64> {
-    store.list().unwrap().iter().map(|listed| listed.epoch).collect()
+fn open(folder: &Path, keys: Option<&str>) -> Store {
+    let keys = keys.map(|keys| Keys::parse(keys, "the test").unwrap());
+    Store::open(&Location::Folder(folder.to_owned()), "orders", keys).unwrap()
 }
 
-#[test]
-fn what_is_written_is_loaded_and_only_tasks_with_state_have_files() {
+fn in_memory() -> Store {
+    Store::new(Objects::in_memory(), "orders", None)
+}
+
+fn path(store: &Store, name: &str) -> PathBuf {
+    store.objects.local_folder().unwrap().join(name)
+}
+
+async fn epochs(store: &Store) -> Vec<u64> {
+    store.list().await.unwrap().iter().map(|listed| listed.epoch).collect()
+}
+
+#[tokio::test]
+async fn what_is_written_is_loaded_and_only_tasks_with_state_have_files() {
     let (_folder, store) = store();
-    assert_eq!(store.unused_epoch().unwrap(), 1);
-    store.write(draft(3, "a")).unwrap();
-    let loaded = store.load(3).unwrap();
+    assert_eq!(store.newest_epoch().await.unwrap(), None);
+    store.write(draft(3, "a")).await.unwrap();
+    let loaded = store.load(3).await.unwrap();
     assert!(!loaded.committed);
     assert_eq!(loaded.manifest.state_files().count(), 1);
     assert_eq!(loaded.states[&("sum".to_owned(), 0)].rows("rows")[0].num_rows(), 2);
-    store.mark_committed(3).unwrap();
-    assert!(store.load(3).unwrap().committed);
-    assert_eq!(store.unused_epoch().unwrap(), 4);
+    store.mark_committed(3).await.unwrap();
+    assert!(store.load(3).await.unwrap().committed);
+    assert_eq!(store.newest_epoch().await.unwrap(), Some(3));
 }
 
-#[test]
-fn a_folder_without_manifest_is_no_checkpoint_and_its_number_is_not_used_again() {
+#[tokio::test]
+async fn a_folder_without_manifest_is_no_checkpoint_and_whoever_finishes_it_first_has_its_number() {
     let (_folder, store) = store();
-    store.write(draft(1, "a")).unwrap();
-    store.folder.put("0000000002/a-sum-0.state", b"half").unwrap();
-    assert_eq!(epochs(&store), [1]);
-    assert_eq!(store.unused_epoch().unwrap(), 3);
+    store.write(draft(1, "a")).await.unwrap();
+    store.objects.put("0000000002/a-sum-0-0.state", b"half".to_vec()).await.unwrap();
+    assert_eq!(epochs(&store).await, [1]);
+    assert_eq!(store.newest_epoch().await.unwrap(), Some(1), "a process that comes back would finish 2 as well");
 }
 
-#[test]
-fn every_damaged_byte_of_a_checkpoint_is_found() {
+#[tokio::test]
+async fn every_damaged_byte_of_a_checkpoint_is_found() {
     let (_folder, store) = store();
-    store.write(draft(1, "a")).unwrap();
-    store.write(draft(2, "a")).unwrap();
-    for file in ["manifest", "a-sum-0.state"] {
-        let path = store.folder.path(&format!("0000000002/{file}"));
+    store.write(draft(1, "a")).await.unwrap();
+    store.write(draft(2, "a")).await.unwrap();
+    for file in ["manifest", "a-sum-0-0.state"] {
+        let path = path(&store, &format!("0000000002/{file}"));
         let whole = std::fs::read(&path).unwrap();
         for at in (0..whole.len()).step_by(7) {
             let mut changed = whole.clone();
             changed[at] ^= 1;
             std::fs::write(&path, &changed).unwrap();
-            let candidates = store.candidates().unwrap();
+            let candidates = store.candidates().await.unwrap().all;
             assert!(matches!(&candidates[0].health, Health::Damaged(reason) if !reason.is_empty()), "{file} byte {at}");
             assert_eq!(candidates[1], Candidate { epoch: 1, health: Health::Whole });
         }
         std::fs::write(&path, &whole).unwrap();
     }
-    std::fs::remove_file(store.folder.path("0000000002/a-sum-0.state")).unwrap();
-    let Health::Damaged(reason) = &store.candidates().unwrap()[0].health else { panic!("whole") };
+    std::fs::remove_file(path(&store, "0000000002/a-sum-0-0.state")).unwrap();
+    let Health::Damaged(reason) = &store.candidates().await.unwrap().all[0].health else { panic!("whole") };
     assert!(reason.contains("step `sum`, task 0") && reason.contains("missing"), "{reason}");
 }
 
-#[test]
-fn an_epoch_is_written_by_one_process_only_and_repeated_by_it() {
+#[tokio::test]
+async fn an_epoch_is_written_by_one_process_only_and_repeated_by_it() {
     let (_folder, store) = store();
-    store.write(draft(1, "a")).unwrap();
-    store.write(draft(1, "a")).unwrap();
-    let error = store.write(draft(1, "b")).unwrap_err();
+    store.write(draft(1, "a")).await.unwrap();
+    store.write(draft(1, "a")).await.unwrap();
+    let error = store.write(draft(1, "b")).await.unwrap_err();
     assert!(matches!(error, StoreError::Fenced { epoch: 1, .. }), "{error}");
-    assert_eq!(store.load(1).unwrap().manifest.attempt, "a");
+    assert_eq!(store.load(1).await.unwrap().manifest.attempt, "a");
 }
 
-#[test]
-fn a_second_process_is_refused_while_the_first_lives() {
+#[tokio::test]
+async fn a_second_process_is_refused_while_the_first_lives() {
     let (_folder, store) = store();
-    let lease = store.lease("process 7").unwrap();
-    let error = store.lease("process 8").unwrap_err().to_string();
+    let lease = store.lease("process 7").await.unwrap();
+    let error = store.lease("process 8").await.unwrap_err().to_string();
     assert!(error.contains("process 7") && error.contains("another store"), "{error}");
     drop(lease);
-    store.lease("process 8").unwrap();
+    store.lease("process 8").await.unwrap();
 }
 
-#[test]
-fn retention_keeps_the_newest_and_savepoints() {
+#[tokio::test]
+async fn retention_keeps_the_newest_and_savepoints() {
     let (_folder, store) = store();
     for epoch in 1..=5 {
-        store.write(draft(epoch, "a")).unwrap();
+        store.write(draft(epoch, "a")).await.unwrap();
     }
-    store.save(2, "before-upgrade").unwrap();
-    let error = store.save(3, "before-upgrade").unwrap_err().to_string();
+    store.save(2, "before-upgrade").await.unwrap();
+    let error = store.save(3, "before-upgrade").await.unwrap_err().to_string();
     assert!(error.contains("there is one of this name"), "{error}");
-    assert!(store.save(3, "../x").is_err());
-    store.folder.put("0000000003.b/half", b"").unwrap();
-    store.folder.put("0000000006/b-half.state", b"").unwrap();
-    store.retain(2).unwrap();
-    assert_eq!(epochs(&store), [5, 4]);
-    assert!(store.folder.path("0000000006").exists(), "it may be in the works");
-    assert_eq!(store.load_savepoint("before-upgrade").unwrap().manifest.epoch, 2);
-    let error = store.load_savepoint("before").unwrap_err().to_string();
+    assert!(store.save(3, "../x").await.is_err());
+    store.objects.put("0000000003.b/half", b"".to_vec()).await.unwrap();
+    store.objects.put("0000000006/b-half.state", b"".to_vec()).await.unwrap();
+    store.retain(2, u64::MAX).await.unwrap();
+    assert_eq!(epochs(&store).await, [5, 4]);
+    assert!(!path(&store, "0000000001").exists() && !path(&store, "0000000003").exists());
+    assert!(path(&store, "0000000006").exists(), "it may be in the works");
+    assert_eq!(store.load_savepoint("before-upgrade").await.unwrap().manifest.epoch, 2);
+    let error = store.load_savepoint("before").await.unwrap_err().to_string();
     assert_eq!(error, "there is no savepoint before; there are before-upgrade");
+}
+
+/// 100 000 keys; the values of those in `changed` differ.
+fn many(changed: std::ops::Range<i64>) -> RecordBatch {
+    let values = (0..100_000).map(|key| if changed.contains(&key) { -key } else { key });
+    let keys = Int64Array::from_iter_values(0..100_000);
+    let wide = |add: i64| Arc::new(Int64Array::from_iter_values(values.clone().map(|value| value + add))) as _;
+    RecordBatch::try_from_iter([("key", Arc::new(keys) as _), ("a", wide(0)), ("b", wide(1)), ("c", wide(2))]).unwrap()
+}
+
+#[tokio::test]
+async fn what_has_not_changed_is_not_written_again_and_kept_as_long_as_it_is_needed() {
+    let (_folder, local) = store();
+    for store in [local, in_memory()] {
+        let all = store.write(draft_of(1, "a", many(0..0))).await.unwrap();
+        assert!(all > 3_000_000, "{all}");
+        let mut manifests = Vec::new();
+        for epoch in 2..=5 {
+            let key = i64::try_from(epoch).unwrap();
+            let new = store.write(draft_of(epoch, "a", many(key..key + 1))).await.unwrap();
+            assert!(new < all * 2 / 3, "checkpoint {epoch}: {new} of {all} bytes");
+            store.retain(2, u64::MAX).await.unwrap();
+            manifests.push(store.load(epoch).await.unwrap().manifest);
+        }
+        assert!(manifests[3].state_files().any(|(.., file)| file.epoch == 1), "the first checkpoint's files are used");
+        assert_eq!(epochs(&store).await, [5, 4]);
+        let loaded = store.load(5).await.unwrap();
+        let rows: usize = loaded.states[&("sum".to_owned(), 0)].rows("rows").iter().map(RecordBatch::num_rows).sum();
+        assert_eq!(rows, 100_000);
+        let referred = manifests[2].state_files().chain(manifests[3].state_files());
+        let referred: std::collections::BTreeSet<String> = referred.map(|(.., file)| path_of(file)).collect();
+        let mut there = std::collections::BTreeSet::new();
+        for epoch in store.epochs().await.unwrap() {
+            let folder = folder_of(epoch);
+            let (_, files) = store.objects.list(&folder).await.unwrap();
+            there.extend(files.iter().filter(|file| file.ends_with(".state")).map(|file| format!("{folder}/{file}")));
+        }
+        assert_eq!(there, referred, "no more and no less than what the kept checkpoints name");
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_goes_on_writes_only_what_changed_since_the_checkpoint_it_loaded() {
+    let (folder, first) = store();
+    let all = first.write(draft_of(1, "a", many(0..0))).await.unwrap();
+    let second = open(folder.path(), None);
+    second.load(1).await.unwrap();
+    let new = second.write(draft_of(2, "b", many(7..8))).await.unwrap();
+    assert!(new < all * 2 / 3, "{new} of {all}");
+    second.load(2).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_savepoint_keeps_what_it_refers_to_and_an_unreadable_one_keeps_everything() {
+    let (_folder, store) = store();
+    store.write(draft_of(1, "a", many(0..0))).await.unwrap();
+    store.save(1, "before").await.unwrap();
+    for epoch in 2..=6 {
+        store.write(draft(epoch, "a")).await.unwrap();
+        store.retain(1, u64::MAX).await.unwrap();
+    }
+    assert_eq!(epochs(&store).await, [6]);
+    assert_eq!(store.load_savepoint("before").await.unwrap().manifest.epoch, 1);
+    store.objects.put("savepoints/before/manifest", b"damaged".to_vec()).await.unwrap();
+    store.write(draft(7, "a")).await.unwrap();
+    assert!(store.retain(1, u64::MAX).await.is_err());
+    assert_eq!(epochs(&store).await, [7, 6]);
+    store.objects.remove_folder("savepoints/before").await.unwrap();
+    store.retain(1, u64::MAX).await.unwrap();
+    assert_eq!(store.epochs().await.unwrap(), [7], "nothing refers to the first any more");
+}
+
+#[tokio::test]
+async fn where_there_are_no_locks_the_last_to_start_takes_over_and_the_first_stops() {
+    let store = in_memory();
+    let first = store.lease("process 7, attempt a").await.unwrap();
+    first.check().await.unwrap();
+    let second = store.lease("process 8, attempt b").await.unwrap();
+    second.check().await.unwrap();
+    let error = first.check().await.unwrap_err();
+    assert!(matches!(error, StoreError::TakenOver { .. }) && error.to_string().contains("process 8"), "{error}");
+    // also without a look at the lease only one of them has an epoch
+    let epoch = store.newest_epoch().await.unwrap().map_or(1, |newest| newest + 1);
+    let other = Store::new(store.objects.clone(), "orders", None);
+    assert_eq!(other.newest_epoch().await.unwrap(), store.newest_epoch().await.unwrap());
+    let (a, b) = tokio::join!(store.write(draft(epoch, "a")), other.write(draft(epoch, "b")));
+    let lost = [&a, &b].into_iter().filter(|written| matches!(written, Err(StoreError::Fenced { .. }))).count();
+    assert_eq!((lost, a.is_ok() != b.is_ok()), (1, true), "{a:?} {b:?}");
+}
+
+#[tokio::test]
+async fn encrypted_checkpoints_show_nothing_and_open_with_their_key_only() {
+    let (folder, _) = store();
+    let (old, new) = (Keys::generate().unwrap(), Keys::generate().unwrap());
+    let store = open(folder.path(), Some(&old));
+    let mut secret = draft(1, "a");
+    secret.manifest.prepared.push(super::super::manifest::PreparedEntry {
+        sink: "out".into(),
+        shown: "hush-hush".into(),
+        bytes: b"hush-hush".to_vec(),
+    });
+    store.write(secret.clone()).await.unwrap();
+    store.save(1, "kept").await.unwrap();
+    for file in ["0000000001/manifest", "0000000001/a-sum-0-0.state", "savepoints/kept/manifest"] {
+        let bytes = std::fs::read(path(&store, file)).unwrap();
+        assert!(bytes.starts_with(b"MSEN"));
+        assert!(!bytes.windows(4).any(|bytes| bytes == b"hush" || bytes == b"rows" || bytes == b"MSST"), "{file}");
+    }
+    assert_eq!(store.load(1).await.unwrap().manifest.prepared, secret.manifest.prepared);
+    // another key, no key, and an old key that is still given
+    for keys in [Some(new.as_str()), None] {
+        let error = open(folder.path(), keys).candidates().await.unwrap_err();
+        assert!(matches!(&error, StoreError::Key { .. }), "a missing key is no damage: {error}");
+        assert!(!error.to_string().contains(&old) && !error.to_string().contains(&new));
+    }
+    let rotated = open(folder.path(), Some(&format!("{new} {old}")));
+    rotated.load(1).await.unwrap();
+    rotated.load_savepoint("kept").await.unwrap();
+    rotated.write(draft(2, "b")).await.unwrap();
+    assert!(matches!(store.load(2).await, Err(StoreError::Key { .. })), "the first key encrypts");
+    open(folder.path(), Some(&new)).load(2).await.unwrap();
+    // a manifest in another's place, a plain one, and a plain store with keys
+    std::fs::copy(path(&store, "0000000001/manifest"), path(&store, "0000000002/manifest")).unwrap();
+    let error = rotated.load(2).await.unwrap_err().to_string();
+    assert!(error.contains("another file's content"), "{error}");
+    let plain = tempfile::tempdir().unwrap();
+    open(plain.path(), None).write(draft(1, "a")).await.unwrap();
+    let error = open(plain.path(), Some(&new)).load(1).await.unwrap_err().to_string();
+    assert!(error.contains("is not encrypted"), "{error}");
 }

@@ -322,8 +322,9 @@ impl Operator for IntervalJoin {
 
     fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
         self.watermark = watermark;
-        for side in [LEFT, RIGHT] {
-            for table in state.rows(saved::NAMES[side]) {
+        let tables = saved::of_sides(state, &self.columns)?;
+        for (side, tables) in tables.into_iter().enumerate() {
+            for table in tables {
                 let rows = saved::restored(table, &self.columns.inputs[side], self.columns.keys[side].len())?;
                 let ranges = self.ranges(side, &rows.batch)?;
                 let rest = rows.batch.times().iter().zip(rows.met.iter());

@@ -128,7 +128,8 @@ impl Operator for LookupJoin {
 
     fn restore(&mut self, state: &Snapshot, _watermark: Watermark) -> Result<(), OperatorError> {
         // a copy of each task: rows that come again take their own place
-        for table in state.rows(TABLE) {
+        let saved = saved::table(TABLE, &self.columns, RIGHT).everywhere();
+        for table in saved.rows(state)? {
             let keys = self.columns.keys[RIGHT].len();
             self.learn(saved::restored(table, &self.columns.inputs[RIGHT], keys)?.batch)?;
         }

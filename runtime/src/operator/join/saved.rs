@@ -6,13 +6,19 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMillisecondType;
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch, TimestampMillisecondArray};
 use arrow_buffer::{BooleanBuffer, ScalarBuffer};
+use arrow_schema::Field as ArrowField;
 
-use super::{arrow, wrong};
+use super::{JoinColumns, LEFT, RIGHT, arrow, wrong};
 use crate::operator::OperatorError;
-use crate::record::{Batch, EventTime, Kind, Schema};
+use crate::operator::saved_table::SavedTable;
+use crate::record::{Batch, EventTime, Field, Kind, Schema};
+use crate::state::Snapshot;
 
 /// Names of the tables, by side.
 pub(super) const NAMES: [&str; 2] = ["left", "right"];
+
+/// Saved rows of the left and the right side.
+type Sides<'a> = [&'a [RecordBatch]; 2];
 
 /// Columns between the keys and the row.
 const OWN_COLUMNS: usize = 2;
@@ -21,6 +27,23 @@ const OWN_COLUMNS: usize = 2;
 pub(super) struct Restored {
     pub(super) batch: Batch,
     pub(super) met: BooleanBuffer,
+}
+
+/// What a snapshot holds of the rows of a side.
+pub(super) fn table(name: &'static str, columns: &JoinColumns, side: usize) -> SavedTable {
+    let fields = columns.inputs.get(side).map(Schema::fields).unwrap_or_default();
+    let keys = columns.keys.get(side).map(Vec::as_slice).unwrap_or_default();
+    let keys: Vec<Field> = keys.iter().filter_map(|key| fields.get(*key).cloned()).collect();
+    let own = [("event time", Kind::TimestampMs), ("met", Kind::Boolean)];
+    let own = own.map(|(name, kind)| ArrowField::new(name, kind.data_type(), false));
+    let row = fields.iter().map(|field| ArrowField::new(&field.name, field.kind.data_type(), field.nullable));
+    SavedTable::new(name, &keys, own.into_iter().chain(row))
+}
+
+/// The tables of both sides, which are all that there may be.
+pub(super) fn of_sides<'a>(state: &'a Snapshot, columns: &JoinColumns) -> Result<Sides<'a>, OperatorError> {
+    let [left, right] = [LEFT, RIGHT].map(|side| table(NAMES[side], columns, side));
+    Ok([left.rows_beside(state, &[&right])?, right.rows_beside(state, &[&left])?])
 }
 
 /// Rows on their way into a snapshot. Columns are shared, not copied.

@@ -279,8 +279,9 @@ impl Operator for SessionJoin {
     fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
         // a late row that touched an open session is in it: rows come back before lateness counts
         let mut out = Output::default();
-        for side in [LEFT, RIGHT] {
-            for table in state.rows(saved::NAMES[side]) {
+        let tables = saved::of_sides(state, &self.columns)?;
+        for (side, tables) in tables.into_iter().enumerate() {
+            for table in tables {
                 let rows = saved::restored(table, &self.columns.inputs[side], self.columns.keys[side].len())?;
                 self.take(side, rows.batch, &mut out)?;
             }

@@ -264,9 +264,10 @@ impl Operator for WindowJoin {
     fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
         self.watermark = watermark;
         let mut out = Output::default();
-        for side in [LEFT, RIGHT] {
+        let tables = saved::of_sides(state, &self.columns)?;
+        for (side, tables) in tables.into_iter().enumerate() {
             let keys = self.columns.keys[side].clone();
-            for batch in state.rows(saved::NAMES[side]) {
+            for batch in tables {
                 let rows = saved::restored(batch, &self.columns.inputs[side], keys.len())?;
                 let split = keys::split(rows.batch, &keys)?;
                 self.put_in(side, &split.keyed, false, &mut out)?;

@@ -256,3 +256,17 @@ fn a_restore_at_any_position_changes_nothing() {
     let make = || -> Box<dyn Operator> { Box::new(step()) };
     Restoring::new(make).keyed(&[&[1], &[0]]).check(&script);
 }
+
+#[test]
+fn state_of_another_step_is_refused_by_table() {
+    let mut from = step();
+    rows(&mut from, &[(Some("a"), "timer", 10, 0)]);
+    let state = from.snapshot().unwrap();
+    let refusal = |step: &mut ProcessStep, state: &Snapshot| {
+        let error = step.restore(state, Watermark::MIN).unwrap_err();
+        assert!(matches!(error, OperatorError::State { .. }), "{error}");
+        error.to_string()
+    };
+    let error = refusal(&mut step(), &state.clone().with("windows", Some(1), Vec::new()));
+    assert!(error.contains("it has a table `windows`, this step keeps `timers` and `state`"), "{error}");
+}

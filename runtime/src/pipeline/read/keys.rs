@@ -42,13 +42,36 @@ pub(super) const PIPELINE: Keys = Keys {
         key("sink", "{ out = { from = \"upper\", print = {} } }"),
         key("dead_letter", "{ file = { path = \"dead.json\" } }"),
         key("checkpoint", "{ store = \"state\", interval = \"1s\" }"),
+        key("restart", "{ attempts = 10 }"),
     ],
     later: &[],
 };
 
 pub(super) const CHECKPOINT: Keys = Keys {
     section: "Checkpoints",
-    known: &[key("store", "\"file:///var/lib/millstream\""), key("interval", "\"1s\""), key("retain", "3")],
+    known: &[
+        key("store", "\"file:///var/lib/millstream\""),
+        key("interval", "\"1s\""),
+        key("retain", "3"),
+        key("encrypt", "{ key_file = \"checkpoint.key\" }"),
+        key("transactional_id", "\"millstream-orders\""),
+        key("transaction_timeout", "\"15m\""),
+    ],
+    later: &[],
+};
+
+/// The keys of `encrypt` that say where the encryption keys are.
+pub(super) const KEY_SOURCES: [&str; 2] = ["key_file", "key_env"];
+
+pub(super) const ENCRYPT: Keys = Keys {
+    section: "Encryption",
+    known: &[key("key_file", "\"checkpoint.key\""), key("key_env", "\"CHECKPOINT_KEYS\"")],
+    later: &[],
+};
+
+pub(super) const RESTART: Keys = Keys {
+    section: "Restarts",
+    known: &[key("attempts", "10"), key("within", "\"10m\""), key("first", "\"1s\""), key("max", "\"1m\"")],
     later: &[],
 };
 
@@ -105,6 +128,8 @@ pub(super) const KAFKA_SOURCE: Keys = Keys {
         key("topic", "\"input\""),
         key("start", "\"latest\""),
         key("until", "\"end\""),
+        key("tls", "{ ca = \"ca.pem\" }"),
+        key("sasl", "{ mechanism = \"SCRAM-SHA-256\", username = \"millstream\", password_env = \"KAFKA_PASSWORD\" }"),
         key("properties", "{ \"fetch.min.bytes\" = 1 }"),
     ],
     later: &[],
@@ -244,7 +269,7 @@ pub(super) const LIMITS: Keys =
     Keys { section: "Limits", known: &[key("memory", "\"64MiB\""), key("deadline", "\"1s\"")], later: &[] };
 
 /// The keys of a sink that say where rows go.
-pub(super) const SINK_KINDS: [&str; 4] = ["print", "discard", "file", "kafka"];
+pub(super) const SINK_KINDS: [&str; 5] = ["print", "discard", "file", "object", "kafka"];
 
 pub(super) const SINK: Keys = Keys {
     section: "Sink",
@@ -253,16 +278,23 @@ pub(super) const SINK: Keys = Keys {
         key("print", "{}"),
         key("discard", "{}"),
         key("file", "{ path = \"output.json\" }"),
+        key("object", "{ url = \"s3://bucket/output.json\" }"),
         key("kafka", "{ brokers = \"localhost:9092\", topic = \"output\" }"),
         key("format", "\"json\""),
         key("parallelism", "1"),
     ],
-    later: &["http", "object_store", "elasticsearch", "hbase"],
+    later: &["http", "elasticsearch", "hbase"],
 };
 
 pub(super) const EMPTY_SINK: Keys = Keys { section: "Print and discard sinks", known: &[], later: &[] };
 
 pub(super) const FILE_SINK: Keys = Keys { section: "File sink", known: &[key("path", "\"output.json\"")], later: &[] };
+
+pub(super) const OBJECT_SINK: Keys = Keys {
+    section: "Object sink",
+    known: &[key("url", "\"s3://bucket/output.json\""), key("roll", "\"64MiB\"")],
+    later: &[],
+};
 
 pub(super) const KAFKA_SINK: Keys = Keys {
     section: "Kafka sink",
@@ -270,7 +302,31 @@ pub(super) const KAFKA_SINK: Keys = Keys {
         key("brokers", "\"localhost:9092\""),
         key("topic", "\"output\""),
         key("key", "\"customer\""),
+        key("tls", "{ ca = \"ca.pem\" }"),
+        key("sasl", "{ mechanism = \"SCRAM-SHA-256\", username = \"millstream\", password_env = \"KAFKA_PASSWORD\" }"),
         key("properties", "{ \"linger.ms\" = 5 }"),
+    ],
+    later: &[],
+};
+
+pub(super) const TLS: Keys = Keys {
+    section: "TLS",
+    known: &[
+        key("ca", "\"ca.pem\""),
+        key("cert", "\"client.pem\""),
+        key("key", "\"client-key.pem\""),
+        key("key_password_env", "\"KEY_PASSWORD\""),
+    ],
+    later: &[],
+};
+
+pub(super) const SASL: Keys = Keys {
+    section: "SASL",
+    known: &[
+        key("mechanism", "\"SCRAM-SHA-256\""),
+        key("username", "\"millstream\""),
+        key("password_env", "\"KAFKA_PASSWORD\""),
+        key("password_file", "\"kafka-password\""),
     ],
     later: &[],
 };
@@ -279,6 +335,7 @@ pub(super) const DEAD_LETTER: Keys = Keys {
     section: "Dead letters",
     known: &[
         key("file", "{ path = \"dead.json\" }"),
+        key("object", "{ url = \"s3://bucket/dead.json\" }"),
         key("kafka", "{ brokers = \"localhost:9092\", topic = \"dead\" }"),
         key("discard", "{}"),
         key("print", "{}"),
@@ -291,9 +348,11 @@ pub(super) const FORMATS_LATER: [&str; 1] = ["avro"];
 
 /// Every table, for the test against the documentation.
 #[cfg(test)]
-pub(super) const ALL: [&Keys; 25] = [
+pub(super) const ALL: [&Keys; 30] = [
     &PIPELINE,
     &CHECKPOINT,
+    &ENCRYPT,
+    &RESTART,
     &SOURCE,
     &GENERATOR,
     &FILE_SOURCE,
@@ -315,6 +374,9 @@ pub(super) const ALL: [&Keys; 25] = [
     &SINK,
     &EMPTY_SINK,
     &FILE_SINK,
+    &OBJECT_SINK,
     &KAFKA_SINK,
+    &TLS,
+    &SASL,
     &DEAD_LETTER,
 ];

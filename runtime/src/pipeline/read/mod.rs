@@ -8,10 +8,12 @@ mod aggregate;
 mod checkpoint;
 mod item;
 mod join;
+mod kafka;
 mod keys;
 mod node;
 mod partition;
 mod process;
+mod restart;
 mod sink;
 mod source;
 mod step;
@@ -129,6 +131,7 @@ fn walk(root: Node, path: PathBuf, text: Arc<str>, base: PathBuf) -> Result<Pipe
         sinks: Vec::new(),
         dead_letter: None,
         checkpoint: None,
+        restart: None,
     };
     let mut walk = Walk { spec, wiring: Wiring::default(), outputs: Vec::new(), problems: Problems::default() };
     let item = Item { what: "the pipeline".to_owned(), key: Span::default(), node: root };
@@ -152,6 +155,7 @@ impl Walk {
         self.spec.parallelism = table.take("parallelism").and_then(|item| item.integer(problems));
         self.spec.dead_letter = table.take("dead_letter").and_then(|item| sink::read_dead_letter(item, problems));
         self.spec.checkpoint = table.take("checkpoint").and_then(|item| checkpoint::read(item, problems));
+        self.spec.restart = table.take("restart").and_then(|item| restart::read(item, problems));
         self.wiring.incomplete = table.refused_instead_of(&["source", "step", "sink"]);
         for role in [Role::Source, Role::Step, Role::Sink] {
             self.section(role, table.take(role.name()));

@@ -1,12 +1,13 @@
 //! `[sink.<name>]` and `[dead_letter]`
 
 use super::item::{Item, Table};
+use super::kafka::read_security;
 use super::keys;
 use super::source::{optional, read_format};
 use crate::error::Spanned;
 use crate::pipeline::problems::Problems;
 use crate::pipeline::spec::SinkSpec;
-use crate::sink::{KafkaSinkSpec, SinkKind};
+use crate::sink::{KafkaSinkSpec, ObjectSinkSpec, SinkKind};
 
 /// What a sink reads, and the sink unless anything in it is wrong.
 pub(super) fn read(
@@ -36,6 +37,7 @@ fn read_kind(table: &mut Table, kinds: &[&'static str], problems: &mut Problems)
         "print" => Table::open(item, &keys::EMPTY_SINK, problems).map(|_| SinkKind::Print),
         "discard" => Table::open(item, &keys::EMPTY_SINK, problems).map(|_| SinkKind::Discard),
         "file" => read_file(item, problems),
+        "object" => read_object(item, problems),
         _ => read_kafka(item, problems).map(SinkKind::Kafka),
     };
     kind.map(|kind| Spanned::new(kind, place))
@@ -47,16 +49,25 @@ fn read_file(item: Item, problems: &mut Problems) -> Option<SinkKind> {
     Some(SinkKind::File { path: path.value })
 }
 
+fn read_object(item: Item, problems: &mut Problems) -> Option<SinkKind> {
+    let mut table = Table::open(item, &keys::OBJECT_SINK, problems)?;
+    let url = table.required("url", problems).and_then(|item| item.text(problems));
+    let roll = optional(table.take("roll"), |item| item.bytes(problems));
+    Some(SinkKind::Object(ObjectSinkSpec { url: url?.value, roll: roll? }))
+}
+
 fn read_kafka(item: Item, problems: &mut Problems) -> Option<KafkaSinkSpec> {
     let mut table = Table::open(item, &keys::KAFKA_SINK, problems)?;
     let brokers = table.required("brokers", problems).and_then(|item| item.text(problems));
     let topic = table.required("topic", problems).and_then(|item| item.text(problems));
     let key = optional(table.take("key"), |item| item.text(problems));
+    let security = read_security(&mut table, problems);
     let properties = optional(table.take("properties"), |item| item.properties(problems));
     Some(KafkaSinkSpec {
         brokers: brokers?.value,
         topic: topic?.value,
         key: key?,
+        security: security?,
         properties: properties?.unwrap_or_default(),
     })
 }

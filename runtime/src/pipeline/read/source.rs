@@ -1,6 +1,7 @@
 //! `[source.<name>]`
 
 use super::item::{Item, Table};
+use super::kafka::read_security;
 use super::keys;
 use super::step::read_component;
 use crate::error::Spanned;
@@ -165,12 +166,14 @@ fn read_kafka(item: Item, problems: &mut Problems) -> Option<KafkaSourceSpec> {
     let starts = [("earliest", KafkaStart::Earliest), ("latest", KafkaStart::Latest)];
     let start = optional(table.take("start"), |item| item.choice(&starts, problems));
     let until = optional(table.take("until"), |item| item.choice(&[("end", true)], problems));
+    let security = read_security(&mut table, problems);
     let properties = optional(table.take("properties"), |item| item.properties(problems));
     Some(KafkaSourceSpec {
         brokers: brokers?.value,
         topic: topic?.value,
         start: start?.map(|start| start.value).unwrap_or_default(),
         bounded: until?.is_some(),
+        security: security?,
         properties: properties?.unwrap_or_default(),
     })
 }

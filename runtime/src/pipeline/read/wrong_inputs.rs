@@ -62,6 +62,24 @@ fn top(body: &str, code: &'static str, words: &'static [&'static str]) -> Case {
     case(format!("{body}\n{rest}"), code, words)
 }
 
+fn restart(body: &str, code: &'static str, words: &'static [&'static str]) -> Case {
+    top(&format!("name = \"p\"\ncheckpoint = {{ store = \"s\" }}\nrestart = {body}"), code, words)
+}
+
+/// Keys of `checkpoint` beside a Kafka sink, and tables behind it.
+fn transactions(keys: &str, tables: &str, code: &'static str, words: &'static [&'static str]) -> Case {
+    let source = "[source.s]\nstdin = {}\nformat = \"text\"";
+    let sink = "[sink.o]\nfrom = \"s\"\nkafka = { brokers = \"b\", topic = \"t\" }";
+    case(format!("name = \"p\"\ncheckpoint = {{ store = \"state\", {keys} }}\n{source}\n{sink}\n{tables}"), code, words)
+}
+
+/// `sasl` of a Kafka sink.
+fn sasl(body: &str, code: &'static str, words: &'static [&'static str]) -> Case {
+    let source = "[source.s]\nstdin = {}\nformat = \"text\"";
+    let sink = format!("[sink.o]\nfrom = \"s\"\nkafka = {{ brokers = \"b\", topic = \"t\", sasl = {body} }}");
+    case(format!("name = \"p\"\n{source}\n{sink}"), code, words)
+}
+
 fn checkpoint(body: &str, code: &'static str, words: &'static [&'static str]) -> Case {
     top(&format!("name = \"p\"\ncheckpoint = {body}"), code, words)
 }
@@ -128,12 +146,63 @@ fn wrong_tops_are_refused_with_place_and_help() {
         top("name = \"p\"\nparallelism = «\"2\"", WRONG_TYPE, &["expected an integer, found text"]),
         top("name = \"p\"\n«checkpoint = { interval = \"1s\" }", MISSING_KEY, &["`store`", "store = "]),
         checkpoint("{ store = «7 }", WRONG_TYPE, &["expected text"]),
-        checkpoint("{ store = «\"s3://bucket\" }", BAD_VALUE, &["s3://bucket", "local disk", "file:///"]),
+        checkpoint("{ store = «\"gs://bucket\" }", BAD_VALUE, &["gs://bucket", "s3://bucket/prefix", "file:///"]),
         checkpoint("{ store = «\"file://state\" }", BAD_VALUE, &["file://state", "from the root"]),
+        checkpoint("{ store = «\"s3://My_Bucket/a\" }", BAD_VALUE, &["My_Bucket", "a bucket of 3 to 63"]),
+        checkpoint("{ store = «\"hdfs:///a\" }", BAD_VALUE, &["hdfs:///a", "hdfs://host:port/path"]),
+        checkpoint("{ store = \"state\", encrypt = «\"key\" }", WRONG_TYPE, &["table"]),
+        checkpoint("{ store = \"state\", «encrypt = {} }", NO_KIND, &["key_file", "key_env"]),
+        checkpoint(
+            "{ store = \"state\", encrypt = { key_env = \"K\", «file = \"k\" } }",
+            UNKNOWN_KEY,
+            &["`file`", "key_file"],
+        ),
+        checkpoint("{ store = \"state\", encrypt = { key_env = «7 } }", WRONG_TYPE, &["expected text"]),
         checkpoint("{ store = \"state\", interval = «\"9ms\" }", BAD_DURATION, &["too short", "10ms"]),
         checkpoint("{ store = \"state\", interval = «1 }", WRONG_TYPE, &["a duration in quotes"]),
         checkpoint("{ store = \"state\", retain = «0 }", BAD_VALUE, &["0 checkpoints", "1 to 1000"]),
         checkpoint("{ store = \"state\", «every = \"1s\" }", UNKNOWN_KEY, &["`every`", "interval"]),
+        top("name = \"p\"\n«restart = { attempts = 3 }", CONFLICT, &["without checkpoints", "checkpoint = {"]),
+        restart("«\"never\"", UNKNOWN_VALUE, &["`never`", "off"]),
+        restart("«7", WRONG_TYPE, &["expected a table"]),
+        restart("{ attempts = «-1 }", BAD_VALUE, &["is -1"]),
+        restart("{ first = «\"2m\" }", BAD_DURATION, &["longer than the longest", "max"]),
+        restart("{ max = «\"0s\" }", BAD_DURATION, &["`max`", "is zero"]),
+        restart("{ «delay = \"1s\" }", UNKNOWN_KEY, &["`delay`", "first"]),
+        checkpoint("{ store = \"state\", transactional_id = «\"x\" }", CONFLICT, &["there are none", "Kafka sink"]),
+        transactions("transactional_id = «\"a b\"", "", BAD_VALUE, &["`a b`", "transactional id"]),
+        transactions("interval = \"2s\", transaction_timeout = «\"3s\"", "", BAD_DURATION, &["3000 ms", "2000 ms"]),
+        transactions("interval = «\"1h\"", "", BAD_DURATION, &["900000 ms", "two intervals"]),
+        transactions(
+            "interval = \"1s\"",
+            "[sink.q]\nfrom = \"s\"\nkafka = «{ brokers = \"c\", topic = \"t\" }",
+            CONFLICT,
+            &["different Kafka clusters", "do not commit together"],
+        ),
+        transactions(
+            "interval = \"1s\"",
+            "[dead_letter]\nkafka = «{ brokers = \"b\", topic = \"t\", tls = {} }",
+            CONFLICT,
+            &["dead-letter", "share one producer"],
+        ),
+        source(
+            "kafka = { brokers = \"b\", topic = \"t\", tls = «{ cert = \"c\" } }\nformat = \"json\"",
+            MISSING_KEY,
+            &["`cert` and `key`"],
+        ),
+        source(
+            "kafka = { brokers = \"b\", topic = \"t\", tls = { «caa = \"c\" } }\nformat = \"json\"",
+            UNKNOWN_KEY,
+            &["`ca`"],
+        ),
+        sasl("«{ mechanism = \"PLAIN\", username = \"u\" }", MISSING_KEY, &["no password", "password_env"]),
+        sasl(
+            "«{ mechanism = \"PLAIN\", username = \"u\", password_env = \"P\", password_file = \"p\" }",
+            CONFLICT,
+            &["two passwords"],
+        ),
+        sasl("{ mechanism = «\"GSSAPI\", username = \"u\", password_env = \"P\" }", UNKNOWN_VALUE, &["SCRAM-SHA-256"]),
+        sasl("{ mechanism = \"PLAIN\", username = \"u\", «password = \"x\" }", UNKNOWN_KEY, &["password_env"]),
         top("name = \"p\"\ndead_letter = «\"dead.json\"", WRONG_TYPE, &["expected a table", "file"]),
         top("name = \"p\"\n«dead_letter = {}", NO_KIND, &["where rows go", "file"]),
         top("name = \"p\"\ndead_letter = { print = «{} }", BAD_VALUE, &["stdout carries results only", "file"]),
@@ -420,8 +489,18 @@ fn wrong_windows_are_refused_with_place_and_help() {
 fn wrong_sinks_are_refused_with_place_and_help() {
     let head = "name = \"p\"\n[source.s]\nstdin = {}\nformat = \"json\"\n";
     check(vec![
+        sink("«object = {}", MISSING_KEY, &["`url`", "url = "]),
+        sink("object = «{ url = \"gs://bucket/rows.json\" }", BAD_VALUE, &["gs://bucket", "s3://bucket/prefix"]),
+        sink("object = «{ url = \"s3://bucket\" }", BAD_VALUE, &["names a place", "rows.json"]),
+        sink("object = { url = «7 }", WRONG_TYPE, &["expected text"]),
+        sink("object = { url = \"rows.json\", roll = «\"64mb\" }", BAD_SIZE, &["`mb` is no unit", "MiB"]),
+        sink("object = { url = \"rows.json\", «path = \"x\" }", UNKNOWN_KEY, &["`path`", "url"]),
         sink("print = {}\nformat = «\"parquet\"", CONFLICT, &["format parquet", "files only"]),
-        case(format!("{head}[sink.«o]\nfrom = \"s\""), NO_KIND, &["where rows go", "print, discard, file, kafka"]),
+        case(
+            format!("{head}[sink.«o]\nfrom = \"s\""),
+            NO_KIND,
+            &["where rows go", "print, discard, file, object, kafka"],
+        ),
         case(format!("{head}[sink.«o]\nprint = {{}}"), MISSING_KEY, &["`from`"]),
         sink("print = {}\n«discard = {}", SEVERAL_KINDS, &["`print`, `discard`"]),
         sink("print = { «colour = true }", UNKNOWN_KEY, &["takes no keys"]),

@@ -177,3 +177,65 @@ async fn a_dropped_call_loses_nothing() {
     let expected: Vec<&str> = lines.lines().collect();
     assert_eq!(told.values(), expected);
 }
+
+/// Reads from where the checkpoint of the last reading left off, to the end; what is read, and where it stands then.
+async fn read_on(folder: &Path, format: Format, restore: &mut Vec<Position>) -> Result<Vec<String>, String> {
+    let positions = (!restore.is_empty()).then(|| std::sync::Arc::new(restore.iter().cloned().collect()));
+    let context = SourceContext { format: Some(format), restore: positions, ..context(folder) };
+    let mut source = open("*.txt", false, context).map_err(|error| error.to_string())?;
+    let told = read_to_end(&mut source).await;
+    *restore = source.positions().into_iter().map(|(_, position)| position).collect();
+    Ok(told.values().into_iter().map(str::to_owned).collect())
+}
+
+#[tokio::test]
+async fn what_is_appended_after_the_end_is_read_by_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("in.txt");
+    let mut at = Vec::new();
+    let steps: [(&str, &[&str]); 6] = [
+        ("one\ntwo\n", &["one", "two"]),
+        ("one\ntwo\n", &[]),
+        ("one\ntwo\nthree\nfour", &["three", "four"]),
+        // the line end of `four` has come: it is not an empty line
+        ("one\ntwo\nthree\nfour\n", &[]),
+        ("one\ntwo\nthree\nfour\nfive\n\n", &["five", ""]),
+        ("one\ntwo\nthree\nfour\nfive\n\nsix\n", &["six"]),
+    ];
+    for (content, expected) in steps {
+        fs::write(&path, content).unwrap();
+        assert_eq!(read_on(folder.path(), Format::Text, &mut at).await.unwrap(), expected, "{content:?}");
+        assert!(at.iter().all(|position| position.ended && position.next == content.len() as u64), "{at:?}");
+    }
+    fs::write(&path, "one\ntwo\n").unwrap();
+    let error = read_on(folder.path(), Format::Text, &mut at).await.unwrap_err();
+    assert!(error.contains("has 8 bytes, but 29 of it"), "{error}");
+    fs::remove_file(&path).unwrap();
+    fs::write(folder.path().join("new.txt"), "new\n").unwrap();
+    assert_eq!(read_on(folder.path(), Format::Text, &mut at).await.unwrap(), ["new"], "a finished file may go");
+}
+
+#[tokio::test]
+async fn a_line_that_was_taken_without_its_end_must_not_be_continued() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("in.txt");
+    let mut at = Vec::new();
+    fs::write(&path, "one\ntw").unwrap();
+    assert_eq!(read_on(folder.path(), Format::Text, &mut at).await.unwrap(), ["one", "tw"]);
+    fs::write(&path, "one\ntwo\n").unwrap();
+    let error = read_on(folder.path(), Format::Text, &mut at).await.unwrap_err();
+    assert!(error.contains("ended at byte 6") && error.contains("end lines before"), "{error}");
+    fs::write(&path, "one\ntw\r\nthree\r\n").unwrap();
+    assert_eq!(read_on(folder.path(), Format::Text, &mut at).await.unwrap(), ["three"]);
+}
+
+#[tokio::test]
+async fn messagepack_needs_no_line_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = b"\x81\xa5value\xa1a";
+    let mut at = Vec::new();
+    for times in 1..4 {
+        fs::write(folder.path().join("in.txt"), record.repeat(times)).unwrap();
+        assert_eq!(read_on(folder.path(), Format::Msgpack, &mut at).await.unwrap(), ["a"]);
+    }
+}

@@ -193,3 +193,18 @@ async fn a_slow_generator_says_that_it_is_quiet() {
     assert!(matches!(source.next().await.unwrap(), SourceEvent::Batch { .. }));
     assert!(matches!(source.next().await.unwrap(), SourceEvent::Quiet));
 }
+
+#[tokio::test]
+async fn a_generator_that_is_given_more_rows_goes_on_after_its_end() {
+    let mut source = Generator::new(&spec(SEQUENCE, 100), &all_columns(SEQUENCE)).unwrap();
+    batches(&mut source).await;
+    let positions: crate::record::Positions = source.positions().into_iter().map(|(_, position)| position).collect();
+    let restore = Some(std::sync::Arc::new(positions));
+    for (rows, expected) in [(100, 0), (250, 150)] {
+        let context = SourceContext { restore: restore.clone(), ..all_columns(SEQUENCE) };
+        let mut source = Generator::new(&spec(SEQUENCE, rows), &context).unwrap();
+        assert_eq!(source.partitions().len(), usize::from(expected > 0), "a lane with rows holds the watermark");
+        assert_eq!(batches(&mut source).await.iter().map(Batch::rows).sum::<usize>(), expected);
+        assert!(source.positions().iter().all(|(_, position)| position.ended));
+    }
+}

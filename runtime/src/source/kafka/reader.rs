@@ -109,10 +109,11 @@ impl Reader {
 
     /// Asks the broker for the topic and starts this subtask's partitions.
     fn start(&self) -> Result<(Queue, Vec<Open>), String> {
-        let log = ConsumerLog(Log { owner: format!("source `{}`", self.source_name) });
+        let log = Log::new(format!("source `{}`", self.source_name));
         let consumer: BaseConsumer<ConsumerLog> =
-            self.config.create_with_context(log).map_err(|error| error.to_string())?;
-        let partitions = partitions_of(consumer.client(), &self.spec.topic)?;
+            self.config.create_with_context(ConsumerLog(log.clone())).map_err(|error| error.to_string())?;
+        let serve = || while consumer.poll(Duration::ZERO).is_some() {};
+        let partitions = partitions_of(consumer.client(), &log, serve, &self.spec.topic)?;
         let mine = partitions
             .into_iter()
             .filter(|partition| usize::try_from(*partition).is_ok_and(|p| p % self.parallelism == self.subtask));
@@ -125,16 +126,18 @@ impl Reader {
             };
             let name = format!("{}/{partition}", self.spec.topic);
             let known = self.restore.as_ref().and_then(|positions| positions.get(&name));
-            let from = match (known, self.spec.start, end) {
-                // 0 is also where nothing has been read yet: the topic may begin later
-                (Some(position), ..) if position.next > 0 => i64::try_from(position.next).unwrap_or(i64::MAX),
-                (None, KafkaStart::Latest, Some((_, high))) => high,
-                _ => FROM_BEGINNING,
-            };
+            let from = self.begin(known, end);
+            if let Some((_, high)) = end.filter(|(_, high)| known.is_some() && from > *high) {
+                return Err(format!(
+                    "partition {partition} ends at offset {high}, but had been read up to {from} at the checkpoint; \
+                     the topic was made anew or cut off: bring it back, or start anew with --fresh"
+                ));
+            }
             let until = end.filter(|_| self.spec.bounded).map(|(_, high)| high);
-            let nothing_left = self.spec.bounded && end.is_some_and(|(low, high)| low >= high || from >= high);
-            let ended = nothing_left || known.is_some_and(|position| position.ended);
+            // where the last run found the end does not matter: the end is that of this start
+            let ended = self.spec.bounded && end.is_some_and(|(low, high)| low >= high || from >= high);
             let begins = known.cloned().unwrap_or_else(|| Position::new(name, u64::try_from(from).unwrap_or(0), false));
+            let begins = Position { ended, ..begins };
             if !ended {
                 queue.start(partition, from).map_err(|error| format!("cannot read partition {partition}: {error}"))?;
             }
@@ -142,6 +145,17 @@ impl Reader {
             open.push(Open { partition, until, frames, bad, ended, next: begins.next, begins });
         }
         Ok((queue, open))
+    }
+
+    /// The offset to begin a partition at; `end` are its first offset and the one after its last.
+    fn begin(&self, known: Option<&Position>, end: Option<(i64, i64)>) -> i64 {
+        match (known, self.spec.start, end) {
+            // 0 is also where nothing has been read yet: the topic may begin later
+            (Some(position), ..) if position.next > 0 => i64::try_from(position.next).unwrap_or(i64::MAX),
+            // a partition that a checkpoint does not know has been added since: all of it is new
+            (None, KafkaStart::Latest, Some((_, high))) if self.restore.is_none() => high,
+            _ => FROM_BEGINNING,
+        }
     }
 
     /// First offset of a partition and the one after its last. A partition just made may have no leader yet.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::limits::BATCH_ROWS;
 use crate::restoring::Restoring;
+use crate::state::Snapshot;
 
 fn interval(kind: JoinKind, lower: Bound, upper: Bound) -> IntervalJoin {
     IntervalJoin::new(columns(kind, false), JoinBounds { lower, upper, strict: true })
@@ -142,4 +143,41 @@ fn rows_without_event_time_are_dead_where_times_decide() {
     join.on_input(LEFT, batch, &mut out).unwrap();
     assert_eq!((out.dead.len(), out.late_rows), (1, 0));
     assert!(out.dead[0].reason.contains("event_time"), "{}", out.dead[0].reason);
+}
+
+#[test]
+fn state_of_another_join_is_refused_by_table_and_column() {
+    let bounds = JoinBounds { lower: Bound::Offset(0), upper: Bound::Offset(10), strict: false };
+    for rule in [
+        JoinRule::Window(tumbling(10)),
+        JoinRule::Window(WindowSpec::Session { gap: Duration::from_millis(5) }),
+        JoinRule::Interval(bounds),
+        JoinRule::Lookup,
+    ] {
+        let columns = columns(JoinKind::Inner, false);
+        let mut join = join_operator(&columns, rule).unwrap();
+        run(join.as_mut(), &[rows_of(LEFT, &[row(1, 2, 3)]), rows_of(RIGHT, &[row(4, 5, 3)])]);
+        let state = join.snapshot().unwrap();
+        let refusal = |columns: &JoinColumns, state: &Snapshot| {
+            let error = join_operator(columns, rule).unwrap().restore(state, Watermark::MIN).unwrap_err();
+            assert!(matches!(error, OperatorError::State { .. }), "{rule:?}: {error}");
+            error.to_string()
+        };
+        let (table, others) = match rule {
+            JoinRule::Lookup => ("rules", "this step keeps `rules`"),
+            _ => ("left", "this step keeps `left` and `right`"),
+        };
+        let error = refusal(&columns, &Snapshot::default().with("windows", Some(1), Vec::new()));
+        assert!(error.contains("it has a table `windows`") && error.contains(others), "{rule:?}: {error}");
+        // another key: of the right side, which is the only one that a lookup keeps
+        let other = JoinColumns { keys: [vec![1], vec![1]], ..columns.clone() };
+        let error = refusal(&other, &state);
+        let expected = format!("table `{table}`, column 1: expected `{}`", if table == "left" { "a" } else { "b" });
+        assert!(error.contains(&expected) && error.contains("found `k` Int64"), "{rule:?}: {error}");
+        let mut state = state;
+        state.tables[0].keys = Some(2);
+        let error = refusal(&columns, &state);
+        let expected = if table == "left" { "expected 1 key" } else { "expected none key" };
+        assert!(error.contains(expected) && error.contains("found 2"), "{rule:?}: {error}");
+    }
 }

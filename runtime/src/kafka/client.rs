@@ -1,5 +1,6 @@
-//! What the Kafka source and sink share: settings, the first question to the broker, and librdkafka's log lines.
+//! Settings, the first question to a broker, and librdkafka's log lines.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::{Client, ClientContext};
@@ -21,11 +22,42 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Topics that a message lists.
 const TOPICS_LISTED: usize = 8;
 
+/// One question while a broker may refuse the connection for good.
+const QUESTION: Duration = Duration::from_secs(1);
+
 /// Librdkafka's log lines and errors, as ours.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     /// ``source `orders` ``
-    pub(crate) owner: String,
+    owner: String,
+    /// why a connection was refused
+    refusal: Arc<Mutex<Option<String>>>,
+}
+
+impl Log {
+    pub(crate) fn new(owner: String) -> Self {
+        Self { owner, refusal: Arc::default() }
+    }
+
+    /// Keeps why a connection fails where trying again will not help, with what to do.
+    fn remember(&self, failure: &str) {
+        let says = |words: &[&str]| words.iter().any(|word| failure.contains(word));
+        let help = if says(&["certificate verify failed", "certificate is not trusted"]) {
+            "the broker's certificate is not signed by anybody in `ca` of `tls`"
+        } else if says(&["SASL authentication error", "Authentication failed", "SASL handshake failed"]) {
+            "check `username`, password and `mechanism` of `sasl`"
+        } else if says(&["SSL handshake failed", "peer did not return a certificate", "SSL transport error"]) {
+            "check `tls`, and that the port is one for TLS"
+        } else {
+            return;
+        };
+        let refusal = format!("the connection is refused ({failure}); {help}");
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl ClientContext for Log {
@@ -44,12 +76,31 @@ impl ClientContext for Log {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.remember(reason);
         tracing::warn!(owner = %self.owner, %error, reason, "kafka; trying again");
     }
 }
 
 /// A property that users may not set, and why.
 pub(crate) type Refusal = (&'static str, &'static str);
+
+/// Properties that have a key of their own, or hold secrets.
+const HAVE_KEYS: &[Refusal] = &[
+    ("bootstrap.servers", "it is the key `brokers`"),
+    ("metadata.broker.list", "it is the key `brokers`"),
+    ("security.protocol", "it follows from the keys `tls` and `sasl`"),
+    ("ssl.ca.location", "it is `ca` of the key `tls`"),
+    ("ssl.certificate.location", "it is `cert` of the key `tls`"),
+    ("ssl.key.location", "it is `key` of the key `tls`"),
+    ("ssl.key.pem", "secrets do not stand in pipelines; use `key` of the key `tls`"),
+    ("ssl.key.password", "secrets do not stand in pipelines; use `key_password_env` of the key `tls`"),
+    ("ssl.keystore.password", "secrets do not stand in pipelines; use `cert` and `key` of the key `tls`"),
+    ("sasl.mechanism", "it is `mechanism` of the key `sasl`"),
+    ("sasl.mechanisms", "it is `mechanism` of the key `sasl`"),
+    ("sasl.username", "it is `username` of the key `sasl`"),
+    ("sasl.password", "secrets do not stand in pipelines; use `password_env` or `password_file` of the key `sasl`"),
+    ("sasl.oauthbearer.client.secret", "secrets do not stand in pipelines"),
+];
 
 /// Our settings with the user's over them, unless one is refused.
 pub(crate) fn config(
@@ -64,7 +115,7 @@ pub(crate) fn config(
         config.set(*property, *value);
     }
     for (property, value) in theirs {
-        if let Some(refusal) = refusals.iter().find(|(name, _)| name == property) {
+        if let Some(refusal) = refusals.iter().chain(HAVE_KEYS).find(|(name, _)| name == property) {
             return Err(*refusal);
         }
         config.set(property, value);
@@ -72,12 +123,29 @@ pub(crate) fn config(
     Ok(config)
 }
 
-/// The partitions of a topic, in order. Blocks up to [`ANSWER_WITHIN`].
-pub(crate) fn partitions_of<C: ClientContext>(client: &Client<C>, topic: &str) -> Result<Vec<i32>, String> {
+/// The partitions of a topic, in order. `log` is the client's, and `serve` lets it hear of errors, where no thread does.
+/// Blocks up to [`ANSWER_WITHIN`].
+pub(crate) fn partitions_of<C: ClientContext>(
+    client: &Client<C>,
+    log: &Log,
+    serve: impl Fn(),
+    topic: &str,
+) -> Result<Vec<i32>, String> {
     let watch = Stopwatch::start();
     loop {
         let left = ANSWER_WITHIN.saturating_sub(watch.elapsed());
-        let metadata = client.fetch_metadata(Some(topic), left).map_err(|error| unreachable(&error))?;
+        let metadata = match client.fetch_metadata(Some(topic), left.min(QUESTION)) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                std::thread::sleep(ASK_AGAIN_AFTER);
+                serve();
+                match log.refusal() {
+                    Some(refusal) => return Err(refusal),
+                    None if watch.elapsed() >= ANSWER_WITHIN => return Err(unreachable(&error)),
+                    None => continue,
+                }
+            }
+        };
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let error = match found {
             None => RDKafkaErrorCode::UnknownTopicOrPartition,

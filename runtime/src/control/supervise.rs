@@ -1,0 +1,375 @@
+//! A pipeline through all its lives: after a failure that may mend, its tasks are started again from the last checkpoint.
+//!
+//! ```text
+//!   life ─▶ fails ─▶ tasks are aborted, a checkpoint in the making is finished ─▶ decide (pure) ─▶ pause ─▶ next life
+//!                                                                                   └─▶ give up: the run ends
+//! ```
+//!
+//! A handle stays good through all of it. Components that were swapped in stay as far as the checkpoint that the next life
+//! goes on from knows of them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::checkpoints::{Session, StartFrom};
+use super::mending::is_mendable;
+use super::restart::{Decision, RestartPolicy, decide};
+use super::run::{Life, OpenError, RunError, Tasks};
+use super::status::{RestartStatus, Status};
+use super::swap::{SwapError, SwapReport, Swapped};
+use super::versions::Version;
+use crate::clock::Stopwatch;
+use crate::pipeline::build::{RunOptions, StartError};
+use crate::pipeline::cut::Cut;
+use crate::pipeline::plan::{Signatures, plan};
+use crate::pipeline::resolve::{Components, Resolution};
+use crate::pipeline::spec::RestartSpec;
+use crate::wasm::Sandbox;
+
+/// A running pipeline. Dropping it aborts its tasks at once; [`Handle::stop`] and [`Running::wait`] end it cleanly.
+#[derive(Debug)]
+pub struct Running {
+    supervisor: JoinSet<Result<(), RunError>>,
+    handle: Handle,
+}
+
+/// Access to a running pipeline from other tasks; it stays good where the pipeline fails and is started again. Cheap to
+/// clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    run: Arc<Run>,
+}
+
+/// What all lives have in common.
+#[derive(Debug)]
+struct Run {
+    resolution: Resolution,
+    sandbox: Sandbox,
+    options: RunOptions,
+    policy: RestartPolicy,
+    kept: KeptComponents,
+    /// the one that runs, or ran last
+    life: watch::Sender<Life>,
+    restarts: watch::Sender<RestartStatus>,
+    stopping: watch::Sender<bool>,
+    /// no other life follows
+    over: watch::Sender<bool>,
+    started: Stopwatch,
+}
+
+/// The components that ran as of each checkpoint of this process.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KeptComponents(Arc<Mutex<BTreeMap<u64, Components>>>);
+
+impl KeptComponents {
+    /// Keeps those of `epoch`, and those of the `retain` epochs before it.
+    pub(super) fn keep(&self, epoch: u64, components: Components, retain: usize) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(epoch, components);
+        while kept.len() > retain.saturating_add(1) {
+            kept.pop_first();
+        }
+    }
+
+    fn of(&self, epoch: Option<u64>) -> Option<Components> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&epoch?).cloned()
+    }
+}
+
+impl Running {
+    /// Opens everything and starts all tasks.
+    pub async fn start(resolution: Resolution, sandbox: Sandbox, options: &RunOptions) -> Result<Self, OpenError> {
+        Self::start_from(resolution, sandbox, options, &StartFrom::Latest).await
+    }
+
+    /// As [`Running::start`]; where a pipeline with checkpoints begins is said.
+    pub async fn start_from(
+        resolution: Resolution,
+        sandbox: Sandbox,
+        options: &RunOptions,
+        start_from: &StartFrom,
+    ) -> Result<Self, OpenError> {
+        let kept = KeptComponents::default();
+        let session = session(&resolution, options, start_from, &kept).await?;
+        let policy = match &session {
+            Some(_) => {
+                policy(&resolution.plan.spec.restart.as_ref().map(|spec| spec.value.clone()).unwrap_or_default())
+            }
+            // without checkpoints a restart would begin anew and repeat what is visible
+            None => policy(&RestartSpec::off()),
+        };
+        let tasks = Tasks::start(resolution.clone(), sandbox.clone(), options, session).await?;
+        let run = Arc::new(Run {
+            resolution,
+            sandbox,
+            options: options.clone(),
+            policy,
+            kept,
+            life: watch::Sender::new(tasks.life()),
+            restarts: watch::Sender::default(),
+            stopping: watch::Sender::new(false),
+            over: watch::Sender::new(false),
+            started: Stopwatch::start(),
+        });
+        let mut supervisor = JoinSet::new();
+        let handle = Handle { run: Arc::clone(&run) };
+        supervisor.spawn(async move {
+            let result = run.supervise(tasks).await;
+            run.over.send_replace(true);
+            result
+        });
+        Ok(Self { supervisor, handle })
+    }
+
+    /// Access for other tasks: status, swap, stop.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Waits for the end of the run and says how it went.
+    pub async fn wait(mut self) -> Result<Status, RunError> {
+        match self.supervisor.join_next().await {
+            Some(Ok(result)) => result.map(|()| self.handle.status()),
+            Some(Err(error)) => Err(RunError::Panic(error.to_string())),
+            None => Ok(self.handle.status()),
+        }
+    }
+}
+
+fn policy(spec: &RestartSpec) -> RestartPolicy {
+    let (attempts, within) = (spec.attempts.value, spec.within.value);
+    RestartPolicy { attempts, within, first: spec.first.value, max: spec.max.value }
+}
+
+/// What a life with checkpoints goes on from.
+async fn session(
+    resolution: &Resolution,
+    options: &RunOptions,
+    start_from: &StartFrom,
+    kept: &KeptComponents,
+) -> Result<Option<Session>, OpenError> {
+    let spec = &resolution.plan.spec;
+    match &spec.checkpoint {
+        // a cut that is handed in is an experiment with a pipeline, not its life
+        Some(checkpoint) if options.restore.is_none() => {
+            let mut session = Session::open(spec, checkpoint, start_from, options.clock.clone()).await?;
+            session.kept = kept.clone();
+            Ok(Some(session))
+        }
+        _ => Ok(None),
+    }
+}
+
+impl Run {
+    async fn supervise(&self, mut tasks: Tasks) -> Result<(), RunError> {
+        let mut failures = Vec::new();
+        loop {
+            let Err(mut error) = tasks.wait().await else { return Ok(()) };
+            tasks = loop {
+                let pause = self.pause_after(error, &mut failures)?;
+                if self.is_stopped_within(pause).await {
+                    return Ok(());
+                }
+                match self.next_life().await {
+                    Ok(tasks) => break tasks,
+                    Err(failed) => error = RunError::Reopen(failed),
+                }
+            };
+            self.restarts.send_modify(|restarts| restarts.next_try_ms = None);
+        }
+    }
+
+    /// How long to wait before the next start; the error where there is to be none.
+    fn pause_after(&self, error: RunError, failures: &mut Vec<Duration>) -> Result<Duration, RunError> {
+        if !is_mendable(&error) {
+            return Err(error);
+        }
+        let now = self.started.elapsed();
+        failures.retain(|at| now.saturating_sub(*at) < self.policy.within);
+        match decide(&self.policy, failures, now, random()) {
+            Decision::GiveUp { restarts: 0 } => Err(error),
+            Decision::GiveUp { restarts } => {
+                Err(RunError::GaveUp { restarts, within: self.policy.within, source: Box::new(error) })
+            }
+            Decision::Again { pause } => {
+                failures.push(now);
+                let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                let due_ms = self.options.clock.now_ms().saturating_add_unsigned(pause_ms);
+                tracing::warn!(%error, pause_ms, "the pipeline has failed; it is started again from the last checkpoint");
+                self.restarts.send_modify(|restarts| {
+                    restarts.count += 1;
+                    restarts.reason = Some(error.to_string());
+                    (restarts.next_try_ms, restarts.pause_ms) = (Some(due_ms), pause_ms);
+                });
+                Ok(pause)
+            }
+        }
+    }
+
+    async fn is_stopped_within(&self, pause: Duration) -> bool {
+        let mut stopping = self.stopping.subscribe();
+        tokio::time::timeout(pause, stopping.wait_for(|stopping| *stopping)).await.is_ok()
+    }
+
+    async fn next_life(&self) -> Result<Tasks, OpenError> {
+        let session = session(&self.resolution, &self.options, &StartFrom::Latest, &self.kept).await?;
+        let epoch = session.as_ref().and_then(Session::restored_epoch);
+        let resolution = match self.kept.of(epoch) {
+            // what is restored was made before this process: as it was started
+            None => self.resolution.clone(),
+            Some(components) => self.with(components)?,
+        };
+        let tasks = Tasks::start(resolution, self.sandbox.clone(), &self.options, session).await?;
+        let life = tasks.life();
+        let paused = self.life.send_replace(life.clone()).is_paused();
+        if paused {
+            life.pause().await;
+        }
+        if *self.stopping.borrow() {
+            life.stop().await;
+        }
+        Ok(tasks)
+    }
+
+    /// The pipeline with other components in it, which may read other columns.
+    fn with(&self, components: Components) -> Result<Resolution, OpenError> {
+        let signatures: Signatures =
+            components.iter().map(|(slot, resolved)| (slot.clone(), resolved.signature.clone())).collect();
+        let plan = plan(self.resolution.plan.spec.clone(), &signatures)
+            .map_err(|error| StartError::Internal(format!("components that ran do not fit any more: {error}")))?;
+        Ok(Resolution { plan, components })
+    }
+}
+
+/// In 0..1, from the standard library's hash seeds.
+fn random() -> f64 {
+    use std::hash::{BuildHasher, Hasher};
+    let bits = std::hash::RandomState::new().build_hasher().finish() >> 32;
+    u32::try_from(bits).map_or(0.5, |bits| f64::from(bits) / f64::from(u32::MAX))
+}
+
+impl Handle {
+    /// The pipeline's name.
+    pub fn name(&self) -> &str {
+        &self.run.resolution.plan.spec.name.value
+    }
+
+    /// The pipeline as it was checked, with the components that it was started with.
+    pub fn resolution(&self) -> &Resolution {
+        &self.run.resolution
+    }
+
+    /// The life that runs, or ran last.
+    pub(super) fn life(&self) -> Life {
+        self.run.life.borrow().clone()
+    }
+
+    /// What has been done so far.
+    pub fn status(&self) -> Status {
+        let restarts = self.run.restarts.borrow().clone();
+        let status = self.life().status();
+        let elapsed_ms = u64::try_from(self.run.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Status { ended: status.ended && restarts.next_try_ms.is_none(), elapsed_ms, restarts, ..status }
+    }
+
+    /// Restarts as they come. The receiver sees the last state, not necessarily each one.
+    pub fn restarts(&self) -> watch::Receiver<RestartStatus> {
+        self.run.restarts.subscribe()
+    }
+
+    /// Asks all sources to take nothing more in. What is in the pipeline is finished, windows fire, sinks commit.
+    ///
+    /// A pipeline with checkpoints takes a last one instead, and windows stay open: the next start goes on as if there had
+    /// been no stop. One that has failed and waits for its next start ends at once; its last checkpoint is as good.
+    pub async fn stop(&self) {
+        self.run.stopping.send_replace(true);
+        self.life().stop().await;
+    }
+
+    /// What all steps hold at one cut, and where sources stand, taken while the pipeline goes on. Steps of tasks that
+    /// have ended have none. [`SwapError::Ended`] once the run is over; a pipeline that is being started again is waited
+    /// for.
+    pub async fn snapshot(&self) -> Result<Cut, SwapError> {
+        loop {
+            let life = self.life();
+            match life.snapshot().await {
+                Err(SwapError::Ended) if self.follows(&life).await => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Replaces components at one cut. Each is named by its step, or `step.entry` where the step has several.
+    ///
+    /// A task that had ended already, because its sources had, changes no more. A component all of whose tasks had ended is
+    /// not in the report; if that goes for all of them the answer is [`SwapError::Ended`].
+    ///
+    /// Where the pipeline fails meanwhile the swap is done once it runs again. Goes on to its end in a task of its own when
+    /// the future is dropped: a barrier that only some sources have sent would hold up the pipeline for ever.
+    pub async fn swap(&self, requests: &[(String, PathBuf)]) -> Result<SwapReport, SwapError> {
+        loop {
+            let life = self.life();
+            match life.swap(requests).await {
+                Err(SwapError::Ended) if self.follows(&life).await => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Puts back, at one cut, what the named steps ran before their present version; with none named, all that the last swap
+    /// changed. Can be repeated, back to what ran when the pipeline was started or, after a failure, started again (at most
+    /// seven versions back).
+    pub async fn rollback(&self, steps: &[String]) -> Result<SwapReport, SwapError> {
+        loop {
+            let life = self.life();
+            match life.rollback(steps).await {
+                Err(SwapError::Ended) if self.follows(&life).await => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// What a swap would do, without doing it: everything is compiled and judged, the stream is not touched.
+    pub async fn plan_swap(&self, requests: &[(String, PathBuf)]) -> Result<Vec<Swapped>, SwapError> {
+        self.life().plan_swap(requests).await
+    }
+
+    /// The versions of each component that are known, oldest first, under the names that a swap takes.
+    pub fn history(&self) -> BTreeMap<String, Vec<Version>> {
+        self.life().history()
+    }
+
+    /// How long the last change held up the task that it held up longest; none before the first change.
+    pub(super) fn last_pause_ns(&self) -> Option<u64> {
+        self.life().last_pause_ns()
+    }
+
+    /// Asks all sources to take nothing in until [`Handle::resume`]: what is in the pipeline goes on to the sinks, and
+    /// checkpoints and swaps still happen. Whoever sends to the pipeline waits, or keeps what it has.
+    pub async fn pause(&self) {
+        self.life().pause().await;
+    }
+
+    /// Goes on after [`Handle::pause`].
+    pub async fn resume(&self) {
+        self.life().resume().await;
+    }
+
+    /// Whether another life follows this one; waits until it is known.
+    async fn follows(&self, life: &Life) -> bool {
+        if self.run.policy.attempts == 0 || !life.has_failed() {
+            return false;
+        }
+        let (mut lives, mut over) = (self.run.life.subscribe(), self.run.over.subscribe());
+        tokio::select! {
+            biased;
+            other = lives.wait_for(|current| !current.is(life)) => other.is_ok(),
+            _ = over.wait_for(|over| *over) => false,
+        }
+    }
+}
