@@ -26,6 +26,8 @@ pub mod window;
 
 pub mod state;
 
+pub mod spill;
+
 pub mod sink;
 
 pub mod checkpoint;

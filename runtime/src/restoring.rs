@@ -122,6 +122,17 @@ impl<F: Fn() -> Box<dyn Operator>> Restoring<F> {
         }
     }
 
+    /// Panics where the operators put out other rows than those of `other`, in whatever order.
+    pub(crate) fn same_as<G: Fn() -> Box<dyn Operator>>(&self, other: &Restoring<G>, script: &[Event]) {
+        assert_eq!(self.straight(script), other.straight(script));
+    }
+
+    fn straight(&self, script: &[Event]) -> Seen {
+        let (mut seen, mut tasks) = (Seen::default(), self.tasks(1));
+        script.iter().for_each(|event| tasks.take(event, &mut seen));
+        seen.sorted()
+    }
+
     /// Goes on from `cut` at `position` in `first` tasks, from half-way to the end on in `then`.
     fn run_on(
         &self,
@@ -188,6 +199,7 @@ impl Tasks<'_> {
                 for operator in &mut self.operators {
                     let mut out = Output::default();
                     operator.on_watermark(Watermark(*time), &mut out).unwrap();
+                    while operator.go_on(&mut out).unwrap() {}
                     note(out, comparable, seen);
                 }
             }

@@ -44,6 +44,7 @@ pub use window_aggregate_parts::WindowAggregateSpec;
 use arrow_array::RecordBatch;
 
 use crate::record::{Batch, Watermark};
+use crate::spill::SpillError;
 use crate::state::Snapshot;
 use crate::wasm::Guest;
 
@@ -64,6 +65,12 @@ pub trait Operator: Send {
     /// Event time has advanced. All that this triggers goes to `out` before the task forwards the watermark.
     fn on_watermark(&mut self, _watermark: Watermark, _out: &mut Output) -> Result<(), OperatorError> {
         Ok(())
+    }
+
+    /// Puts out the next part of what the last watermark triggered, where that is too much for one; false if there is none.
+    /// The task asks before anything else comes, so that results leave while the rest is still being made.
+    fn go_on(&mut self, _out: &mut Output) -> Result<bool, OperatorError> {
+        Ok(false)
     }
 
     /// The earliest time of the host's clock, in ms, at which [`Operator::on_processing_time`] has something to do.
@@ -157,6 +164,9 @@ pub enum OperatorError {
         /// what was expected, and what was found
         reason: String,
     },
+    /// state that did not fit into memory cannot be kept
+    #[error(transparent)]
+    Spill(#[from] SpillError),
     /// a bug of the host: reported, never a panic
     #[error("internal error: {reason}; please report it")]
     Internal {

@@ -11,10 +11,13 @@
 //! are never forgotten.
 
 mod snapshot;
+mod spilled;
 
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow_select::concat::concat;
 use arrow_select::take::take;
+
+use spilled::SpilledKeys;
 
 use super::aggregate_fold::{Groups, internal};
 use super::late_rows::picked;
@@ -40,6 +43,8 @@ pub struct RollingAggregate {
     groups: Groups,
     /// numbers the keys of a batch
     keys: Groups,
+    /// keys that do not fit into memory, where that is bounded
+    spilled: Option<Box<SpilledKeys>>,
 }
 
 /// Results on their way out, in pieces.
@@ -63,9 +68,10 @@ impl RollingAggregate {
         let WindowSpec::Rolling { emit } = spec.window else {
             return Err(OperatorError::Internal { reason: format!("{:?} is a window", spec.window) });
         };
+        let spill = spec.spill.clone();
         let parts = Parts::new(spec)?;
         let everywhere = Slice { start: EventTime::MIN, end: EventTime::MAX };
-        Ok(Self {
+        let operator = Self {
             state: SliceState::new(everywhere, &parts.aggregates),
             parts,
             emit,
@@ -75,7 +81,9 @@ impl RollingAggregate {
             slots: Vec::new(),
             groups: Groups::new(),
             keys: Groups::new(),
-        })
+            spilled: None,
+        };
+        operator.with_spill(spill)
     }
 
     /// Columns of the results: keys, then the aggregates.
@@ -328,7 +336,9 @@ impl Operator for RollingAggregate {
         }
         let columns = batch.columns().columns();
         let keys: Vec<&ArrayRef> = self.parts.keys.iter().filter_map(|key| columns.get(*key)).collect();
+        let known = self.parts.table.len();
         self.parts.table.slots(&keys, batch.rows(), &mut self.slots).map_err(|error| internal(&error))?;
+        self.bring_in(known)?;
         match self.emit {
             Emit::Changes => self.put_out_changes(&batch, out),
             Emit::Latest => {
@@ -337,7 +347,8 @@ impl Operator for RollingAggregate {
                 self.note_changes(batch.times());
                 Ok(())
             }
-        }
+        }?;
+        self.spill_if_over(batch.rows())
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
@@ -346,6 +357,15 @@ impl Operator for RollingAggregate {
         }
         self.watermark = watermark;
         self.put_out_latest(out)
+    }
+
+    fn go_on(&mut self, out: &mut Output) -> Result<bool, OperatorError> {
+        if !self.bring_in_changed()? {
+            return Ok(false);
+        }
+        self.put_out_latest(out)?;
+        self.spill_if_over(self.slots.len())?;
+        Ok(true)
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {

@@ -16,6 +16,7 @@
 
 mod running;
 mod snapshot;
+mod spilled;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -25,6 +26,7 @@ use arrow_array::ArrayRef;
 pub(super) use snapshot::{times, windows_table};
 
 use running::Running;
+use spilled::SpilledSlices;
 
 use super::aggregate_fold::{Groups, internal};
 use super::late_rows::{picked, put_out_late};
@@ -47,6 +49,8 @@ pub struct WindowAggregate {
     states: BTreeMap<EventTime, SliceState>,
     /// what windows of several slices are merged from
     running: Option<Running>,
+    /// what does not fit into memory, where that is bounded
+    spilled: Option<Box<SpilledSlices>>,
     slots: Vec<u32>,
     groups: Groups,
     cuts: Cuts,
@@ -66,8 +70,10 @@ impl WindowAggregate {
     pub fn new(spec: WindowAggregateSpec) -> Result<Self, OperatorError> {
         let windows = Windows::new(spec.window, spec.allowed_lateness)
             .map_err(|error| OperatorError::Internal { reason: error.to_string() })?;
+        let spill = spec.spill.clone();
         let parts = Parts::new(spec)?;
         Ok(Self {
+            spilled: spill.map(|spill| SpilledSlices::new(spill, &parts)).transpose()?.map(Box::new),
             running: Running::new(windows, &parts.aggregates),
             parts,
             windows,
@@ -183,6 +189,9 @@ impl WindowAggregate {
 
     /// Puts out the results of a window, for all its keys or for `only` these.
     fn fire(&mut self, window: Window, only: Option<Vec<u32>>, out: &mut Output) -> Result<(), OperatorError> {
+        if self.needs_store(window) {
+            return only.map_or(Ok(()), |only| self.fire_keys(window, &only, out));
+        }
         let bounds = window.bounds();
         let mut slices = self.states.range(bounds.start..).map(|(_, state)| state);
         let merged;
@@ -228,6 +237,24 @@ impl WindowAggregate {
         Ok(())
     }
 
+    /// Puts out what windows the watermark has completed; where memory is bounded, some of it.
+    fn fire_due(&mut self, out: &mut Output) -> Result<(), OperatorError> {
+        while let Some(window) = self.next.filter(|window| window.has_fired(self.watermark)) {
+            if self.needs_store(window) {
+                if !self.fire_part(window, out)? {
+                    return Ok(());
+                }
+            } else {
+                self.fire(window, None, out)?;
+            }
+            self.next = self.next_after(window);
+            if self.spilled.is_some() && self.next.is_some_and(|window| window.has_fired(self.watermark)) {
+                return Ok(());
+            }
+        }
+        if self.forget_slices()? { self.forget_keys() } else { Ok(()) }
+    }
+
     /// The earliest window after this one that has rows.
     fn next_after(&self, window: Window) -> Option<Window> {
         let next = self.windows.after(window);
@@ -237,7 +264,7 @@ impl WindowAggregate {
     }
 
     /// Drops slices of which no window is open, and says whether there were any.
-    fn forget_slices(&mut self) -> bool {
+    fn forget_slices(&mut self) -> Result<bool, OperatorError> {
         let mut forgot = false;
         while let Some((start, _)) = self.states.first_key_value() {
             let start = *start;
@@ -245,9 +272,12 @@ impl WindowAggregate {
                 break;
             }
             self.states.remove(&start);
+            if let Some(spilled) = &mut self.spilled {
+                spilled.forget(start)?;
+            }
             forgot = true;
         }
-        forgot
+        Ok(forgot)
     }
 
     /// Makes the key table anew if fewer than half of its keys are in an open slice.
@@ -285,7 +315,8 @@ impl Operator for WindowAggregate {
         if first.contains(latest) {
             self.take_in(first, &batch, None, out)?;
             self.note_late(first, None, &mut again);
-            return self.fire_again(again, out);
+            self.fire_again(again, out)?;
+            return self.spill_if_over(batch.rows());
         }
         self.cuts.assign(self.windows.slices(), batch.times());
         for cut in 0..self.cuts.slices.len() {
@@ -293,16 +324,22 @@ impl Operator for WindowAggregate {
             self.take_in(slice, &batch, Some(cut), out)?;
             self.note_late(slice, Some(cut), &mut again);
         }
-        self.fire_again(again, out)
+        self.fire_again(again, out)?;
+        self.spill_if_over(batch.rows())
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
         self.watermark = self.watermark.max(watermark);
-        while let Some(window) = self.next.filter(|window| window.has_fired(self.watermark)) {
-            self.fire(window, None, out)?;
-            self.next = self.next_after(window);
+        self.fire_due(out)
+    }
+
+    fn go_on(&mut self, out: &mut Output) -> Result<bool, OperatorError> {
+        // where memory is not bounded, all is out already
+        let more = self.spilled.is_some() && self.next.is_some_and(|window| window.has_fired(self.watermark));
+        if more {
+            self.fire_due(out)?;
         }
-        if self.forget_slices() { self.forget_keys() } else { Ok(()) }
+        Ok(more)
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {

@@ -227,6 +227,15 @@ impl SliceState {
         taken
     }
 
+    /// Bytes that are held.
+    pub(super) fn bytes(&self) -> usize {
+        let state = |state: &State| match state {
+            State::BuiltIn(accumulators) => accumulators.bytes(),
+            State::Fold(columns) => columns.bytes(),
+        };
+        self.rows.bytes() + self.states.iter().map(state).sum::<usize>() + self.failed.len() * 256
+    }
+
     /// Whether a slot has rows.
     pub(super) fn has(&self, slot: u32) -> bool {
         self.rows.get(slot).is_some_and(|rows| *rows > 0)

@@ -3,6 +3,7 @@
 //! Nothing runs before everything has been opened, so a pipeline that cannot start has no effect.
 
 mod operators;
+mod spill;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
+use self::spill::SharedSpill;
 use super::change::{Progress, TaskReport};
 use super::channels::Channels;
 use super::cut::{Cut, RestoreError};
@@ -27,6 +29,7 @@ use crate::metrics::NodeCounters;
 use crate::operator::OperatorError;
 use crate::partition::Partitioner;
 use crate::record::NO_EVENT_TIME;
+use crate::spill::SpillError;
 use crate::sink::{self, SinkContext, SinkEpochs, SinkError};
 use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError};
 use crate::wasm::{GuestError, GuestMetrics};
@@ -107,6 +110,9 @@ pub enum StartError {
         #[source]
         source: RestoreError,
     },
+    /// the scratch store for state could not be made
+    #[error(transparent)]
+    Spill(#[from] SpillError),
     /// a bug of the planner: reported, never a panic
     #[error("internal error: {0}; please report it")]
     Internal(String),
@@ -159,6 +165,7 @@ pub(crate) async fn build(
         commands: Vec::new(),
         drift: drift_group(plan),
         drifting: 0,
+        spill: SharedSpill::open(plan)?,
     };
     let mut reports = reports.into_iter();
     let mut futures: Vec<TaskFuture> = Vec::with_capacity(tasks);
@@ -235,6 +242,8 @@ struct Builder<'a> {
     drift: Arc<DriftGroup>,
     /// how many of them have been made
     drifting: usize,
+    /// where state goes that does not fit into memory
+    spill: Option<SharedSpill>,
 }
 
 /// Tasks of sources with `max_drift`.

@@ -26,7 +26,7 @@ pub use step::Step;
 
 use super::check;
 use super::problems::Problems;
-use super::spec::{CheckpointSpec, ComponentSpec, PipelineSpec, SinkSpec, SourceSpec};
+use super::spec::{CheckpointSpec, StateSpec, ComponentSpec, PipelineSpec, SinkSpec, SourceSpec};
 use super::wiring::{Part, Role, Wiring};
 use crate::error::{PipelineError, Spanned};
 use crate::format::Format;
@@ -59,6 +59,7 @@ impl Pipeline {
             sinks: Vec::new(),
             dead_letter: None,
             checkpoint: None,
+            state: None,
         };
         Self { spec, wiring: Wiring::default(), problems: Problems::default() }
     }
@@ -111,6 +112,13 @@ impl Pipeline {
     /// Keeps what a restart needs in a folder, once each interval.
     pub fn checkpoint(mut self, store: impl Into<String>, interval: Duration) -> Self {
         self.spec.checkpoint = Some(CheckpointSpec { interval: interval.into(), ..CheckpointSpec::new(store.into()) });
+        self
+    }
+
+    /// Holds so many bytes of state in memory, and the rest in the scratch folder `spill`.
+    pub fn state(mut self, memory_bytes: usize, spill: impl Into<String>) -> Self {
+        let spill: String = spill.into();
+        self.spec.state = Some(StateSpec { memory_bytes: memory_bytes.into(), spill: spill.into() });
         self
     }
 

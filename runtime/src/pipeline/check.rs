@@ -7,6 +7,7 @@ mod step;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use super::check_state::check_state;
 use super::duration::{NANOSECONDS_MAX, display_ns};
 use super::problems::{Problems, code, quote};
 use super::spec::{CheckpointSpec, PipelineSpec, SinkSpec, SourceSpec};
@@ -81,6 +82,9 @@ pub(super) fn check(spec: &PipelineSpec, wiring: &Wiring, problems: &mut Problem
     }
     if let Some(checkpoint) = &spec.checkpoint {
         check_checkpoint(checkpoint, problems);
+    }
+    if let Some(state) = &spec.state {
+        check_state(spec, state, problems);
     }
     check_files_differ(spec, problems);
     wiring.check(&spec.text, problems);

@@ -41,6 +41,17 @@ pub struct PipelineSpec {
     pub dead_letter: Option<Spanned<SinkKind>>,
     /// `checkpoint = { .. }`: keep what a restart needs
     pub checkpoint: Option<CheckpointSpec>,
+    /// `state = { .. }`: state larger than memory
+    pub state: Option<StateSpec>,
+}
+
+/// `state = { memory = "256MiB", spill = "scratch" }`
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateSpec {
+    /// `memory`: bytes of state that all tasks hold together
+    pub memory_bytes: Spanned<usize>,
+    /// `spill`: a scratch folder for the rest, relative to the pipeline file
+    pub spill: Spanned<String>,
 }
 
 /// `checkpoint = { store = "..", interval = "1s", retain = 3 }`

@@ -274,9 +274,17 @@ impl Chain {
             let result = link.operator.on_watermark(watermark, &mut self.output);
             check(link, self.subtask, result)?;
             link.counters.watermark(watermark.0);
-            let batches = self.collect(index).await?;
-            if !batches.is_empty() {
-                self.through(index + 1, 0, batches).await?;
+            loop {
+                let batches = self.collect(index).await?;
+                if !batches.is_empty() {
+                    self.through(index + 1, 0, batches).await?;
+                }
+                let Some(link) = self.links.get_mut(index) else { break };
+                let result = link.operator.go_on(&mut self.output);
+                let more = result.map_err(|source| failed(&link.step, self.subtask, source))?;
+                if !more {
+                    break;
+                }
             }
         }
         if let Tail::Sink { counters, .. } = &self.tail {

@@ -29,6 +29,7 @@ fn spec(keys: &[usize], emit: Emit, aggregates: Vec<AggregateCall>) -> WindowAgg
         firing: Firing::Accumulating,
         clock: Clock::virtual_at_ms(0),
         aggregates,
+        spill: None,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::pipeline::resolve::Resolved;
 use crate::pipeline::spec::{AggregateSpec, LimitsSpec, StepKind, StepSpec};
 use crate::pipeline::task::{Link, Versions};
 use crate::record::{Field, Schema};
+use crate::spill::Spill;
 use crate::wasm::{Guest, GuestError, GuestMetrics, GuestOptions};
 
 impl Builder<'_> {
@@ -23,7 +24,7 @@ impl Builder<'_> {
         let planned = self.node(node)?;
         let tasks = self.nodes.get(node).ok_or_else(|| StartError::Internal("no counters".to_owned()))?;
         let versions = tasks.versions.get(subtask).map(Arc::clone).unwrap_or_default();
-        let operator = self.operator(planned, subtask, &versions, tasks)?;
+        let operator = self.operator(planned, (node, subtask), &versions, tasks)?;
         let (step, counters) = (planned.name.clone(), self.counters(node, subtask));
         Ok(Link { step, operator, counters, versions, sides })
     }
@@ -31,7 +32,7 @@ impl Builder<'_> {
     fn operator(
         &self,
         node: &Node,
-        subtask: usize,
+        (index_of_node, subtask): (NodeIndex, usize),
         versions: &Versions,
         tasks: &NodeTasks,
     ) -> Result<Box<dyn Operator>, StartError> {
@@ -46,7 +47,8 @@ impl Builder<'_> {
             NodeKind::Select { columns, .. } => Ok(Box::new(Select::new(columns.clone(), node.schema.clone()))),
             NodeKind::Aggregate { index, keys, inputs } => {
                 let spec = self.step(*index)?;
-                self.aggregate(spec, node, keys, inputs, subtask, &metrics, versions)
+                let spill = self.spill(index_of_node, subtask);
+                self.aggregate(spec, node, keys, inputs, subtask, &metrics, versions, spill)
             }
             NodeKind::Process { index, keys, sides } => {
                 let guest = self.guest(self.step(*index)?, 0, subtask, metrics, versions)?;
@@ -172,6 +174,7 @@ impl Builder<'_> {
         subtask: usize,
         metrics: &Arc<GuestMetrics>,
         versions: &Versions,
+        spill: Option<Spill>,
     ) -> Result<Box<dyn Operator>, StartError> {
         let StepKind::Aggregate { window, allowed_lateness, gap, trigger, firing, aggregates, .. } = &step.kind.value
         else {
@@ -213,6 +216,7 @@ impl Builder<'_> {
             clock: self.options.clock.clone(),
             input,
             aggregates: calls,
+            spill,
         };
         Ok(Box::new(AggregateStep::new(spec, step.on_error, outputs).map_err(failed)?))
     }

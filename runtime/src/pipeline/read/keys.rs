@@ -42,6 +42,7 @@ pub(super) const PIPELINE: Keys = Keys {
         key("sink", "{ out = { from = \"upper\", print = {} } }"),
         key("dead_letter", "{ file = { path = \"dead.json\" } }"),
         key("checkpoint", "{ store = \"state\", interval = \"1s\" }"),
+        key("state", "{ memory = \"256MiB\", spill = \"scratch\" }"),
     ],
     later: &[],
 };
@@ -49,6 +50,12 @@ pub(super) const PIPELINE: Keys = Keys {
 pub(super) const CHECKPOINT: Keys = Keys {
     section: "Checkpoints",
     known: &[key("store", "\"file:///var/lib/millstream\""), key("interval", "\"1s\""), key("retain", "3")],
+    later: &[],
+};
+
+pub(super) const STATE: Keys = Keys {
+    section: "State",
+    known: &[key("memory", "\"256MiB\""), key("spill", "\"/var/tmp/millstream\"")],
     later: &[],
 };
 
@@ -291,9 +298,10 @@ pub(super) const FORMATS_LATER: [&str; 1] = ["avro"];
 
 /// Every table, for the test against the documentation.
 #[cfg(test)]
-pub(super) const ALL: [&Keys; 25] = [
+pub(super) const ALL: [&Keys; 26] = [
     &PIPELINE,
     &CHECKPOINT,
+    &STATE,
     &SOURCE,
     &GENERATOR,
     &FILE_SOURCE,

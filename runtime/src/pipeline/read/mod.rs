@@ -14,6 +14,7 @@ mod partition;
 mod process;
 mod sink;
 mod source;
+mod state;
 mod step;
 mod top;
 mod trigger;
@@ -129,6 +130,7 @@ fn walk(root: Node, path: PathBuf, text: Arc<str>, base: PathBuf) -> Result<Pipe
         sinks: Vec::new(),
         dead_letter: None,
         checkpoint: None,
+        state: None,
     };
     let mut walk = Walk { spec, wiring: Wiring::default(), outputs: Vec::new(), problems: Problems::default() };
     let item = Item { what: "the pipeline".to_owned(), key: Span::default(), node: root };
@@ -152,6 +154,7 @@ impl Walk {
         self.spec.parallelism = table.take("parallelism").and_then(|item| item.integer(problems));
         self.spec.dead_letter = table.take("dead_letter").and_then(|item| sink::read_dead_letter(item, problems));
         self.spec.checkpoint = table.take("checkpoint").and_then(|item| checkpoint::read(item, problems));
+        self.spec.state = table.take("state").and_then(|item| state::read(item, problems));
         self.wiring.incomplete = table.refused_instead_of(&["source", "step", "sink"]);
         for role in [Role::Source, Role::Step, Role::Sink] {
             self.section(role, table.take(role.name()));

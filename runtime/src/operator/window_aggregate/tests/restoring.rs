@@ -9,7 +9,7 @@ use crate::operator::{AggregateStep, OnError};
 use crate::restoring::{Event, Restoring};
 
 /// All functions over columns of all kinds, beside those of the model and a component.
-fn all_aggregates() -> Vec<AggregateCall> {
+pub(super) fn all_aggregates() -> Vec<AggregateCall> {
     use AggregateFunction::{CountDistinct, First, Last, Max, Min};
     let mut all = Vec::new();
     for (column, name) in ["id", "name", "amount", "price", "note"].into_iter().enumerate() {
@@ -23,7 +23,7 @@ fn all_aggregates() -> Vec<AggregateCall> {
     all
 }
 
-fn script(happenings: &[Happening], rows_a_batch: usize) -> Vec<Event> {
+pub(super) fn script(happenings: &[Happening], rows_a_batch: usize) -> Vec<Event> {
     let mut script = Vec::new();
     for (rows, watermark) in batches(happenings, rows_a_batch) {
         let mut cells: Vec<_> = rows.iter().map(|row| row.0.clone()).collect();
