@@ -35,15 +35,27 @@ const BUFFER_BYTES_MAX: u64 = 64 << 20;
 pub struct SpillStore {
     keyspace: Keyspace,
     database: Database,
-    folder: PathBuf,
     areas: AtomicU32,
-    /// given back last
+    /// dropped last
+    folder: Owned,
+}
+
+/// A folder that is removed when it is dropped; until then no other process does.
+struct Owned {
+    path: PathBuf,
     _lock: File,
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // what stays is removed by the next start
+        let _ = fs::remove_dir_all(&self.path);
+    }
 }
 
 impl std::fmt::Debug for SpillStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SpillStore").field("folder", &self.folder).finish_non_exhaustive()
+        f.debug_struct("SpillStore").field("folder", &self.folder.path).finish_non_exhaustive()
     }
 }
 
@@ -55,15 +67,15 @@ impl SpillStore {
         let looking = open_lock(&home)?;
         looking.lock().map_err(folder("lock", &home))?;
         remove_abandoned(&home)?;
-        let (folder, lock) = make_folder(&home)?;
+        let folder = make_folder(&home)?;
         drop(looking);
         let failed = |error: fjall::Error| SpillError::Store {
             action: "keep",
-            path: folder.clone(),
+            path: folder.path.clone(),
             reason: reason(&error),
         };
         let half = (memory_bytes as u64 / 2).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX);
-        let builder = Database::builder(folder.join("store")).cache_size(half).worker_threads(1).temporary(true);
+        let builder = Database::builder(folder.path.join("store")).cache_size(half).worker_threads(1).temporary(true);
         let database = builder.open().map_err(failed)?;
         // indexes and filters pass the cache like all else: what is pinned grows with the state
         let options = || {
@@ -75,7 +87,7 @@ impl SpillStore {
                 .filter_block_partitioning_policy(PartitioningPolicy::all(true))
         };
         let keyspace = database.keyspace("state", options).map_err(failed)?;
-        Ok(Arc::new(Self { keyspace, database, folder, areas: AtomicU32::new(0), _lock: lock }))
+        Ok(Arc::new(Self { keyspace, database, areas: AtomicU32::new(0), folder }))
     }
 
     /// A place of its own for one operator in one task.
@@ -86,18 +98,11 @@ impl SpillStore {
 
     /// Where it is.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        &self.folder.path
     }
 
     fn failed(&self, action: &'static str) -> impl Fn(fjall::Error) -> SpillError + '_ {
-        move |error| SpillError::Store { action, path: self.folder.clone(), reason: reason(&error) }
-    }
-}
-
-impl Drop for SpillStore {
-    fn drop(&mut self) {
-        // what stays is removed by the next start
-        let _ = fs::remove_dir_all(&self.folder);
+        move |error| SpillError::Store { action, path: self.folder.path.clone(), reason: reason(&error) }
     }
 }
 
@@ -137,7 +142,7 @@ fn remove_abandoned(home: &Path) -> Result<(), SpillError> {
     Ok(())
 }
 
-fn make_folder(home: &Path) -> Result<(PathBuf, File), SpillError> {
+fn make_folder(home: &Path) -> Result<Owned, SpillError> {
     let mut number = 0_u32;
     loop {
         let path = home.join(number.to_string());
@@ -145,7 +150,7 @@ fn make_folder(home: &Path) -> Result<(PathBuf, File), SpillError> {
             Ok(()) => {
                 let lock = open_lock(&path)?;
                 lock.lock().map_err(folder("lock", &path))?;
-                return Ok((path, lock));
+                return Ok(Owned { path, _lock: lock });
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && number < u32::MAX => number += 1,
             Err(source) => return Err(folder("make", &path)(source)),
@@ -184,7 +189,7 @@ impl Area {
             let key = self.key(key);
             if key <= last {
                 let reason = "keys do not ascend".to_owned();
-                return Err(SpillError::Store { action: "write", path: store.folder.clone(), reason });
+                return Err(SpillError::Store { action: "write", path: store.folder.path.clone(), reason });
             }
             last.clone_from(&key);
             Ok(key)
@@ -237,6 +242,6 @@ impl Area {
 
     /// What was read is not what was written.
     pub(crate) fn damaged(&self, reason: impl Into<String>) -> SpillError {
-        SpillError::Damaged { path: self.store.folder.clone(), reason: reason.into() }
+        SpillError::Damaged { path: self.store.folder.path.clone(), reason: reason.into() }
     }
 }

@@ -249,6 +249,9 @@ impl RollingAggregate {
         let mut by_use: Vec<(u32, u32)> = (0..self.parts.table.len() as u32)
             .map(|slot| (spilled.used.get(slot).copied().unwrap_or_default(), slot))
             .collect();
+        if by_use.is_empty() {
+            return Ok(());
+        }
         let half = by_use.len() / 2;
         by_use.select_nth_unstable(half);
         let (unused, kept) = by_use.split_at(by_use.len().min(half + 1));
