@@ -49,7 +49,8 @@ fn rows(folder: &Folder) -> Vec<String> {
 
 /// The most memory that a process had, in KiB. `/proc/<pid>/status` is gone with the process: looked at until then.
 fn peak_kib(folder: &Folder) -> u64 {
-    let mut child = folder.command(&["run", "pipeline.toml"]).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let mut child =
+        folder.command(&["run", "pipeline.toml"]).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     loop {
@@ -77,8 +78,7 @@ fn two_million_keys_take_no_more_memory_than_they_may() {
         assert_eq!(rows(&folder).len() as u64, KEYS);
         peak
     };
-    let (bounded, unbounded) =
-        (peak_with("state = { memory = \"24MiB\", spill = \"scratch\" }"), peak_with(""));
+    let (bounded, unbounded) = (peak_with("state = { memory = \"24MiB\", spill = \"scratch\" }"), peak_with(""));
     println!("peak: {} MiB bounded, {} MiB unbounded", bounded >> 10, unbounded >> 10);
     assert!(bounded < 140 << 10, "{} MiB, unbounded {} MiB", bounded >> 10, unbounded >> 10);
     assert!(bounded * 2 < unbounded, "{} MiB, unbounded {} MiB", bounded >> 10, unbounded >> 10);

@@ -145,10 +145,8 @@ fn golden_pipelines_give_the_same_rows_however_they_are_run() {
 #[test]
 fn golden_pipelines_give_the_same_rows_when_their_state_spills() {
     let scratch = tempfile::tempdir().expect("a folder");
-    let state = StateSpec {
-        memory_bytes: (1 << 10).into(),
-        spill: scratch.path().to_string_lossy().into_owned().into(),
-    };
+    let state =
+        StateSpec { memory_bytes: (1 << 10).into(), spill: scratch.path().to_string_lossy().into_owned().into() };
     let (mut wrong, mut spilled) = (Vec::new(), 0);
     for folder in cases() {
         let mut spec = pipeline::read(&folder.join("pipeline.toml")).expect("a pipeline");

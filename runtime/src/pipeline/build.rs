@@ -29,9 +29,9 @@ use crate::metrics::NodeCounters;
 use crate::operator::OperatorError;
 use crate::partition::Partitioner;
 use crate::record::NO_EVENT_TIME;
-use crate::spill::SpillError;
 use crate::sink::{self, SinkContext, SinkEpochs, SinkError};
 use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError};
+use crate::spill::SpillError;
 use crate::wasm::{GuestError, GuestMetrics};
 
 pub(crate) use operators::instantiate_for;

@@ -26,7 +26,7 @@ pub use step::Step;
 
 use super::check;
 use super::problems::Problems;
-use super::spec::{CheckpointSpec, StateSpec, ComponentSpec, PipelineSpec, SinkSpec, SourceSpec};
+use super::spec::{CheckpointSpec, ComponentSpec, PipelineSpec, SinkSpec, SourceSpec, StateSpec};
 use super::wiring::{Part, Role, Wiring};
 use crate::error::{PipelineError, Spanned};
 use crate::format::Format;

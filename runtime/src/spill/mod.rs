@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use rows::RowCodec;
+pub(crate) use store::Value;
 pub use store::{Area, SpillStore};
 
 use crate::metrics::NodeCounters;

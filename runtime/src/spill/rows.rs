@@ -83,9 +83,11 @@ impl RowCodec {
         let builder = |column: &Column| match column {
             Column::Plain(field) => Builder::Plain(field.kind, ColumnBuilder::new(field, rows)),
             Column::Decimal(_) => Builder::Decimal(Vec::with_capacity(rows)),
-            Column::List(item) => {
-                Builder::List { kind: item.kind, lengths: Vec::with_capacity(rows), items: ColumnBuilder::new(item, rows) }
-            }
+            Column::List(item) => Builder::List {
+                kind: item.kind,
+                lengths: Vec::with_capacity(rows),
+                items: ColumnBuilder::new(item, rows),
+            },
         };
         RowReader { codec: self, builders: self.columns.iter().map(builder).collect(), rows: 0 }
     }
@@ -99,9 +101,7 @@ fn cells<'a>(column: &Column, array: &'a ArrayRef) -> Result<Cells<'a>, StateErr
             let (offsets, bytes) = varlen(field, array)?;
             Cells::Varlen(offsets, bytes)
         }
-        Column::Decimal(_) => {
-            Cells::Decimal(array.as_primitive_opt::<Decimal128Type>().ok_or_else(missing)?.values())
-        }
+        Column::Decimal(_) => Cells::Decimal(array.as_primitive_opt::<Decimal128Type>().ok_or_else(missing)?.values()),
         Column::List(item) => {
             let list = array.as_list_opt::<i32>().ok_or_else(missing)?;
             Cells::List(list.value_offsets(), Box::new(cells(&Column::Plain(item.clone()), list.values())?))

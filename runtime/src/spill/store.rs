@@ -19,6 +19,9 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 
 use super::SpillError;
 
+/// A value that was read.
+pub(crate) type Value = fjall::UserValue;
+
 /// Writes of at least so much become tables of the tree at once; smaller ones pass its log and its memory.
 const BULK_BYTES: usize = 4 << 20;
 
@@ -224,7 +227,7 @@ impl Area {
     }
 
     /// The value of a key.
-    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<fjall::UserValue>, SpillError> {
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Value>, SpillError> {
         self.store.keyspace.get(self.key(key)).map_err(self.store.failed("read"))
     }
 
@@ -233,7 +236,7 @@ impl Area {
         &self,
         from: &[u8],
         to: &[u8],
-    ) -> impl Iterator<Item = Result<(Vec<u8>, fjall::UserValue), SpillError>> + use<'_> {
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Value), SpillError>> + use<'_> {
         self.store.keyspace.range(self.key(from)..self.key(to)).map(|entry| {
             let (key, value) = entry.into_inner().map_err(self.store.failed("read"))?;
             Ok((key.get(self.prefix.len()..).unwrap_or_default().to_vec(), value))

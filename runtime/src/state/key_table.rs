@@ -249,12 +249,7 @@ impl KeyTable {
     }
 
     /// As [`KeyTable::slots`], but keys that are not there are not put in: theirs is [`NO_SLOT`].
-    pub(crate) fn find(
-        &mut self,
-        columns: &[&ArrayRef],
-        rows: usize,
-        slots: &mut Vec<u32>,
-    ) -> Result<(), StateError> {
+    pub(crate) fn find(&mut self, columns: &[&ArrayRef], rows: usize, slots: &mut Vec<u32>) -> Result<(), StateError> {
         self.check(columns, rows)?;
         let null = self.numbers.null.unwrap_or(NO_SLOT);
         match (&mut self.keys, self.fields.as_slice(), columns) {

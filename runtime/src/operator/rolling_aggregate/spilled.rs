@@ -11,13 +11,13 @@
 //!
 //! A row stays in the store while its key is in memory and means nothing then.
 
-use arrow_array::{Array, ArrayRef};
+use arrow_array::{Array, ArrayRef, UInt32Array};
 use arrow_select::take::take;
 
 use super::snapshot::value_fields;
 use super::{Groups, OperatorError, RollingAggregate, internal};
 use crate::limits::BATCH_ROWS;
-use crate::spill::{RowCodec, Spill};
+use crate::spill::{RowCodec, Spill, Value};
 use crate::state::{Chunked, KeyRows, NO_SLOT, StateError};
 
 const ROW: u8 = b'k';
@@ -58,7 +58,7 @@ impl SpilledKeys {
     }
 
     /// Rows of the store as columns.
-    fn read(&self, values: &[fjall::UserValue]) -> Result<Vec<ArrayRef>, OperatorError> {
+    fn read(&self, values: &[Value]) -> Result<Vec<ArrayRef>, OperatorError> {
         let area = &self.spill.area;
         let mut rows = self.codec.reader(values.len());
         for value in values {
@@ -173,11 +173,7 @@ impl RollingAggregate {
     }
 
     /// Rows of the store without those whose keys are in memory.
-    fn not_in_memory(
-        &mut self,
-        spilled: &SpilledKeys,
-        columns: Vec<ArrayRef>,
-    ) -> Result<Vec<ArrayRef>, OperatorError> {
+    fn not_in_memory(&mut self, spilled: &SpilledKeys, columns: Vec<ArrayRef>) -> Result<Vec<ArrayRef>, OperatorError> {
         let rows = columns.first().map_or(0, |column| column.len());
         let keys: Vec<&ArrayRef> = columns.iter().take(spilled.keys).collect();
         let mut slots = Vec::new();
@@ -186,7 +182,7 @@ impl RollingAggregate {
             return Ok(columns);
         }
         let others = (0_u32..).zip(&slots).filter(|(_, slot)| **slot == NO_SLOT).map(|(row, _)| row);
-        let others: arrow_array::UInt32Array = others.collect();
+        let others: UInt32Array = others.collect();
         let taken = columns.iter().map(|column| take(column, &others, None));
         taken.collect::<Result<_, _>>().map_err(|error| internal(&StateError::Arrow(error)))
     }
@@ -197,7 +193,7 @@ impl RollingAggregate {
         mut to: impl FnMut(usize, Vec<ArrayRef>) -> Result<(), OperatorError>,
     ) -> Result<(), OperatorError> {
         let Some(spilled) = self.spilled.take() else { return Ok(()) };
-        let mut read = |values: &mut Vec<fjall::UserValue>, of: &mut Self| {
+        let mut read = |values: &mut Vec<Value>, of: &mut Self| {
             let columns = of.not_in_memory(&spilled, spilled.read(values)?)?;
             values.clear();
             let rows = columns.first().map_or(0, |column| column.len());

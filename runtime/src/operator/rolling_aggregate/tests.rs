@@ -169,7 +169,8 @@ proptest! {
 fn more_keys_than_fit_leave_memory_and_come_back() {
     const MEMORY_BYTES: usize = 1 << 20;
     for emit in [Emit::Changes, Emit::Latest] {
-        let count = || vec![AggregateCall::BuiltIn { output: "n".into(), function: AggregateFunction::Count, column: None }];
+        let count =
+            || vec![AggregateCall::BuiltIn { output: "n".into(), function: AggregateFunction::Count, column: None }];
         let spec = WindowAggregateSpec { spill: Some(testing::spill(MEMORY_BYTES)), ..spec(&[0], emit, count()) };
         let mut operator = RollingAggregate::new(spec).unwrap();
         let row = |id| vec![Cell::Int(id), Cell::Null, Cell::Null, Cell::Float(0.0), Cell::Null];

@@ -178,7 +178,11 @@ fn between(slices: &Slices, from: i128, to: i128) -> Range<'_, EventTime, SliceS
     }
 }
 
-pub(super) fn merge_all(into: &mut SliceState, from: &SliceState, aggregates: &mut [Aggregate]) -> Result<(), OperatorError> {
+pub(super) fn merge_all(
+    into: &mut SliceState,
+    from: &SliceState,
+    aggregates: &mut [Aggregate],
+) -> Result<(), OperatorError> {
     let pairs: Vec<_> = from.slots().map(|slot| (slot, slot)).collect();
     into.merge(from, &pairs, aggregates)
 }

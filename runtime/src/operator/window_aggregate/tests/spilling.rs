@@ -8,7 +8,7 @@ use super::restoring::{all_aggregates, script};
 use super::*;
 use crate::operator::{AggregateStep, OnError};
 use crate::restoring::Restoring;
-use crate::spill::{Spill, testing};
+use crate::spill::{Spill, SpillStore, testing};
 
 fn step(keys: &[usize], window: WindowSpec, lateness_ms: u64, spill: Option<Spill>) -> Box<dyn Operator> {
     let aggregates = all_aggregates();
@@ -95,7 +95,8 @@ fn a_large_window_leaves_in_parts_and_memory_stays_within_its_bounds() {
     let largest = parts.iter().map(Vec::len).max().unwrap();
     assert!(parts.len() > 10 && largest < 20_000, "{} parts, the largest of {largest} rows", parts.len());
     let mut found: Vec<String> = parts.concat().iter().map(|row| format!("{row:?}")).collect();
-    let mut expected: Vec<String> = results(&advance(&mut in_memory, 19)).iter().map(|row| format!("{row:?}")).collect();
+    let mut expected: Vec<String> =
+        results(&advance(&mut in_memory, 19)).iter().map(|row| format!("{row:?}")).collect();
     found.sort();
     expected.sort();
     assert_eq!(found.len(), 160_000);
@@ -121,4 +122,27 @@ fn a_restore_of_more_than_fits_spills_on_its_way() {
     let counts = spilling.spilled.as_ref().map(|spilled| spilled.counts()).unwrap();
     assert!(counts.spilled_bytes > 1 << 20, "{counts:?}");
     assert_eq!(parts(&mut spilling, i64::MAX).concat().len(), 120_000);
+}
+
+#[test]
+fn a_store_that_fails_fails_the_task_and_says_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SpillStore::open(folder.path(), "p", 0).unwrap();
+    let spill = Spill { area: store.area(), memory_bytes: 1, counters: Default::default() };
+    let aggregates = vec![built_in("note", AggregateFunction::Last, Some(4))];
+    let spec = spec(&input(), &[0], sliding(10, 10, 0), 0, aggregates);
+    let mut operator = WindowAggregate::new(WindowAggregateSpec { spill: Some(spill), ..spec }).unwrap();
+    // as a disk that is gone
+    std::fs::remove_dir_all(store.folder()).unwrap();
+    let rows = rows_of(0..80_000, 0);
+    let cells: Vec<_> = rows.iter().map(|row| row.0.clone()).collect();
+    let batch = Batch::new(batch(&input(), &cells), rows.iter().map(|row| row.1).collect()).unwrap();
+    let error = operator.on_batch(batch, &mut Output::default()).unwrap_err().to_string();
+    let place = store.folder().display().to_string();
+    assert!(
+        error.contains("cannot write") && error.contains(&place) && error.contains("raise `state.memory`"),
+        "{error}"
+    );
+    // nothing that was taken in is gone
+    assert_eq!(results(&advance(&mut operator, 9)).len(), 80_000);
 }
