@@ -224,7 +224,7 @@ impl RollingAggregate {
     pub(super) fn spill_if_over(&mut self, rows: usize) -> Result<(), OperatorError> {
         let Some(spilled) = &mut self.spilled else { return Ok(()) };
         spilled.unmeasured += rows;
-        if spilled.unmeasured * 8 < self.parts.table.len() {
+        if spilled.unmeasured * 16 < self.parts.table.len() {
             return Ok(());
         }
         spilled.unmeasured = 0;

@@ -58,15 +58,17 @@ pub(super) struct SpilledSlices {
 struct OnDisk {
     runs: u32,
     bytes: u64,
+    /// a bit for each partition that has rows
+    partitions: [u64; PARTITIONS as usize / 64],
 }
 
 /// A window on its way out.
 struct Firing {
     window: Window,
-    /// the first partition that is not out yet
-    next: u32,
-    /// partitions that are merged at once
-    step: u32,
+    /// partitions that have rows and are not out yet, the last first
+    left: Vec<u32>,
+    /// how many are merged at once
+    step: usize,
     memory: InMemory,
 }
 
@@ -151,6 +153,10 @@ impl SpilledSlices {
             if value.is_empty() { Ok(()) } else { write(last, part, &mut value) }
         })?;
         let on_disk = self.slices.entry(start).or_default();
+        for (partition, _) in slots {
+            let word = on_disk.partitions.get_mut(partition as usize / 64);
+            word.into_iter().for_each(|word| *word |= 1 << (partition % 64));
+        }
         on_disk.runs += 1;
         on_disk.bytes += bytes;
         Ok(())
@@ -334,7 +340,7 @@ impl WindowAggregate {
         let Some(spilled) = &mut self.spilled else { return Ok(()) };
         spilled.unmeasured += rows;
         // looking at all values takes time by their number
-        if spilled.unmeasured * 8 < self.parts.table.len() {
+        if spilled.unmeasured * 16 < self.parts.table.len() {
             return Ok(());
         }
         spilled.unmeasured = 0;
@@ -364,8 +370,8 @@ impl WindowAggregate {
             None => self.begin(window)?,
         };
         let Some(spilled) = &self.spilled else { return Ok(true) };
-        let partitions = firing.next..(firing.next + firing.step).min(PARTITIONS);
-        firing.next = partitions.end;
+        let now = firing.left.split_off(firing.left.len().saturating_sub(firing.step));
+        let partitions = now.last().copied().unwrap_or(0)..now.first().map_or(0, |last| last + 1);
         let parts = (&self.parts.table, self.parts.aggregates.as_mut_slice());
         let mut merging = merging(spilled, (&self.states, self.windows), parts, &firing.memory, partitions);
         let state = merging.window(window, false)?;
@@ -380,7 +386,7 @@ impl WindowAggregate {
             out,
         };
         emission.put_out_all(state.slots())?;
-        let done = firing.next >= PARTITIONS;
+        let done = firing.left.is_empty();
         if let Some(spilled) = self.spilled.as_mut().filter(|_| !done) {
             spilled.firing = Some(firing);
         }
@@ -395,7 +401,22 @@ impl WindowAggregate {
             memory.insert(*start, self.in_memory(state)?);
             bytes += self.bytes_of(*start, state);
         }
-        Ok(Firing { window, next: 0, step: self.step(bytes), memory })
+        let left = self.partitions(&memory);
+        Ok(Firing { window, step: self.step(bytes, left.len()), left, memory })
+    }
+
+    /// Partitions with rows of these slices, the last first.
+    fn partitions(&self, slices: &InMemory) -> Vec<u32> {
+        let mut found: BTreeSet<u32> = slices.values().flatten().map(|(partition, _)| *partition).collect();
+        let on_disk =
+            self.spilled.iter().flat_map(|spilled| slices.keys().filter_map(|start| spilled.slices.get(start)));
+        for slice in on_disk {
+            let has = |partition: &u32| {
+                slice.partitions.get(*partition as usize / 64).is_some_and(|word| word >> (partition % 64) & 1 == 1)
+            };
+            found.extend((0..PARTITIONS).filter(has));
+        }
+        found.into_iter().rev().collect()
     }
 
     fn in_memory(&self, state: &SliceState) -> Result<Vec<(u32, u32)>, OperatorError> {
@@ -410,11 +431,11 @@ impl WindowAggregate {
         on_disk.map_or(0, |slice| slice.bytes) + if state.touched > 0 { state.bytes() as u64 } else { 0 }
     }
 
-    /// How many partitions of so many bytes in all are merged at once.
-    fn step(&self, bytes: u64) -> u32 {
+    /// How many of these partitions, which have so many bytes in all, are merged at once.
+    fn step(&self, bytes: u64, partitions: usize) -> usize {
         let memory = self.spilled.as_ref().map_or(0, |spilled| spilled.spill.memory_bytes as u64);
-        let step = memory / READ_SHARE * u64::from(PARTITIONS) / bytes.max(1);
-        u32::try_from(step).unwrap_or(PARTITIONS).clamp(1, PARTITIONS)
+        let step = (memory / READ_SHARE).saturating_mul(partitions as u64) / bytes.max(1);
+        usize::try_from(step).unwrap_or(partitions).clamp(1, partitions.max(1))
     }
 
     /// Puts out a window again for these keys.
@@ -460,11 +481,12 @@ impl WindowAggregate {
         mut take: impl FnMut(&KeyTable, &SliceState, &[Aggregate]) -> Result<(), OperatorError>,
     ) -> Result<(), OperatorError> {
         let Some(state) = self.states.get(&start) else { return Ok(()) };
-        let step = self.step(self.bytes_of(start, state));
         let memory = InMemory::from([(start, self.in_memory(state)?)]);
+        let occupied = self.partitions(&memory);
+        let step = self.step(self.bytes_of(start, state), occupied.len());
         let Some(spilled) = &self.spilled else { return Ok(()) };
-        for first in (0..PARTITIONS).step_by(step as usize) {
-            let partitions = first..(first + step).min(PARTITIONS);
+        for some in occupied.rchunks(step) {
+            let partitions = some.last().copied().unwrap_or(0)..some.first().map_or(0, |last| last + 1);
             let parts = (&self.parts.table, self.parts.aggregates.as_mut_slice());
             let mut merging = merging(spilled, (&self.states, self.windows), parts, &memory, partitions);
             let merged = merging.slice(state)?;

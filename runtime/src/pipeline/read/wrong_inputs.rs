@@ -138,7 +138,7 @@ fn wrong_tops_are_refused_with_place_and_help() {
         top("name = \"p\"\nstate = { memory = «\"7 bytes\", spill = \"x\" }", BAD_SIZE, &["7 bytes", "64MiB"]),
         top("name = \"p\"\nstate = { memory = «\"1023B\", spill = \"x\" }", BAD_VALUE, &["1023", "1KiB", "256MiB"]),
         top("name = \"p\"\n«state = { memory = \"1GiB\" }", MISSING_KEY, &["`spill`", "spill = "]),
-        top("name = \"p\"\nstate = { memory = \"1GiB\", spill = «\"\" }", BAD_VALUE, &["empty", "folder"]),
+        top("name = \"p\"\nstate = { memory = \"1GiB\", spill = «\"\" }", BAD_VALUE, &["empty", "expected text"]),
         top("name = \"p\"\nstate = { memory = \"1GiB\", spill = \"x\", «disk = 1 }", UNKNOWN_KEY, &["`disk`", "spill"]),
         top("name = \"p\"\ndead_letter = «\"dead.json\"", WRONG_TYPE, &["expected a table", "file"]),
         top("name = \"p\"\n«dead_letter = {}", NO_KIND, &["where rows go", "file"]),

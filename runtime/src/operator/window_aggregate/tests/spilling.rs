@@ -28,7 +28,7 @@ fn window() -> impl Strategy<Value = WindowSpec> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(20))]
     #[test]
     fn what_spills_comes_back_as_it_was(
         happenings in events(),
