@@ -80,7 +80,7 @@ fn two_million_keys_take_no_more_memory_than_they_may() {
     let (unbounded, expected) = peak_with("");
     assert!(found.len() > 1_990_000 && found == expected, "{} rows, {} expected", found.len(), expected.len());
     println!("peak: {} MiB bounded, {} MiB unbounded", bounded >> 10, unbounded >> 10);
-    assert!(bounded < 140 << 10, "{} MiB, unbounded {} MiB", bounded >> 10, unbounded >> 10);
+    assert!(bounded < 100 << 10, "{} MiB, unbounded {} MiB", bounded >> 10, unbounded >> 10);
     assert!(bounded * 2 < unbounded, "{} MiB, unbounded {} MiB", bounded >> 10, unbounded >> 10);
 }
 
