@@ -8,6 +8,10 @@ pub const BATCH_ROWS: usize = 8_192;
 /// Bytes at which a source cuts a batch though it has fewer rows: large records must not make giant batches.
 pub const BATCH_BYTES: usize = 4 << 20;
 
+/// Rows that an operator puts out before they leave its task, when a watermark or the clock makes many due at once: as many
+/// batches as a channel holds. It goes on when they have left, so a slow reader bounds what is held.
+pub const ROWS_AT_ONCE: usize = 65_536;
+
 /// Below this many rows a receiver joins what already waits in its channel before it works on it.
 pub const COALESCE_BELOW_ROWS: usize = 1_024;
 

@@ -278,6 +278,17 @@ impl Operator for AggregateStep {
         self.judge(before, out)
     }
 
+    fn go_on(&mut self, out: &mut Output) -> Result<bool, OperatorError> {
+        let before = out.dead.len();
+        let left = match &mut self.windows {
+            Windowed::Alike(windows) => windows.go_on(out)?,
+            Windowed::Keyed(windows) => windows.go_on(out)?,
+            Windowed::Rolling(keys) => keys.go_on(out)?,
+        };
+        self.judge(before, out)?;
+        Ok(left)
+    }
+
     fn next_processing_time(&self) -> Option<i64> {
         match &self.windows {
             Windowed::Alike(windows) => windows.next_processing_time(),

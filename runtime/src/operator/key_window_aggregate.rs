@@ -54,8 +54,18 @@ pub struct KeyWindowAggregate {
     timers: BTreeSet<(EventTime, u32)>,
     /// places of windows of all rows whose rows are gone
     emptied: BTreeSet<u32>,
+    /// what a watermark or the clock has made due and has not been put out
+    due: Option<Due>,
     slots: Vec<u32>,
     groups: Groups,
+}
+
+/// Windows on their way out.
+struct Due {
+    /// to fire
+    places: std::vec::IntoIter<u32>,
+    /// to forget when these have fired; none by the clock, which completes no window
+    gone: Option<Vec<u32>>,
 }
 
 /// A window with its key.
@@ -97,6 +107,7 @@ impl KeyWindowAggregate {
             by_key: Vec::new(),
             timers: BTreeSet::new(),
             emptied: BTreeSet::new(),
+            due: None,
             slots: Vec::new(),
             groups: Groups::new(),
         })
@@ -335,6 +346,28 @@ impl KeyWindowAggregate {
         (fire, gone)
     }
 
+    /// Fires windows until as much has been put out as may be at once, then forgets those that are over.
+    fn fire_due(&mut self, out: &mut Output) -> Result<(), OperatorError> {
+        let Some(mut due) = self.due.take() else { return Ok(()) };
+        loop {
+            let part: Vec<u32> = due.places.by_ref().take(out.rows_at_once.clamp(1, BATCH_ROWS)).collect();
+            if part.is_empty() {
+                break;
+            }
+            self.fire(part, out)?;
+            if out.is_full() {
+                self.due = Some(due);
+                return Ok(());
+            }
+        }
+        let Some(mut gone) = due.gone else { return Ok(()) };
+        if self.watermark < Watermark::MAX {
+            gone.extend(self.emptied());
+        }
+        // now and not sooner, even for keys of late rows: numbers of keys must not hang on how batches are cut
+        self.release(&gone)
+    }
+
     /// Windows of all rows that have none, now that a watermark has come.
     fn emptied(&mut self) -> Vec<u32> {
         let mut emptied = std::mem::take(&mut self.emptied);
@@ -402,7 +435,7 @@ impl Operator for KeyWindowAggregate {
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
         self.watermark = self.watermark.max(watermark);
-        let (fire, mut gone) = match self.window {
+        let (fire, gone) = match self.window {
             KeyWindow::Global | KeyWindow::Count { .. } if self.watermark == Watermark::MAX => {
                 let fires = self.window == KeyWindow::Global && self.trigger.fires_at_end();
                 (if fires { self.all_open() } else { Vec::new() }, self.all_open())
@@ -410,14 +443,14 @@ impl Operator for KeyWindowAggregate {
             KeyWindow::Count { .. } => return Ok(()),
             KeyWindow::Session { .. } | KeyWindow::Aligned(_) | KeyWindow::Global => self.due(),
         };
-        if !fire.is_empty() {
-            self.fire(fire, out)?;
-        }
-        if self.watermark < Watermark::MAX {
-            gone.extend(self.emptied());
-        }
-        // now and not sooner, even for keys of late rows: numbers of keys must not hang on how batches are cut
-        self.release(&gone)
+        self.due = Some(Due { places: fire.into_iter(), gone: Some(gone) });
+        self.fire_due(out)
+    }
+
+    fn go_on(&mut self, out: &mut Output) -> Result<bool, OperatorError> {
+        let left = self.due.is_some();
+        self.fire_due(out)?;
+        Ok(left)
     }
 
     fn next_processing_time(&self) -> Option<i64> {
@@ -432,7 +465,8 @@ impl Operator for KeyWindowAggregate {
         let mut new = self.all_open();
         new.retain(|place| self.windows.get(*place as usize).is_some_and(|window| window.pending > 0));
         self.order(&mut new);
-        self.fire(new, out)
+        self.due = Some(Due { places: new.into_iter(), gone: None });
+        self.fire_due(out)
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
