@@ -47,6 +47,9 @@ pub const EPOCH_TICK: Duration = Duration::from_millis(5);
 /// Rows that one `expand` call may return.
 pub const EXPANSION_ROWS_MAX: usize = 1 << 20;
 
+/// Rows of one window and key that a window-processor is handed in one call: more are counted, and not kept.
+pub const WINDOW_ROWS_MAX: usize = 1 << 20;
+
 /// Timers that one task of a processor may hold: some 100 bytes each.
 pub const TIMERS_PER_TASK: usize = 1 << 24;
 

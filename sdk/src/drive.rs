@@ -15,6 +15,7 @@ use crate::row::{ReadRow, Row};
 
 pub use crate::process::SideWriter;
 pub use crate::process::drive::{process, process_signature, signature as processor_signature};
+pub use crate::window_process::{process as window_process, signature as window_process_signature};
 
 /// Rows that failed in this call.
 #[derive(Default)]

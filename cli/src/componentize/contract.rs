@@ -6,7 +6,7 @@ use std::str::FromStr;
 use wit_parser::{PackageId, Resolve, SourceMap, WorldId};
 
 /// `wit/`, file by file.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("aggregator.wit", include_str!("../../../wit/aggregator.wit")),
     ("filter.wit", include_str!("../../../wit/filter.wit")),
     ("flat-mapper.wit", include_str!("../../../wit/flat-mapper.wit")),
@@ -14,6 +14,7 @@ const FILES: [(&str, &str); 8] = [
     ("mapper.wit", include_str!("../../../wit/mapper.wit")),
     ("processor.wit", include_str!("../../../wit/processor.wit")),
     ("types.wit", include_str!("../../../wit/types.wit")),
+    ("window-processor.wit", include_str!("../../../wit/window-processor.wit")),
     ("world.wit", include_str!("../../../wit/world.wit")),
 ];
 
@@ -33,11 +34,14 @@ pub(crate) enum Kind {
     Aggregate,
     /// handles rows key by key, with state and timers
     Process,
+    /// makes rows of all rows of a window
+    WindowProcess,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Kind; 5] = [Kind::Map, Kind::Filter, Kind::FlatMap, Kind::Aggregate, Kind::Process];
+    pub(crate) const ALL: [Kind; 6] =
+        [Kind::Map, Kind::Filter, Kind::FlatMap, Kind::Aggregate, Kind::Process, Kind::WindowProcess];
 
     /// As pipelines and `operator.toml` write it.
     pub(crate) fn name(self) -> &'static str {
@@ -47,6 +51,7 @@ impl Kind {
             Kind::FlatMap => "flat_map",
             Kind::Aggregate => "aggregate",
             Kind::Process => "process",
+            Kind::WindowProcess => "window_process",
         }
     }
 
@@ -58,6 +63,7 @@ impl Kind {
             Kind::FlatMap => "flat-map-operator",
             Kind::Aggregate => "aggregate-operator",
             Kind::Process => "process-operator",
+            Kind::WindowProcess => "window-process-operator",
         }
     }
 
@@ -69,6 +75,7 @@ impl Kind {
             Kind::FlatMap => b"millstream:operator/flat-mapper@",
             Kind::Aggregate => b"millstream:operator/aggregator@",
             Kind::Process => b"millstream:operator/processor@",
+            Kind::WindowProcess => b"millstream:operator/window-processor@",
         }
     }
 
@@ -102,7 +109,7 @@ impl FromStr for Kind {
 
 /// Text that names no kind of operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no operator is called \"{given}\"; there are: map, filter, flat_map, aggregate, process")]
+#[error("no operator is called \"{given}\"; there are: map, filter, flat_map, aggregate, process, window_process")]
 pub(crate) struct UnknownKind {
     /// what was written
     pub(crate) given: String,

@@ -28,6 +28,7 @@ fn by_file(resolution: &Resolution) -> Slots {
         let entry = step.and_then(|step| match &step.kind.value {
             StepKind::Aggregate { aggregates, .. } => aggregates.get(slot.slot).map(|aggregate| match aggregate {
                 AggregateSpec::BuiltIn { output, .. } | AggregateSpec::Component { output, .. } => &output.value,
+                AggregateSpec::Rows { component } => &component.path.value,
             }),
             StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) => None,
             StepKind::Top(_) => None,

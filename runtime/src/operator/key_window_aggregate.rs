@@ -6,6 +6,8 @@
 //! batches changes nothing; sessions that a row joins become one place, accumulators are merged, and then all rows are
 //! folded at once. Where a trigger counts rows, a batch is folded in pieces: a window fires before the next row of its key.
 //!
+//! A window-processor ([`super::WindowProcess`]) has rows in the place of accumulators: [`WholeWindows`] keeps them by place.
+//!
 //! - A row is folded once for every window that holds it.
 //! - Results of a watermark come by window end, then start, then key in the order in which keys were first seen.
 //! - State is bounded by the open windows.
@@ -25,6 +27,7 @@ use super::late_rows::put_out_late;
 use super::window_aggregate_emission::{Bounds, Emission};
 use super::window_aggregate_parts::{COMPACT_FROM_KEYS, Parts, accumulate};
 use super::window_aggregate_slice::{Rows, SliceState};
+use super::window_process::{Heads, WholeWindows};
 use super::{Fold, Operator, OperatorError, Output, WindowAggregateSpec};
 use crate::clock::Clock;
 use crate::limits::BATCH_ROWS;
@@ -45,6 +48,8 @@ pub struct KeyWindowAggregate {
     rings: Option<i64>,
     /// accumulators by place
     state: SliceState,
+    /// rows by place, and the guest that takes them all
+    whole: Option<WholeWindows>,
     /// by place
     windows: Vec<OpenWindow>,
     free: Vec<u32>,
@@ -95,6 +100,7 @@ impl KeyWindowAggregate {
         Ok(Self {
             state: SliceState::new(NOWHERE, &parts.aggregates),
             parts,
+            whole: None,
             window,
             trigger,
             firing,
@@ -111,6 +117,16 @@ impl KeyWindowAggregate {
             slots: Vec::new(),
             groups: Groups::new(),
         })
+    }
+
+    /// As [`KeyWindowAggregate::new`], for a guest that takes all rows of a window.
+    pub(super) fn of_rows(spec: WindowAggregateSpec, whole: WholeWindows) -> Result<Self, OperatorError> {
+        Ok(Self { whole: Some(whole), ..Self::new(spec)? })
+    }
+
+    /// The guest that takes all rows of a window, and these.
+    pub(super) fn whole(&mut self) -> Option<&mut WholeWindows> {
+        self.whole.as_mut()
     }
 
     /// Columns of the results, as those of [`super::WindowAggregate`].
@@ -174,6 +190,9 @@ impl KeyWindowAggregate {
             let from: Vec<_> = with_rows.iter().map(|(_, of)| *of).collect();
             let taken = self.state.split_off(&from, &self.parts.aggregates);
             self.state.merge(&taken, &with_rows, &mut self.parts.aggregates)?;
+            if let Some(whole) = &mut self.whole {
+                with_rows.iter().for_each(|(to, of)| whole.rows.join(*to, *of));
+            }
             moved.extend(pairs.iter().map(|(to, of)| (*of, *to)));
             rest = others;
         }
@@ -199,6 +218,9 @@ impl KeyWindowAggregate {
             }
             let picked = (picked.len() < layer.places.len()).then_some(picked.as_slice());
             let rows = Rows::new(&layer.places, picked, self.windows.len());
+            if let Some(whole) = &mut self.whole {
+                rows.each(|row, place| whole.rows.put(row, place));
+            }
             let before = out.dead.len();
             accumulate(&mut self.parts.aggregates, &mut self.state, batch, rows, &mut self.groups, out)?;
             // a row that is refused is so in each of its windows: it is dead once, in that of its last
@@ -219,7 +241,7 @@ impl KeyWindowAggregate {
             window.fired |= self.window.ends() && window.bounds.is_complete(self.watermark);
             window.pending = 0;
         }
-        Emission {
+        let mut emission = Emission {
             head: &self.parts.head,
             output: &self.parts.output,
             table: &self.parts.table,
@@ -227,10 +249,18 @@ impl KeyWindowAggregate {
             state: &self.state,
             bounds: Bounds::Each { windows: &self.windows, at_end: self.window == KeyWindow::Global },
             out,
+        };
+        match &mut self.whole {
+            None => emission.put_out_all(places.iter().copied())?,
+            Some(whole) => {
+                let (columns, times) = emission.heads(&places)?;
+                let rows = places.iter().map(|place| self.state.rows.get(*place).copied().unwrap_or_default());
+                let (rows, schema) = (rows.collect(), self.parts.head.clone());
+                whole.fire(&Heads { places: places.clone(), rows, schema, columns, times }, out)?;
+            }
         }
-        .put_out_all(places.iter().copied())?;
         if self.firing == Firing::Discarding {
-            drop(self.state.split_off(&places, &self.parts.aggregates));
+            self.empty(&places);
             if !self.window.ends() {
                 for place in &places {
                     self.windows.get_mut(*place as usize).into_iter().for_each(|window| window.bounds = NOWHERE);
@@ -241,9 +271,15 @@ impl KeyWindowAggregate {
         Ok(())
     }
 
+    /// Takes what windows have away.
+    fn empty(&mut self, places: &[u32]) {
+        drop(self.state.split_off(places, &self.parts.aggregates));
+        self.whole.iter_mut().for_each(|whole| whole.rows.forget(places));
+    }
+
     /// Forgets windows and what they had.
     fn release(&mut self, places: &[u32]) -> Result<(), OperatorError> {
-        drop(self.state.split_off(places, &self.parts.aggregates));
+        self.empty(places);
         for place in places {
             let Some(window) = self.windows.get(*place as usize) else { continue };
             self.timers.remove(&(window.timer, *place));
@@ -349,8 +385,9 @@ impl KeyWindowAggregate {
     /// Fires windows until as much has been put out as may be at once, then forgets those that are over.
     fn fire_due(&mut self, out: &mut Output) -> Result<(), OperatorError> {
         let Some(mut due) = self.due.take() else { return Ok(()) };
+        let at_once = out.rows_at_once.clamp(1, BATCH_ROWS);
         loop {
-            let part: Vec<u32> = due.places.by_ref().take(out.rows_at_once.clamp(1, BATCH_ROWS)).collect();
+            let part = self.part(&mut due.places, at_once);
             if part.is_empty() {
                 break;
             }
@@ -366,6 +403,19 @@ impl KeyWindowAggregate {
         }
         // now and not sooner, even for keys of late rows: numbers of keys must not hang on how batches are cut
         self.release(&gone)
+    }
+
+    /// The next windows to fire: so many, or those that have so many rows if they are handed over with these.
+    fn part(&self, due: &mut std::vec::IntoIter<u32>, most: usize) -> Vec<u32> {
+        let Some(whole) = &self.whole else { return due.take(most).collect() };
+        let (mut part, mut rows) = (Vec::new(), 0);
+        while rows < most
+            && let Some(place) = due.next()
+        {
+            rows += whole.rows.kept(place).max(1);
+            part.push(place);
+        }
+        part
     }
 
     /// Windows of all rows that have none, now that a watermark has come.
@@ -415,6 +465,7 @@ impl Operator for KeyWindowAggregate {
         let layers = if let KeyWindow::Aligned(windows) = self.window { windows.overlap() } else { 1 };
         let mut to = Assignment::new(layers, batch.rows());
         let (mut row, put_out) = (0, out.batches.len());
+        self.whole.iter_mut().try_for_each(|whole| whole.rows.begin(&batch))?;
         while row < batch.rows() {
             row = self.assign(&batch, row, &gaps, &mut to, out);
             self.merge(&mut to)?;
@@ -425,6 +476,7 @@ impl Operator for KeyWindowAggregate {
         }
         put_out_late(&batch, to.late, self.parts.late, out)?;
         self.fire_complete(to.complete, out)?;
+        self.whole.iter_mut().try_for_each(|whole| whole.rows.settle())?;
         if let Trigger::ProcessingTime { interval } = self.trigger
             && self.rings.is_none()
         {

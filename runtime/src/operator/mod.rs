@@ -24,6 +24,8 @@ mod window_aggregate;
 mod window_aggregate_emission;
 mod window_aggregate_parts;
 mod window_aggregate_slice;
+mod window_process;
+mod window_rows;
 
 pub use aggregate::{AggregateCall, AggregateColumns, Fold, output_schema, result_field, rolling_schema};
 pub use guest::GuestStep;
@@ -40,6 +42,7 @@ pub use spec::{AggregateFunction, OnError};
 pub use top::{OrderBy, Ties, Top, TopSpec, TopWindows, partition_keys, top_schema};
 pub use window_aggregate::WindowAggregate;
 pub use window_aggregate_parts::WindowAggregateSpec;
+pub use window_process::WindowProcess;
 
 use arrow_array::RecordBatch;
 

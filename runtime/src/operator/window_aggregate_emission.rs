@@ -84,6 +84,11 @@ impl Emission<'_> {
         }
     }
 
+    /// Keys and window bounds of `slots`, and the times of their results.
+    pub(super) fn heads(&self, slots: &[u32]) -> Result<(Vec<ArrayRef>, Vec<EventTime>), OperatorError> {
+        Ok((self.head_columns(slots)?, slots.iter().map(|slot| self.bounds.result_time(*slot)).collect()))
+    }
+
     /// Puts out the results of `slots` as one batch, and clears the list.
     fn put_out(&mut self, slots: &mut Vec<u32>) -> Result<(), OperatorError> {
         self.put_out_dead(slots)?;

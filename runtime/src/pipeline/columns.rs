@@ -111,7 +111,7 @@ fn needed_by(step: &StepSpec, signatures: &Signatures, beyond: Needed) -> Needed
     if let StepKind::Aggregate { key_by, gap, aggregates, .. } = &step.kind.value {
         let read = aggregates.iter().filter_map(|aggregate| match aggregate {
             AggregateSpec::BuiltIn { column, .. } => column.as_ref(),
-            AggregateSpec::Component { .. } => None,
+            AggregateSpec::Component { .. } | AggregateSpec::Rows { .. } => None,
         });
         needed.add(Needed::Columns(key_by.iter().chain(gap).chain(read).map(|column| column.value.clone()).collect()));
     }

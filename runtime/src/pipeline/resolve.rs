@@ -84,6 +84,7 @@ pub fn components_of(step: &StepSpec) -> Vec<(usize, &ComponentSpec, OperatorKin
             .enumerate()
             .filter_map(|(slot, aggregate)| match aggregate {
                 AggregateSpec::Component { component, .. } => Some((slot, component, OperatorKind::Aggregator)),
+                AggregateSpec::Rows { component } => Some((slot, component, OperatorKind::WindowProcessor)),
                 AggregateSpec::BuiltIn { .. } => None,
             })
             .collect(),
@@ -162,6 +163,7 @@ fn key(kind: OperatorKind) -> &'static str {
         OperatorKind::FlatMapper => "flat_map",
         OperatorKind::Aggregator => "aggregate",
         OperatorKind::Processor => "process",
+        OperatorKind::WindowProcessor => "window_process",
     }
 }
 
@@ -172,6 +174,7 @@ fn noun(kind: OperatorKind) -> &'static str {
         OperatorKind::FlatMapper => "a flat-mapper",
         OperatorKind::Aggregator => "an aggregator",
         OperatorKind::Processor => "a processor",
+        OperatorKind::WindowProcessor => "a window-processor",
     }
 }
 

@@ -435,3 +435,6 @@ pub(super) async fn run(mut inputs: Inputs, mut chain: Chain) -> Result<(), Task
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,9 @@ use wasmtime::Engine;
 use wasmtime::component::types::{self, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex};
 
-use super::abi::{AccumulateParams, BatchParams, BatchReturn, DescribeReturn, ExpansionReturn, MaskReturn, PairParams};
+use super::abi::{
+    AccumulateParams, BatchParams, BatchReturn, DescribeReturn, ExpansionReturn, MaskReturn, PairParams, WindowsParams,
+};
 use super::error::LoadError;
 use super::process_abi::{DescribeProcessReturn, OutcomeReturn, ProcessParams};
 
@@ -30,11 +32,14 @@ pub enum OperatorKind {
     Aggregator,
     /// handles rows key by key, with state and timers
     Processor,
+    /// makes rows of all rows of a window
+    WindowProcessor,
 }
 
 impl OperatorKind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Mapper, Self::Filter, Self::FlatMapper, Self::Aggregator, Self::Processor];
+    pub const ALL: [Self; 6] =
+        [Self::Mapper, Self::Filter, Self::FlatMapper, Self::Aggregator, Self::Processor, Self::WindowProcessor];
 
     /// The name of the kind's interface in the contract.
     pub const fn interface(self) -> &'static str {
@@ -44,6 +49,7 @@ impl OperatorKind {
             Self::FlatMapper => "flat-mapper",
             Self::Aggregator => "aggregator",
             Self::Processor => "processor",
+            Self::WindowProcessor => "window-processor",
         }
     }
 
@@ -57,6 +63,7 @@ impl OperatorKind {
                 &[Function::Describe, Function::Create, Function::Accumulate, Function::Merge, Function::Finish]
             }
             Self::Processor => &[Function::DescribeProcess, Function::Process],
+            Self::WindowProcessor => &[Function::Describe, Function::ProcessWindows],
         }
     }
 }
@@ -80,6 +87,7 @@ pub(super) enum Function {
     Finish,
     DescribeProcess,
     Process,
+    ProcessWindows,
 }
 
 impl Function {
@@ -93,7 +101,7 @@ impl Function {
             Self::Accumulate => "accumulate",
             Self::Merge => "merge",
             Self::Finish => "finish",
-            Self::Process => "process",
+            Self::Process | Self::ProcessWindows => "process",
         }
     }
 
@@ -110,6 +118,10 @@ impl Function {
             Self::Finish => "func(accumulators: batch) -> result<batch, failure>",
             Self::DescribeProcess => "func() -> result<process-signature, string>",
             Self::Process => "func(call: call) -> result<outcome, failure>",
+            Self::ProcessWindows => {
+                "func(starts: list<s64>, ends: list<s64>, groups: list<u32>, times: list<s64>, input: batch) \
+                 -> result<window-results, failure>"
+            }
         }
     }
 
@@ -126,6 +138,7 @@ impl Function {
             Self::Merge => function.typecheck::<PairParams<'_>, BatchReturn>(&types),
             Self::DescribeProcess => function.typecheck::<(), DescribeProcessReturn>(&types),
             Self::Process => function.typecheck::<ProcessParams<'_>, OutcomeReturn>(&types),
+            Self::ProcessWindows => function.typecheck::<WindowsParams<'_>, ExpansionReturn>(&types),
         }
     }
 }

@@ -239,7 +239,7 @@ impl Guest {
     }
 
     /// Calls the guest, again where it asks for it. `metered` is what the call is metered with, `rows` bounds row failures.
-    fn call_with<T>(
+    pub(super) fn call_with<T>(
         &mut self,
         metered: usize,
         rows: usize,

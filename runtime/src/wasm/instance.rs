@@ -9,7 +9,7 @@ use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 use super::OperatorKind;
 use super::abi::{
     Accumulate, AccumulateParams, BatchOut, BatchParams, Create, Describe, Expand, ExpansionOut, FailureOut, Finish,
-    Merge, PairParams, Select, Transform,
+    Merge, PairParams, ProcessWindows, Select, Transform, WindowsParams,
 };
 use super::contract::Export;
 use super::error::CallError;
@@ -131,6 +131,7 @@ enum Functions {
     FlatMapper(Describe, Expand),
     Aggregator { describe: Describe, create: Create, accumulate: Accumulate, merge: Merge, finish: Finish },
     Processor { describe: DescribeProcess, process: Process },
+    WindowProcessor(Describe, ProcessWindows),
 }
 
 /// A call's outcome: the guest's answer, or its refusal, or a trap.
@@ -180,6 +181,7 @@ impl Live {
             Functions::Mapper(describe, _)
             | Functions::Filter(describe, _)
             | Functions::FlatMapper(describe, _)
+            | Functions::WindowProcessor(describe, _)
             | Functions::Aggregator { describe, .. } => describe,
             Functions::Processor { describe, .. } => {
                 let said = describe.call(&mut self.store, ()).map(|(answer,)| answer)?;
@@ -212,6 +214,13 @@ impl Live {
             return Err(wrong_kind(OperatorKind::FlatMapper));
         };
         expand.call(&mut self.store, params).map(|(answer,)| answer)
+    }
+
+    pub(super) fn process_windows(&mut self, params: WindowsParams<'_>) -> Answer<ExpansionOut> {
+        let Functions::WindowProcessor(_, process) = &self.functions else {
+            return Err(wrong_kind(OperatorKind::WindowProcessor));
+        };
+        process.call(&mut self.store, params).map(|(answer,)| answer)
     }
 
     pub(super) fn create(&mut self) -> Answer<BatchOut> {
@@ -268,6 +277,9 @@ impl Functions {
                 describe: function(instance, store, next())?,
                 process: function(instance, store, next())?,
             },
+            OperatorKind::WindowProcessor => {
+                Self::WindowProcessor(function(instance, store, next())?, function(instance, store, next())?)
+            }
         })
     }
 }

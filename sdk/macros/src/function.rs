@@ -1,4 +1,4 @@
-//! `#[map]`, `#[filter]` and `#[flat_map]`.
+//! `#[map]`, `#[filter]`, `#[flat_map]` and `#[window_process]`.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -11,6 +11,7 @@ pub(crate) enum Kind {
     Map,
     Filter,
     FlatMap,
+    WindowProcess,
 }
 
 impl Kind {
@@ -19,6 +20,7 @@ impl Kind {
             Kind::Map => "map",
             Kind::Filter => "filter",
             Kind::FlatMap => "flat_map",
+            Kind::WindowProcess => "window_process",
         }
     }
 
@@ -27,6 +29,7 @@ impl Kind {
             Kind::Map => "fn name(row: In) -> Out",
             Kind::Filter => "fn name(row: In) -> bool",
             Kind::FlatMap => "fn name(row: In) -> impl Iterator<Item = Out>",
+            Kind::WindowProcess => "fn name(window: WindowRows<In>) -> impl Iterator<Item = Out>",
         }
     }
 }
@@ -67,8 +70,8 @@ fn check(kind: Kind, function: &ItemFn) -> Result<()> {
         return refuse(signature.ident.span(), "the function answers nothing");
     }
     let columns = over_columns(function);
-    if columns && kind == Kind::FlatMap {
-        return refuse(signature.inputs.span(), "a flat_map works on rows");
+    if columns && matches!(kind, Kind::FlatMap | Kind::WindowProcess) {
+        return refuse(signature.inputs.span(), "it works on rows");
     }
     if !columns
         && let Some(FnArg::Typed(row)) = signature.inputs.first()
@@ -143,11 +146,17 @@ fn operator(kind: Kind, function: &ItemFn) -> Result<TokenStream> {
     let suffix = if columns { "_columns" } else { "" };
     let drive = format_ident!("{}{}", kind.attribute(), suffix);
     let signature = format_ident!("{}{}_signature", kind.attribute(), suffix);
-    let input = if columns { quote!(input) } else { quote!(&input) };
+    let input = if columns || kind == Kind::WindowProcess { quote!(input) } else { quote!(&input) };
+    let taken = if kind == Kind::WindowProcess {
+        quote!(&::millstream_sdk::WindowCall)
+    } else {
+        quote!(::millstream_sdk::Batch)
+    };
     let (operator, method, output) = match kind {
         Kind::Map => (quote!(MapOperator), quote!(transform), quote!(::millstream_sdk::Batch)),
         Kind::Filter => (quote!(FilterOperator), quote!(select), quote!(::std::vec::Vec<u8>)),
         Kind::FlatMap => (quote!(FlatMapOperator), quote!(expand), quote!(::millstream_sdk::Expansion)),
+        Kind::WindowProcess => (quote!(WindowProcessOperator), quote!(process), quote!(::millstream_sdk::Expansion)),
     };
     let document = format!("The operator `{name}`, as `millstream_sdk::testing` takes it.");
     let export = export(&format_ident!("{}", kind.attribute()), &quote!(#name));
@@ -175,7 +184,7 @@ fn operator(kind: Kind, function: &ItemFn) -> Result<TokenStream> {
         impl ::millstream_sdk::#operator for #name {
             fn #method(
                 instance: &Self::Instance,
-                input: ::millstream_sdk::Batch,
+                input: #taken,
             ) -> ::std::result::Result<#output, ::millstream_sdk::Failure> {
                 ::millstream_sdk::drive::#drive(#input, instance, #closure)
             }

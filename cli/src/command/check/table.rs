@@ -157,6 +157,7 @@ fn aggregate_name(aggregate: &AggregateSpec) -> String {
             format!("{} = {}({column})", output.value, function.value.name())
         }
         AggregateSpec::Component { output, component } => format!("{} = {}", output.value, component.path.value),
+        AggregateSpec::Rows { component } => format!("all rows to {}", component.path.value),
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! One table `windows`, a row an open window: the keys, `window_start`, `window_end`, `fired`, with a trigger `pending` (rows
 //! since it last fired) and `early` (when it fires before its end), `rows`, then the accumulators, which mean nothing in a
-//! window without rows. Timers follow from bounds,
+//! window without rows. A second table `rows` where rows are kept: keys and bounds of the window, `row_time`, then the columns of
+//! the row, each under `row.` and its name. Timers follow from bounds,
 //! `early` and watermark.
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BooleanArray, Int64Array, TimestampMillisecondArray, UInt32Array};
+use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMillisecondArray, UInt32Array};
+use arrow_schema::Field as ArrowField;
 use arrow_select::take::take;
 
 use super::{KeyWindowAggregate, NOWHERE, OpenWindow};
@@ -16,7 +18,7 @@ use crate::operator::OperatorError;
 use crate::operator::aggregate_fold::{Groups, internal};
 use crate::operator::saved_table::SavedTable;
 use crate::operator::window_aggregate::{times, windows_table};
-use crate::record::{Field, Kind, Watermark};
+use crate::record::{Batch, Field, Kind, Watermark};
 use crate::state::{Snapshot, StateError, words};
 use crate::window::{KeyWindow, Slice, Trigger, next_multiple};
 
@@ -54,14 +56,86 @@ impl KeyWindowAggregate {
             columns.extend(self.state.save(&self.parts.aggregates, places)?);
             writer.push(places.len(), columns)?;
         }
-        writer.finish(Snapshot::default())
+        let snapshot = writer.finish(Snapshot::default())?;
+        if self.whole.is_some() { self.save_rows(snapshot) } else { Ok(snapshot) }
+    }
+
+    fn rows_table(&self) -> SavedTable {
+        let time = |name: &str| ArrowField::new(name, Kind::TimestampMs.data_type(), false);
+        let own =
+            |field: &Field| ArrowField::new(format!("row.{}", field.name), field.kind.data_type(), field.nullable);
+        let times = ["window_start", "window_end", "row_time"].map(time);
+        let keys = self.parts.head.fields().get(..self.parts.keys.len()).unwrap_or_default();
+        SavedTable::new("rows", keys, times.into_iter().chain(self.parts.input.fields().iter().map(own)))
+    }
+
+    /// Rows of windows, window by window as in the other table.
+    fn save_rows(&self, to: Snapshot) -> Result<Snapshot, OperatorError> {
+        let Some(whole) = &self.whole else { return Ok(to) };
+        let table = self.rows_table();
+        let mut writer = table.writer();
+        let mut places = self.all_open().into_iter().filter(|place| whole.rows.kept(*place) > 0).peekable();
+        while places.peek().is_some() {
+            let (mut some, mut rows) = (Vec::new(), 0);
+            while rows < BATCH_ROWS
+                && let Some(place) = places.next()
+            {
+                rows += whole.rows.kept(place);
+                some.push(place);
+            }
+            let gathered = whole.rows.gather(&some)?;
+            let of = |group: &u32| some.get(*group as usize).and_then(|place| self.windows.get(*place as usize));
+            let windows: Vec<OpenWindow> =
+                gathered.groups.iter().map(|group| of(group).copied().unwrap_or(OpenWindow::NONE)).collect();
+            let keys: Vec<u32> = windows.iter().map(|window| window.key).collect();
+            let mut columns = self.parts.table.keys(&keys).map_err(|error| internal(&error))?;
+            for bound in [|window: &OpenWindow| window.bounds.start, |window: &OpenWindow| window.bounds.end] {
+                columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(windows.iter().map(bound))));
+            }
+            columns.push(Arc::new(TimestampMillisecondArray::from(gathered.times)));
+            columns.extend(gathered.rows.columns().iter().cloned());
+            writer.push(windows.len(), columns)?;
+        }
+        writer.finish(to)
+    }
+
+    /// Rows of windows that have been opened again.
+    fn load_rows(&mut self, state: &Snapshot) -> Result<(), OperatorError> {
+        let table = self.rows_table();
+        let input = self.parts.input.arrow().clone();
+        for batch in table.rows_beside(state, &[&self.saved_table()])? {
+            let (keys, rest) = batch.columns().split_at_checked(table.keys()).unwrap_or_default();
+            let [starts, ends, row_times, columns @ ..] = rest else { continue };
+            let keys: Vec<&ArrayRef> = keys.iter().collect();
+            let slots = &mut self.slots;
+            self.parts.table.slots(&keys, batch.num_rows(), slots).map_err(|error| internal(&error))?;
+            let (starts, ends) = (times(Some(starts))?, times(Some(ends))?);
+            let rows = RecordBatch::try_new(input.clone(), columns.to_vec());
+            let rows = rows.map_err(|error| internal(&StateError::Arrow(error)))?;
+            let rows = Batch::new(rows, times(Some(row_times))?.into());
+            let Some(whole) = &mut self.whole else { return Ok(()) };
+            whole.rows.begin(&rows.ok_or_else(|| OperatorError::Internal { reason: "rows and times".into() })?)?;
+            for (row, ((slot, start), end)) in self.slots.iter().zip(starts).zip(ends).enumerate() {
+                let bounds = Slice { start, end };
+                let of_key = self.by_key.get(*slot as usize).into_iter().flatten();
+                let is = |place: &&u32| self.windows.get(**place as usize).is_some_and(|open| open.bounds == bounds);
+                let Some(place) = of_key.into_iter().find(is) else {
+                    let reason = format!("a row is of a window of {start}..{end} ms that its key does not have");
+                    return Err(OperatorError::State { reason });
+                };
+                whole.rows.put(row, *place);
+            }
+            whole.rows.settle()?;
+        }
+        Ok(())
     }
 
     pub(super) fn load(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
         self.watermark = self.watermark.max(watermark);
         self.groups = Groups::new();
         let table = self.saved_table();
-        for batch in table.rows(state)? {
+        let rows = self.whole.as_ref().map(|_| self.rows_table());
+        for batch in table.rows_beside(state, rows.as_ref().as_slice())? {
             let (keys, rest) = batch.columns().split_at_checked(table.keys()).unwrap_or_default();
             let keys: Vec<&ArrayRef> = keys.iter().collect();
             let slots = &mut self.slots;
@@ -69,7 +143,7 @@ impl KeyWindowAggregate {
             self.by_key.resize_with(self.parts.table.len(), Vec::new);
             self.load_windows(rest)?;
         }
-        Ok(())
+        if self.whole.is_some() { self.load_rows(state) } else { Ok(()) }
     }
 
     /// Rows of `self.slots`, by bounds, `fired`, what triggers wait for, `rows` and accumulators.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Builder, NodeTasks, StartError};
 use crate::operator::{
     AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OrderBy, ProcessSpec, ProcessStep, Select, Top,
-    TopSpec, TopWindows, WindowAggregateSpec, join_operator,
+    TopSpec, TopWindows, WindowAggregateSpec, WindowProcess, join_operator,
 };
 use crate::pipeline::plan::{Node, NodeIndex, NodeKind, SlotId};
 use crate::pipeline::resolve::Resolved;
@@ -184,7 +184,7 @@ impl Builder<'_> {
             .and_then(|&input| self.plan.nodes.get(input))
             .map(|input| input.schema.clone())
             .ok_or_else(|| StartError::Internal("an aggregate without input".to_owned()))?;
-        let (mut calls, mut outputs) = (Vec::new(), Vec::new());
+        let (mut calls, mut outputs, mut whole) = (Vec::new(), Vec::new(), None);
         for (slot, aggregate) in aggregates.iter().enumerate() {
             let read = inputs.get(slot).cloned().unwrap_or_default();
             match aggregate {
@@ -200,6 +200,10 @@ impl Builder<'_> {
                     calls.push(AggregateCall::Fold(Box::new(fold)));
                     outputs.push(Some(schema));
                 }
+                AggregateSpec::Rows { .. } => {
+                    let guest = self.guest(step, slot, subtask, Arc::clone(metrics), versions)?;
+                    whole = Some((guest, read));
+                }
             }
         }
         let spec = WindowAggregateSpec {
@@ -214,6 +218,10 @@ impl Builder<'_> {
             input,
             aggregates: calls,
         };
+        if let Some((guest, reads)) = whole {
+            let output = node.schema.clone();
+            return Ok(Box::new(WindowProcess::new(spec, guest, reads, output, step.on_error).map_err(failed)?));
+        }
         Ok(Box::new(AggregateStep::new(spec, step.on_error, outputs).map_err(failed)?))
     }
 }

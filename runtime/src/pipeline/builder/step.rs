@@ -136,6 +136,14 @@ impl Step {
         Self::of(Operation::Aggregate)
     }
 
+    /// Rows that a component makes of all rows of a window and key: needs a window such as [`Self::tumbling`].
+    pub fn window_process(component: impl Into<String>) -> Self {
+        let mut step = Self::of(Operation::Aggregate);
+        let component = ComponentSpec { path: component.into().into(), config: Settings::default() };
+        step.aggregates.push(AggregateSpec::Rows { component });
+        step
+    }
+
     pub(super) fn of_top(top: TopStepSpec) -> Self {
         Self::of(Operation::Top(top))
     }
@@ -411,7 +419,7 @@ impl Step {
         if !config.is_empty() {
             let mut readers = 0;
             for aggregate in &mut self.aggregates {
-                if let AggregateSpec::Component { component, .. } = aggregate {
+                if let AggregateSpec::Component { component, .. } | AggregateSpec::Rows { component } = aggregate {
                     component.config = Arc::clone(&config);
                     readers += 1;
                 }

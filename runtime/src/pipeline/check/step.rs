@@ -100,13 +100,22 @@ fn check_aggregate(
     }
     let keys = key_by.iter().map(|column| (column.value.as_str(), column.span));
     let window = bounds.iter().map(|column| (*column, span));
-    let results = aggregates.iter().map(|aggregate| match aggregate {
+    let results = aggregates.iter().filter_map(|aggregate| match aggregate {
         AggregateSpec::BuiltIn { output, .. } | AggregateSpec::Component { output, .. } => {
-            (output.value.as_str(), output.span)
+            Some((output.value.as_str(), output.span))
         }
+        AggregateSpec::Rows { .. } => None,
     });
     unique_columns(&format!("the output of {of}"), keys.chain(window).chain(results), problems);
     for aggregate in aggregates {
+        if let AggregateSpec::Rows { component } = aggregate {
+            not_empty(&format!("the component of {of}"), &component.path.value, component.path.span, problems);
+            if bounds.is_empty() || aggregates.len() > 1 {
+                let message = format!("{of} takes all rows of a window and has none, or has other results beside");
+                let help = "give it a window, and aggregate in a step of its own";
+                problems.add(code::CONFLICT, component.path.span, message, "needs a window, and nothing beside", help);
+            }
+        }
         if let AggregateSpec::Component { output, component } = aggregate {
             let what = format!("the component of {} in {of}", quote(&output.value));
             not_empty(&what, &component.path.value, component.path.span, problems);

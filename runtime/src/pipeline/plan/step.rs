@@ -251,6 +251,11 @@ impl Planner<'_> {
                     }
                 }
             }
+            AggregateSpec::Rows { component } => {
+                let signature = self.signatures.get(&SlotId { step: step.name.value.clone(), slot })?.clone();
+                let read = self.guest_inputs(step, component.path.span, &signature.inputs, input)?;
+                Some((read, signature.outputs.fields().to_vec()))
+            }
             AggregateSpec::Component { output, component } => {
                 let signature = self.signatures.get(&SlotId { step: step.name.value.clone(), slot })?.clone();
                 let read = self.guest_inputs(step, component.path.span, &signature.inputs, input)?;

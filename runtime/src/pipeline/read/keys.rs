@@ -123,8 +123,8 @@ pub(super) const WATERMARK: Keys = Keys {
 };
 
 /// The keys of a step that say what is done.
-pub(super) const OPERATIONS: [&str; 9] =
-    ["map", "filter", "flat_map", "aggregate", "select", "top", "join", "lookup", "process"];
+pub(super) const OPERATIONS: [&str; 10] =
+    ["map", "filter", "flat_map", "aggregate", "select", "top", "join", "lookup", "process", "window_process"];
 
 pub(super) const STEP: Keys = Keys {
     section: "Step",
@@ -146,6 +146,7 @@ pub(super) const STEP: Keys = Keys {
         key("join", "{ with = \"persons\", on = [\"seller = id\"] }"),
         key("lookup", "{ with = \"rules\", on = [\"rule = id\"] }"),
         key("process", "\"inactivity.wasm\""),
+        key("window_process", "\"median.wasm\""),
         key("with", "\"rules\""),
         key("with_key_by", "[\"id\"]"),
         key("state_ttl", "\"1h\""),

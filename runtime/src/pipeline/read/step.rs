@@ -36,11 +36,12 @@ pub(super) struct ReadStep {
 pub(super) fn read(name: Spanned<String>, item: Item, problems: &mut Problems) -> ReadStep {
     let Some(mut table) = Table::open(item, &keys::STEP, problems) else { return ReadStep::default() };
     let from = table.required("from", problems).and_then(|item| item.texts(problems));
-    let late = if keys::OPERATIONS.iter().any(|key| !["aggregate", "top"].contains(key) && table.has(key)) {
-        Some(None) // refused beside the operation
-    } else {
-        optional(table.take("late"), |item| item.text(problems))
-    };
+    let late =
+        if keys::OPERATIONS.iter().any(|key| !["aggregate", "top", "window_process"].contains(key) && table.has(key)) {
+            Some(None) // refused beside the operation
+        } else {
+            optional(table.take("late"), |item| item.text(problems))
+        };
     let [mut with, sides] = process::read_names(&mut table, problems);
     let side_outputs: Option<Vec<Spanned<String>>> =
         late.zip(sides).map(|(late, sides)| late.into_iter().chain(sides).collect());
@@ -100,6 +101,9 @@ fn read_kind(
     if key == "aggregate" {
         return read_aggregate(table, item, config, problems).map(|kind| Spanned::new(kind, place));
     }
+    if key == "window_process" {
+        return read_window_process(table, item, config, problems).map(|kind| Spanned::new(kind, place));
+    }
     if key == "top" {
         if let Some((_, place)) = config? {
             let message = format!("`config` has no meaning in {} with `top`", table.what);
@@ -151,22 +155,61 @@ fn refuse_keyed(table: &mut Table, operation: &str, problems: &mut Problems) {
     }
 }
 
+/// An aggregate whose only entry takes all rows.
+fn read_window_process(
+    table: &mut Table,
+    item: Item,
+    config: Option<StepConfig>,
+    problems: &mut Problems,
+) -> Option<StepKind> {
+    if !table.has("window") {
+        let message = format!("{} has `window_process` and no `window`", table.what);
+        let help = "add `window = { tumbling = \"1m\" }`; `process` handles rows one by one, without a window";
+        problems.add(code::MISSING_KEY, item.key, message, "it takes all rows of a window", help);
+        table.take("emit");
+        return None;
+    }
+    let place = item.key;
+    let entry = |item: Item, problems: &mut Problems| {
+        let component = read_component(item, config?, problems)?;
+        Some(vec![AggregateSpec::Rows { component }])
+    };
+    read_windowed(table, place, item, problems, entry)
+}
+
 fn read_aggregate(
     table: &mut Table,
     item: Item,
     config: Option<StepConfig>,
     problems: &mut Problems,
 ) -> Option<StepKind> {
+    let what = table.what.clone();
+    let place = item.span();
+    let entries = |item: Item, problems: &mut Problems| {
+        let aggregates = aggregate::read(item, problems);
+        let mut aggregates = aggregates?;
+        if let Some((settings, place)) = config? {
+            give_config(&what, &mut aggregates, &settings, place, problems)?;
+        }
+        Some(aggregates)
+    };
+    read_windowed(table, place, item, problems, entries)
+}
+
+/// Keys, windows and what is made of them.
+fn read_windowed(
+    table: &mut Table,
+    place: Span,
+    item: Item,
+    problems: &mut Problems,
+    entries: impl FnOnce(Item, &mut Problems) -> Option<Vec<AggregateSpec>>,
+) -> Option<StepKind> {
     let key_by = optional(table.take("key_by"), |item| item.texts(problems));
-    let window = read_window_or_none(table, item.span(), problems);
+    let window = read_window_or_none(table, place, problems);
     let trigger = optional(table.take("trigger"), |item| read_trigger(item, problems));
     let firing = optional(table.take("firing"), |item| read_firing(item, problems));
     let allowed_lateness = optional(table.take("allowed_lateness"), |item| item.duration(problems));
-    let aggregates = aggregate::read(item, problems);
-    let mut aggregates = aggregates?;
-    if let Some((settings, place)) = config? {
-        give_config(&table.what, &mut aggregates, &settings, place, problems)?;
-    }
+    let aggregates = entries(item, problems)?;
     let allowed_lateness = allowed_lateness?.unwrap_or_default();
     let (window, gap) = window?;
     Some(StepKind::Aggregate {

@@ -247,6 +247,25 @@ fn wrong_columns_and_times_are_refused_with_place_and_help() {
 }
 
 #[test]
+fn wrong_window_processors_are_refused_with_place_and_help() {
+    let whole = |rest: &str, code, words| {
+        step(
+            &format!("from = \"s\"\nwindow = {{ tumbling = \"1s\" }}\nwindow_process = \"a.wasm\"\n{rest}"),
+            code,
+            words,
+        )
+    };
+    check(vec![
+        step("from = \"s\"\n«window_process = \"a.wasm\"", MISSING_KEY, &["no `window`", "all rows of a window"]),
+        step("from = \"s\"\nwindow = { global = true }\nwindow_process = «7", WRONG_TYPE, &["found an integer"]),
+        whole("«state_ttl = \"1s\"", CONFLICT, &["`state_ttl` has no meaning", "belongs to `process`"]),
+        whole("«emit = \"latest\"", CONFLICT, &["`emit` has no meaning", "`window`"]),
+        whole("keep = «\"all\"", CONFLICT, &["`keep` has no meaning"]),
+        whole("allowed_lateness = «5", WRONG_TYPE, &["duration in quotes"]),
+    ]);
+}
+
+#[test]
 fn wrong_processors_are_refused_with_place_and_help() {
     let process = |rest: &str, code, words| {
         step(&format!("from = \"s\"\nkey_by = \"k\"\nprocess = \"a.wasm\"\n{rest}"), code, words)
