@@ -223,8 +223,10 @@ fn triggers() -> impl Strategy<Value = Trigger> {
     ]
 }
 
-/// Rows of a few keys, and the watermark after them.
-fn happenings() -> impl Strategy<Value = Vec<(Vec<(usize, i64, i64)>, i64)>> {
+/// Rows, each the number of its key, its value and its time; then a watermark.
+type Happening = (Vec<(usize, i64, i64)>, i64);
+
+fn happenings() -> impl Strategy<Value = Vec<Happening>> {
     let row = (0usize..4, -20i64..20, 0i64..60);
     prop::collection::vec((prop::collection::vec(row, 0..12), 0i64..60), 1..12)
 }
