@@ -51,6 +51,9 @@ pub(crate) enum Failure {
     /// a project cannot be created
     #[error(transparent)]
     Create(#[from] CreateError),
+    /// a running pipeline does not do what is asked
+    #[error("{0}")]
+    Control(String),
     /// arguments that clap cannot judge
     #[error("{0}")]
     Usage(String),
@@ -95,6 +98,7 @@ impl Failure {
             | Self::Sandbox(_)
             | Self::Build(_)
             | Self::Create(_)
+            | Self::Control(_)
             | Self::Usage(_)
             | Self::File { .. } => Exit::Refused,
         }
@@ -113,6 +117,7 @@ impl Failure {
             Self::Sandbox(_) => "sandbox",
             Self::Build(_) => "build",
             Self::Create(_) => "create",
+            Self::Control(_) => "control",
             Self::Usage(_) => "usage",
             Self::File { .. } => "file",
             Self::Process { .. } => "process",

@@ -176,8 +176,13 @@ async fn start(pipeline: &Path, projects: Vec<Project>) -> Result<Exit, Failure>
         let handle = running.handle();
         current.send_replace(Some(handle.clone()));
         let swaps = tokio::spawn(watch::swap_on_change(files, components, handle, false));
+        let control = super::run::serve(&running.handle());
         let ended = attend(running, &mut interrupts, shown).await;
         swaps.abort();
+        if let Some(control) = control {
+            control.abort();
+            let _ = control.await;
+        }
         if interrupts.is_stopping() {
             return ended;
         }

@@ -4,6 +4,7 @@ mod build;
 mod check;
 mod checkpoint;
 mod completions;
+mod control;
 mod demo;
 mod dev;
 mod inspect;
@@ -15,6 +16,7 @@ mod test;
 use std::path::Path;
 
 use clap::{Parser, Subcommand};
+use millstream::control::Request;
 use millstream::pipeline::resolve::{self, Resolution};
 use millstream::wasm::{Sandbox, SandboxOptions};
 
@@ -39,6 +41,20 @@ pub(crate) enum Command {
     Run(run::Run),
     /// Check a pipeline and show its plan, without running it
     Check(check::Check),
+    /// Show what runs on this machine: rows, versions of each step, checkpoints
+    Status(control::StatusOf),
+    /// Put other components into a running pipeline, all at one cut
+    Swap(control::Swap),
+    /// Say what such a swap would do, without doing it
+    Plan(control::Swap),
+    /// Put back what the steps of a running pipeline ran before
+    Rollback(control::Rollback),
+    /// Let the sources of a running pipeline take nothing in
+    Pause(control::Target),
+    /// Let them go on
+    Resume(control::Target),
+    /// End a running pipeline as Ctrl-C does
+    Stop(control::Target),
     /// List, show, verify and keep the checkpoints of a pipeline
     Checkpoint(checkpoint::Checkpoint),
     /// Look at the state of a pipeline's steps at a checkpoint
@@ -66,6 +82,10 @@ impl Command {
             Self::Run(run) => run.json,
             Self::Check(check) => check.json,
             Self::Inspect(inspect) => inspect.json,
+            Self::Status(status) => status.json,
+            Self::Swap(swap) | Self::Plan(swap) => swap.target.json,
+            Self::Rollback(rollback) => rollback.target.json,
+            Self::Pause(target) | Self::Resume(target) | Self::Stop(target) => target.json,
             Self::Test(test) => test.json,
             Self::Checkpoint(checkpoint) => checkpoint.json(),
             Self::State(_) | Self::Dev(_) | Self::New(_) | Self::Build(_) | Self::Demo(_) | Self::Completions(_) => {
@@ -80,6 +100,13 @@ impl Command {
             Self::Run(run) => run.run(),
             Self::Check(check) => check.run(),
             Self::Inspect(inspect) => inspect.run(),
+            Self::Status(status) => status.run(),
+            Self::Swap(swap) => swap.swap(),
+            Self::Plan(swap) => swap.plan(),
+            Self::Rollback(rollback) => rollback.run(),
+            Self::Pause(target) => target.ask(&Request::Pause),
+            Self::Resume(target) => target.ask(&Request::Resume),
+            Self::Stop(target) => target.ask(&Request::Stop),
             Self::Test(test) => test.run(),
             Self::Checkpoint(checkpoint) => checkpoint.run(),
             Self::State(state) => state.run(),

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
+use millstream::control::socket::{ControlSocket, run_dir};
 use millstream::control::{Handle, Restored, RunError, Running, StartFrom, Status};
 use millstream::pipeline::build::RunOptions;
 use millstream::pipeline::duration;
@@ -49,6 +50,9 @@ pub(crate) struct Run {
     /// Start anew though there are checkpoints; output that is there already stays beside the new
     #[arg(long)]
     pub(crate) fresh: bool,
+    /// Do not open a socket for `status`, `swap` and their kin
+    #[arg(long)]
+    pub(crate) no_control: bool,
 }
 
 /// `1s`, `500ms`; not shorter than 10 ms.
@@ -81,13 +85,27 @@ impl Run {
         let options = RunOptions { shuffle_batches: self.shuffle_batches, ..RunOptions::default() };
         let running = Running::start_from(resolution, sandbox, &options, &start_from).await?;
         shown.started(&running.handle().status());
+        let control = if self.no_control { None } else { serve(&running.handle()) };
         let helper = components
             .map(|(files, slots)| tokio::spawn(watch::swap_on_change(files, slots, running.handle(), self.json)));
         let exit = attend(running, &mut interrupts, shown).await;
-        if let Some(helper) = helper {
+        for helper in helper.into_iter().chain(control) {
             helper.abort();
+            // the socket's file goes with it
+            let _ = helper.await;
         }
         exit
+    }
+}
+
+/// Opens the socket for `status`, `swap` and their kin. A pipeline runs as well without.
+pub(crate) fn serve(handle: &Handle) -> Option<tokio::task::JoinHandle<()>> {
+    match ControlSocket::open(&run_dir(), handle.name()) {
+        Ok(socket) => Some(tokio::spawn(socket.serve(handle.clone()))),
+        Err(error) => {
+            tracing::warn!(%error, "no control socket: `status`, `swap` and their kin do not reach this process");
+            None
+        }
     }
 }
 

@@ -83,6 +83,7 @@ impl Folder {
         let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
         command.args(arguments).current_dir(self.0.path());
         command.env_remove("MILLSTREAM_LOG").env_remove("NO_COLOR").env("XDG_CACHE_HOME", self.0.path().join("cache"));
+        command.env("MILLSTREAM_RUN_DIR", self.0.path().join("run"));
         command
     }
 

@@ -1,11 +1,14 @@
 //! Whether one component may take the place of another in a running pipeline. Pure: two signatures and the columns at
 //! hand in, a verdict out, before anything is touched.
 
+use serde::Serialize;
+
 use crate::record::{Field, Schema};
 use crate::wasm::Signature;
 
 /// What a swap would mean.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// same inputs, outputs and state
     Identical,
@@ -16,7 +19,7 @@ pub enum Verdict {
 }
 
 /// Why a swap is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{what} `{field}`: running {running}, offered {offered}")]
 pub struct Refusal {
     /// which part of the signature

@@ -1,7 +1,7 @@
 //! A pipeline that runs: its tasks, its status, its end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::task::JoinSet;
@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 use super::checkpoints::{CheckpointError, CheckpointStatus, Session, StartFrom};
 use super::status::{ComponentVersion, NodeRole, NodeStatus, Status};
 use super::swap::SwapError;
-use crate::clock::Stopwatch;
+use super::versions::Versions;
+use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounts;
 use crate::pipeline::build::{self, NodeTasks, RunOptions, StartError};
 use crate::pipeline::change::{Change, Progress};
@@ -74,6 +75,13 @@ pub(super) struct Shared {
     pub(super) sandbox: Sandbox,
     /// what runs now; held for the length of a swap, so that swaps come one after the other
     pub(super) components: Mutex<Components>,
+    /// what ran before
+    pub(super) versions: std::sync::Mutex<Versions>,
+    pub(super) clock: Clock,
+    /// of the last change; 0: none yet
+    pub(super) last_pause_ns: AtomicU64,
+    /// sources take nothing in
+    paused: AtomicBool,
     pub(super) commands: Vec<mpsc::Sender<Command>>,
     pub(super) progress: Arc<Progress>,
     pub(super) nodes: Vec<NodeTasks>,
@@ -127,6 +135,10 @@ impl Running {
         tasks.spawn(async { Ended::DeadLetters(dead_letters.await) });
         let shared = Shared {
             components: Mutex::new(resolution.components.clone()),
+            versions: std::sync::Mutex::new(Versions::new(&resolution.components, options.clock.now_ms())),
+            clock: options.clock.clone(),
+            last_pause_ns: AtomicU64::new(0),
+            paused: AtomicBool::new(false),
             resolution,
             sandbox,
             commands: built.commands,
@@ -217,6 +229,28 @@ impl Handle {
         }
     }
 
+    /// Asks all sources to take nothing in until [`Handle::resume`]: what is in the pipeline goes on to the sinks, and
+    /// checkpoints and swaps still happen. Whoever sends to the pipeline waits, or keeps what it has.
+    pub async fn pause(&self) {
+        self.shared.paused.store(true, Ordering::Release);
+        self.tell_sources(|| Command::Pause).await;
+    }
+
+    /// Goes on after [`Handle::pause`].
+    pub async fn resume(&self) {
+        self.shared.paused.store(false, Ordering::Release);
+        self.tell_sources(|| Command::Resume).await;
+    }
+
+    async fn tell_sources(&self, command: impl Fn() -> Command) {
+        // two that come at once must not reach sources in different orders
+        let _turn = self.shared.barrier_turn.lock().await;
+        for source in &self.shared.commands {
+            // a source that has ended already is gone
+            let _ = source.send(command()).await;
+        }
+    }
+
     /// A number for the next barrier.
     pub(super) fn next_barrier(&self) -> BarrierId {
         BarrierId(self.shared.barriers.fetch_add(1, Ordering::AcqRel) + 1)
@@ -278,6 +312,7 @@ impl Handle {
             pipeline: self.name().to_owned(),
             elapsed_ms: u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             ended: self.shared.progress.ended(),
+            paused: self.shared.paused.load(Ordering::Acquire),
             checkpoints: self
                 .shared
                 .checkpoints

@@ -17,6 +17,8 @@ pub struct Status {
     pub elapsed_ms: u64,
     /// whether all tasks have ended
     pub ended: bool,
+    /// whether sources have been told to take nothing in
+    pub paused: bool,
     /// the pipeline's checkpoints, if it has any
     pub checkpoints: Option<CheckpointStatus>,
     /// in the order of the plan: sources, steps, sinks

@@ -6,13 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::judge::{Refusal, Verdict, judge, judge_process};
 use super::run::Handle;
+use super::versions::{Version, Versions};
 use crate::clock::Stopwatch;
 use crate::error::near_match;
 use crate::operator::Replacement;
@@ -95,9 +97,33 @@ pub enum SwapError {
         #[source]
         source: Box<CallError>,
     },
+    /// there is nothing to go back to
+    #[error("nothing to roll back: {what} {} the first version of this run; a swap puts another in place", if *several { "run" } else { "runs" })]
+    NoVersionBefore {
+        /// what was named
+        what: String,
+        /// more than one step
+        several: bool,
+    },
     /// the pipeline has ended
     #[error("the pipeline has ended")]
     Ended,
+}
+
+impl SwapError {
+    /// A stable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownStep { .. } => "unknown_step",
+            Self::Twice { .. } => "named_twice",
+            Self::Load { .. } => "component",
+            Self::Describe { .. } => "describe",
+            Self::Refused { .. } => "does_not_fit",
+            Self::Guest { .. } | Self::Create { .. } => "guest",
+            Self::NoVersionBefore { .. } => "no_version_before",
+            Self::Ended => "ended",
+        }
+    }
 }
 
 /// A swap that took effect.
@@ -124,7 +150,12 @@ pub struct Swapped {
     pub from: String,
     /// digest of what runs now
     pub to: String,
+    /// what the change means for what the step holds
+    pub verdict: Verdict,
 }
+
+/// What is to run where.
+type Offers = BTreeMap<SlotId, Resolved>;
 
 impl Handle {
     /// Replaces components at one cut. Each is named by its step, or `step.entry` where the step has several.
@@ -136,41 +167,108 @@ impl Handle {
     /// hold up the pipeline for ever.
     pub async fn swap(&self, requests: &[(String, PathBuf)]) -> Result<SwapReport, SwapError> {
         let (handle, requests) = (self.clone(), requests.to_vec());
-        tokio::spawn(async move { handle.carry_out(&requests).await }).await.map_err(|_| SwapError::Ended)?
+        let swap = async move {
+            let watch = Stopwatch::start();
+            let offers = handle.offers(&requests).await?;
+            let (report, taken) = handle.carry_out(offers, watch).await?;
+            handle.versions().swapped(&taken, handle.shared.clock.now_ms());
+            Ok(report)
+        };
+        tokio::spawn(swap).await.map_err(|_| SwapError::Ended)?
     }
 
-    async fn carry_out(&self, requests: &[(String, PathBuf)]) -> Result<SwapReport, SwapError> {
-        let watch = Stopwatch::start();
-        let mut components = self.shared.components.lock().await;
-        let mut change = Change::default();
-        let mut offers = BTreeMap::new();
+    /// Puts back, at one cut, what the named steps ran before their present version; with none named, all that the last swap
+    /// changed. Can be repeated, back to the version that the run began with (at most seven before the last).
+    pub async fn rollback(&self, steps: &[String]) -> Result<SwapReport, SwapError> {
+        let (handle, steps) = (self.clone(), steps.to_vec());
+        let rollback = async move {
+            let watch = Stopwatch::start();
+            let slots = steps.iter().map(|step| handle.slot(step)).collect::<Result<Vec<_>, _>>()?;
+            let offers: Offers = handle.versions().before(&slots).into_iter().collect();
+            let first = slots.iter().find(|slot| !offers.contains_key(slot));
+            if offers.is_empty() || first.is_some() {
+                let what = first.map_or_else(|| "all steps".to_owned(), |slot| format!("step `{}`", slot.step));
+                return Err(SwapError::NoVersionBefore { what, several: first.is_none() });
+            }
+            let (report, taken) = handle.carry_out(offers, watch).await?;
+            handle.versions().rolled_back(taken.keys());
+            Ok(report)
+        };
+        tokio::spawn(rollback).await.map_err(|_| SwapError::Ended)?
+    }
+
+    /// What a swap would do, without doing it: everything is compiled and judged, the stream is not touched.
+    pub async fn plan_swap(&self, requests: &[(String, PathBuf)]) -> Result<Vec<Swapped>, SwapError> {
+        let offers = self.offers(requests).await?;
+        let components = self.shared.components.lock().await;
+        let mut planned = Vec::with_capacity(offers.len());
+        for (slot, offered) in &offers {
+            let running = components.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
+            let (verdict, _) = self.replacements(slot, running, offered)?;
+            let (from, to) = (running.component.digest().to_string(), offered.component.digest().to_string());
+            planned.push(Swapped { step: slot.step.clone(), slot: slot.slot, from, to, verdict });
+        }
+        Ok(planned)
+    }
+
+    /// How long the last change held up the task that it held up longest; none before the first change.
+    pub(super) fn last_pause_ns(&self) -> Option<u64> {
+        Some(self.shared.last_pause_ns.load(Ordering::Acquire)).filter(|ns| *ns > 0)
+    }
+
+    /// The versions of each component that are known, oldest first, under the names that a swap takes.
+    pub fn history(&self) -> BTreeMap<String, Vec<Version>> {
+        let slots = self.shared.resolution.components.keys();
+        slots.map(|slot| (self.slot_name(slot), self.versions().of(slot))).collect()
+    }
+
+    pub(super) fn versions(&self) -> std::sync::MutexGuard<'_, Versions> {
+        self.shared.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Compiles and describes what is asked for, with the stream untouched and no lock held.
+    async fn offers(&self, requests: &[(String, PathBuf)]) -> Result<Offers, SwapError> {
+        let mut offers = Offers::new();
         for (name, path) in requests {
             let slot = self.slot(name)?;
             if let Some(Resolved { path: first, .. }) = offers.get(&slot) {
                 return Err(SwapError::Twice { step: name.clone(), first: first.clone(), second: path.clone() });
             }
-            let running = components.get(&slot).ok_or_else(|| self.unknown(name))?;
-            let offered = self.offered(running, path).await?;
-            let replacements = self.replacements(&slot, running, &offered)?;
+            let running = self.shared.resolution.components.get(&slot).ok_or_else(|| self.unknown(name))?;
+            offers.insert(slot, self.offered(running, path).await?);
+        }
+        Ok(offers)
+    }
+
+    /// Judges all offers, makes their guests and changes them at one cut. Answers also what has been taken.
+    async fn carry_out(&self, mut offers: Offers, watch: Stopwatch) -> Result<(SwapReport, Offers), SwapError> {
+        let mut components = self.shared.components.lock().await;
+        let mut change = Change::default();
+        let mut verdicts = BTreeMap::new();
+        for (slot, offered) in &offers {
+            let running = components.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
+            let (verdict, replacements) = self.replacements(slot, running, offered)?;
             change.add(slot.clone(), *offered.component.digest(), replacements);
-            offers.insert(slot, offered);
+            verdicts.insert(slot.clone(), verdict);
         }
         let barrier_watch = Stopwatch::start();
         let change = Arc::new(change);
         let (_, pause_ns) = self.send(&change).await?;
         let barrier_ms = milliseconds(barrier_watch.elapsed());
+        self.shared.last_pause_ns.store(pause_ns, Ordering::Release);
         offers.retain(|slot, _| self.was_taken(&change, slot));
-        if offers.is_empty() && !requests.is_empty() {
+        if offers.is_empty() && !verdicts.is_empty() {
             return Err(SwapError::Ended);
         }
         let mut swapped = Vec::with_capacity(offers.len());
-        for (slot, offered) in offers {
+        for (slot, offered) in &offers {
             let to = offered.component.digest().to_string();
-            let before = components.insert(slot.clone(), offered);
+            let before = components.insert(slot.clone(), offered.clone());
             let from = before.map(|before| before.component.digest().to_string()).unwrap_or_default();
-            swapped.push(Swapped { step: slot.step, slot: slot.slot, from, to });
+            let verdict = verdicts.remove(slot).unwrap_or(Verdict::Identical);
+            swapped.push(Swapped { step: slot.step.clone(), slot: slot.slot, from, to, verdict });
         }
-        Ok(SwapReport { swapped, pause_ns, total_ms: milliseconds(watch.elapsed()), barrier_ms })
+        Ok((SwapReport { swapped, pause_ns, total_ms: milliseconds(watch.elapsed()), barrier_ms }, offers))
     }
 
     /// Sends the change with a barrier from all sources and waits until all tasks have taken it.
@@ -221,15 +319,16 @@ impl Handle {
         slot: &SlotId,
         running: &Resolved,
         offered: &Resolved,
-    ) -> Result<Vec<Replacement>, SwapError> {
+    ) -> Result<(Verdict, Vec<Replacement>), SwapError> {
         let available = self.input_schema(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
         let refused = |source| {
             let (path, step, source) = (offered.path.clone(), slot.step.clone(), Box::new(source));
             SwapError::Refused { path, step, source }
         };
-        if let Verdict::Refused(source) = judge(&running.signature, &offered.signature, &available) {
-            return Err(refused(source));
-        }
+        let verdict = match judge(&running.signature, &offered.signature, &available) {
+            Verdict::Refused(source) => return Err(refused(source)),
+            verdict => verdict,
+        };
         let (second, keys) = self.second_and_keys(&slot.step);
         judge_process(&running.signature, &offered.signature, second.as_ref(), &keys).map_err(refused)?;
         let fields = offered.signature.inputs.fields();
@@ -247,7 +346,7 @@ impl Handle {
             }
             replacements.push(Replacement { guest, inputs: inputs.clone() });
         }
-        Ok(replacements)
+        Ok((verdict, replacements))
     }
 
     /// The specification of a step and its position in the plan.

@@ -359,6 +359,7 @@ impl Builder<'_> {
             asked: AskedTime::default(),
             drift,
             marker,
+            paused: false,
         };
         self.commands.push(sender);
         Ok(Box::pin(source_task::run(task)))

@@ -25,6 +25,10 @@ pub enum Command {
     Barrier(Barrier),
     /// take nothing more in and end as if the input had ended
     Stop,
+    /// take nothing more in until told to go on; barriers still pass
+    Pause,
+    /// go on after a pause
+    Resume,
 }
 
 /// A source and all that belongs to it in one task.
@@ -45,6 +49,8 @@ pub(super) struct SourceTask {
     pub(super) drift: Option<DriftMember>,
     /// gives rows their times and watermarks
     pub(super) marker: Marker,
+    /// told to take nothing in for now
+    pub(super) paused: bool,
 }
 
 /// What a source task does next.
@@ -75,6 +81,16 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
             }
             // control is gone: nobody waits for results any more, but what was read is finished
             Next::Command(Some(Command::Stop) | None) => break,
+            Next::Command(Some(Command::Pause)) => {
+                task.paused = true;
+                // nothing comes for now: what has come is to be seen
+                task.chain.flush().await?;
+                continue;
+            }
+            Next::Command(Some(Command::Resume)) => {
+                task.paused = false;
+                continue;
+            }
             Next::Timer => {
                 task.chain.processing_time().await?;
                 continue;
@@ -118,12 +134,13 @@ async fn wait(time_ms: Option<i64>, clock: &Clock) {
 }
 
 impl SourceTask {
-    /// Waits for what is to be done next. The source is not asked while its task is ahead of others.
+    /// Waits for what is to be done next. The source is not asked while its task is ahead of others, or paused.
     async fn next(&mut self) -> Next {
         let timer = self.chain.next_processing_time();
-        let Self { source, commands, clock, drift, asked, .. } = self;
+        let Self { source, commands, clock, drift, asked, paused, .. } = self;
+        let paused = *paused;
         let ahead = drift.as_ref().filter(|drift| drift.is_ahead());
-        if ahead.is_none() {
+        if ahead.is_none() && !paused {
             asked.start(clock.now_ms());
         }
         let next = tokio::select! {
@@ -132,6 +149,7 @@ impl SourceTask {
             () = wait(timer, clock) => Next::Timer,
             next = async {
                 match ahead {
+                    _ if paused => std::future::pending().await,
                     Some(drift) => {
                         drift.caught_up().await;
                         Next::CaughtUp

@@ -88,6 +88,7 @@ fn task(
         asked: AskedTime::default(),
         drift,
         marker: Marker::default(),
+        paused: false,
     };
     (task, elements, commander)
 }

@@ -1,0 +1,299 @@
+//! `millstream status|swap|plan|rollback|pause|resume|stop`: asks a pipeline that runs in another process on this machine.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use millstream::control::socket::{self, Found};
+use millstream::control::{Offer, Request};
+use serde::Deserialize;
+
+use crate::console::{self, Paint, Stream};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::figures;
+
+/// Which pipeline.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// The pipeline: its name, its file, or its process number
+    pipeline: String,
+    /// The answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Show a running pipeline: rows, versions of each step, checkpoints. Without a name: all that run.
+#[derive(Debug, Args)]
+pub(crate) struct StatusOf {
+    /// The pipeline: its name, its file, or its process number
+    pipeline: Option<String>,
+    /// The answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Put other components into a running pipeline, all at one cut.
+#[derive(Debug, Args)]
+pub(crate) struct Swap {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// `step=file.wasm`; `step.entry=file.wasm` where a step has several components
+    #[arg(required = true, value_parser = offer)]
+    offers: Vec<(String, PathBuf)>,
+}
+
+/// Put back what steps ran before.
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The steps; all that the last swap changed if none is named
+    steps: Vec<String>,
+}
+
+fn offer(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((step, file)) if !step.is_empty() && !file.is_empty() => Ok((step.to_owned(), file.into())),
+        _ => Err("expected `step=file.wasm`".to_owned()),
+    }
+}
+
+impl StatusOf {
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        if let Some(pipeline) = self.pipeline {
+            return Target { pipeline, json: self.json }.ask(&Request::Status);
+        }
+        let found = all()?;
+        if self.json {
+            for one in &found {
+                console::result(ask(one, &Request::Status)?.trim_end());
+            }
+            return Ok(Exit::Done);
+        }
+        if found.is_empty() {
+            console::say("no pipeline runs here");
+        }
+        for one in &found {
+            console::result(shown(one, &ask(one, &Request::Status)?, Stream::Stdout.paint())?);
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl Swap {
+    pub(crate) fn swap(self) -> Result<Exit, Failure> {
+        let offers = self.offers()?;
+        self.target.ask(&Request::Swap { offers })
+    }
+
+    pub(crate) fn plan(self) -> Result<Exit, Failure> {
+        let offers = self.offers()?;
+        self.target.ask(&Request::Plan { offers })
+    }
+
+    /// The process that runs the pipeline may stand in another folder: paths are made absolute.
+    fn offers(&self) -> Result<Vec<Offer>, Failure> {
+        let absolute = |(step, file): &(String, PathBuf)| {
+            let found = file.canonicalize();
+            let file = found.map_err(|source| Failure::File { what: "read", path: file.clone(), source })?;
+            Ok(Offer { step: step.clone(), file })
+        };
+        self.offers.iter().map(absolute).collect()
+    }
+}
+
+impl Rollback {
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        self.target.ask(&Request::Rollback { steps: self.steps })
+    }
+}
+
+impl Target {
+    /// Asks and shows the answer.
+    pub(crate) fn ask(&self, request: &Request) -> Result<Exit, Failure> {
+        let found = self.find()?;
+        let answer = ask(&found, request)?;
+        if self.json {
+            console::result(answer.trim_end());
+            let refused = matches!(read(&answer)?, Answered::Refused { .. });
+            return Ok(if refused { Exit::Refused } else { Exit::Done });
+        }
+        console::result(shown(&found, &answer, Stream::Stdout.paint())?);
+        Ok(Exit::Done)
+    }
+
+    fn find(&self) -> Result<Found, Failure> {
+        let all = all()?;
+        let file = Path::new(&self.pipeline);
+        let name =
+            if file.is_file() { millstream::pipeline::read::read(file)?.name.value } else { self.pipeline.clone() };
+        let pid: Option<u32> = name.parse().ok();
+        let matching: Vec<&Found> = all.iter().filter(|found| found.name == name || Some(found.pid) == pid).collect();
+        match matching.as_slice() {
+            [one] => Ok((*one).clone()),
+            [] => {
+                let known = all.iter().map(|found| format!("`{}`", found.name)).collect::<Vec<_>>().join(", ");
+                let known =
+                    if known.is_empty() { "no pipeline runs here".to_owned() } else { format!("there run {known}") };
+                Err(Failure::Control(format!("no pipeline `{name}` answers on this machine; {known}")))
+            }
+            several => {
+                let pids = several.iter().map(|found| found.pid.to_string()).collect::<Vec<_>>().join(", ");
+                Err(Failure::Control(format!(
+                    "several processes run a pipeline `{name}`: {pids}; name one by its number"
+                )))
+            }
+        }
+    }
+}
+
+fn all() -> Result<Vec<Found>, Failure> {
+    let dir = socket::run_dir();
+    socket::running(&dir).map_err(|source| Failure::File { what: "read", path: dir, source })
+}
+
+fn ask(found: &Found, request: &Request) -> Result<String, Failure> {
+    socket::ask(&found.path, request)
+        .map_err(|error| Failure::Control(format!("pipeline `{}` (process {}): {error}", found.name, found.pid)))
+}
+
+/// The parts of an answer that people are shown.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+enum Answered {
+    Status { status: Running, versions: BTreeMap<String, Vec<Version>>, pid: u32 },
+    Swapped { swapped: Vec<Change>, pause_ns: u64, total_ms: f64 },
+    Plan { planned: Vec<Change>, last_pause_ns: Option<u64> },
+    Done,
+    Refused { message: String },
+}
+
+#[derive(Debug, Deserialize)]
+struct Running {
+    pipeline: String,
+    elapsed_ms: u64,
+    paused: bool,
+    checkpoints: Option<Checkpoints>,
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Checkpoints {
+    epoch: Option<u64>,
+    failing: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Node {
+    name: String,
+    role: String,
+    tasks: usize,
+    counts: BTreeMap<String, i64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Version {
+    number: u64,
+    digest: String,
+    path: String,
+    current: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Change {
+    step: String,
+    from: String,
+    to: String,
+    verdict: serde_json::Value,
+}
+
+fn read(answer: &str) -> Result<Answered, Failure> {
+    serde_json::from_str(answer).map_err(|error| Failure::Control(format!("an answer that cannot be read: {error}")))
+}
+
+fn shown(found: &Found, answer: &str, paint: Paint) -> Result<String, Failure> {
+    Ok(match read(answer)? {
+        Answered::Status { status, versions, pid } => status_table(&status, &versions, pid, paint),
+        Answered::Swapped { swapped, pause_ns, total_ms } => {
+            let (pause, total) = (Duration::from_nanos(pause_ns), Duration::try_from_secs_f64(total_ms / 1e3));
+            let mut text = changes("swapped", &swapped, paint);
+            let total = figures::duration(total.unwrap_or_default());
+            text.push_str(&format!("\nin {total} · longest pause of a task {}", figures::duration(pause)));
+            text
+        }
+        Answered::Plan { planned, last_pause_ns } => {
+            let mut text = changes("would swap", &planned, paint);
+            let pause = last_pause_ns.map(|ns| {
+                format!("; the last swap held up a task for {}", figures::duration(Duration::from_nanos(ns)))
+            });
+            text.push_str(&format!(
+                "\nnothing has changed; state and windows would be kept{}",
+                pause.unwrap_or_default()
+            ));
+            text
+        }
+        Answered::Done => format!("{}: done", found.name),
+        Answered::Refused { message } => {
+            return Err(Failure::Control(format!("{message}; the running version goes on")));
+        }
+    })
+}
+
+fn changes(what: &str, changes: &[Change], paint: Paint) -> String {
+    let line = |change: &Change| {
+        let verdict = change.verdict.as_str().unwrap_or("changed");
+        let (from, to) = (figures::short(&change.from), figures::short(&change.to));
+        format!("{} {} {from} → {} ({verdict})", paint.green(what), paint.bold(&change.step), paint.cyan(to))
+    };
+    changes.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn status_table(status: &Running, versions: &BTreeMap<String, Vec<Version>>, pid: u32, paint: Paint) -> String {
+    let elapsed = figures::duration(Duration::from_millis(status.elapsed_ms));
+    let mut text = format!("{} · process {pid} · up {elapsed}", paint.bold(&status.pipeline));
+    if status.paused {
+        text.push_str(&format!(" · {}", paint.yellow("paused")));
+    }
+    if let Some(checkpoints) = &status.checkpoints {
+        match (&checkpoints.failing, checkpoints.epoch) {
+            (Some(reason), _) => text.push_str(&format!(" · {}", paint.red(format!("no checkpoint: {reason}")))),
+            (None, Some(epoch)) => text.push_str(&format!(" · checkpoint {epoch}")),
+            (None, None) => {}
+        }
+    }
+    let width = status.nodes.iter().map(|node| node.name.chars().count()).max().unwrap_or(0).max(4);
+    let heading = format!(
+        "{:<6}  {:<width$}  {:>5}  {:>13}  {:>13}  {:>7}  {:>7}  version",
+        "", "name", "tasks", "rows in", "rows out", "dead", "late"
+    );
+    text.push_str(&format!("\n{}", paint.dim(&heading)));
+    for node in &status.nodes {
+        let count =
+            |name: &str| figures::count(u64::try_from(node.counts.get(name).copied().unwrap_or(0)).unwrap_or(0));
+        text.push_str(&format!(
+            "\n{:<6}  {:<width$}  {:>5}  {:>13}  {:>13}  {:>7}  {:>7}  {}",
+            node.role,
+            node.name,
+            node.tasks,
+            count("rows_in"),
+            count("rows_out"),
+            count("dead_rows"),
+            count("late_rows"),
+            version_of(&node.name, versions)
+        ));
+    }
+    text
+}
+
+/// `v3 1f2e3d4c5b6a upper.wasm` for each component of a node.
+fn version_of(node: &str, versions: &BTreeMap<String, Vec<Version>>) -> String {
+    let of_node = versions.iter().filter(|(name, _)| name.split('.').next() == Some(node));
+    let current = of_node.filter_map(|(_, versions)| versions.iter().find(|version| version.current));
+    let text = |version: &Version| {
+        let file = Path::new(&version.path).file_name().map(|name| name.to_string_lossy().into_owned());
+        format!("v{} {} {}", version.number, figures::short(&version.digest), file.unwrap_or_default())
+    };
+    current.map(text).collect::<Vec<_>>().join(", ")
+}

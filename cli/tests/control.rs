@@ -1,0 +1,175 @@
+//! `status`, `swap`, `plan`, `rollback`, `pause`, `resume` and `stop` against a pipeline in another process.
+
+// helpers of tests are tests too; the lints see only functions marked #[test]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{Folder, From};
+
+/// Visits without end, mapped to segments: `segment` knows `large` and `small`, `segment-finer` also `medium`.
+const VISITS: &str = r#"
+name = "visits"
+parallelism = 2
+[source.visits]
+generator = { kind = "customers", rate = 20000, seed = 7 }
+[step.interested]
+from = "visits"
+filter = "interested.wasm"
+[step.segment]
+from = "interested"
+map = "segment.wasm"
+[step.counts]
+from = "segment"
+key_by = ["segment"]
+window = { tumbling = "1s" }
+aggregate = { visits = "count()" }
+[sink.out]
+from = "counts"
+print = {}
+"#;
+
+fn visits() -> Folder {
+    let folder = Folder::new();
+    folder
+        .write("p.toml", VISITS)
+        .install("interested.wasm", "interested.wasm")
+        .install("segment.wasm", "segment.wasm")
+        .install("segment-finer.wasm", "finer.wasm");
+    folder
+}
+
+fn json(folder: &Folder, arguments: &[&str]) -> Value {
+    let output = folder.run(arguments).expect(0);
+    serde_json::from_str(&output.stdout).unwrap()
+}
+
+fn rows_in(status: &Value, node: &str) -> u64 {
+    let nodes = status["status"]["nodes"].as_array().unwrap();
+    let found = nodes.iter().find(|one| one["name"] == node).unwrap();
+    found["counts"]["rows_in"].as_u64().unwrap()
+}
+
+fn current(status: &Value, step: &str) -> u64 {
+    let versions = status["versions"][step].as_array().unwrap();
+    versions.iter().find(|version| version["current"] == true).unwrap()["number"].as_u64().unwrap()
+}
+
+#[test]
+fn a_step_is_swapped_and_rolled_back_from_another_process() {
+    let folder = visits();
+    let mut process = folder.start(&["run", "p.toml"]);
+    process.wait_for(From::Stdout, "segment");
+    let before = json(&folder, &["status", "visits", "--json"]);
+    assert_eq!(current(&before, "segment"), 1);
+
+    let plan = json(&folder, &["plan", "visits", "segment=finer.wasm", "--json"]);
+    assert_eq!(plan["planned"][0]["verdict"], "identical");
+    assert_eq!(current(&json(&folder, &["status", "p.toml", "--json"]), "segment"), 1, "a plan changes nothing");
+
+    let swapped = json(&folder, &["swap", "visits", "segment=finer.wasm", "--json"]);
+    let (from, to) = (&swapped["swapped"][0]["from"], &swapped["swapped"][0]["to"]);
+    assert_eq!(from, &before["versions"]["segment"][0]["digest"]);
+    assert_eq!(to, &plan["planned"][0]["to"]);
+    let after = json(&folder, &["status", "visits", "--json"]);
+    assert_eq!(current(&after, "segment"), 2);
+    assert_eq!(after["status"]["nodes"][2]["components"][0]["digest"], *to);
+    process.wait_for(From::Stdout, "medium");
+
+    let text = folder.run(&["rollback", "visits"]).expect(0).stdout;
+    assert!(text.contains("swapped segment"), "{text}");
+    assert_eq!(current(&json(&folder, &["status", "visits", "--json"]), "segment"), 1);
+    folder.run(&["rollback", "visits"]).expect(2).says(&["nothing to roll back", "first version of this run"]);
+    folder.run(&["stop", "visits"]).expect(0);
+    process.finish().expect(0);
+    assert_eq!(folder.run(&["status"]).expect(0).stdout, "");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_the_running_version_goes_on() {
+    let folder = visits();
+    folder.install("uppercase.wasm", "uppercase.wasm");
+    let mut process = folder.start(&["run", "p.toml"]);
+    process.wait_for(From::Stdout, "segment");
+    folder
+        .run(&["swap", "visits", "segment=uppercase.wasm"])
+        .expect(2)
+        .says(&["does not fit step `segment`", "the running version goes on"]);
+    folder.run(&["swap", "visits", "segmen=finer.wasm"]).expect(2).says(&["did you mean `segment`?"]);
+    folder.run(&["swap", "visits", "segment=nowhere.wasm"]).expect(2).says(&["nowhere.wasm"]);
+    folder.run(&["swap", "visit", "segment=finer.wasm"]).expect(2).says(&["no pipeline `visit`", "there run `visits`"]);
+    // two at once: one does not fit, so neither changes
+    let both = ["swap", "visits", "segment=finer.wasm", "interested=uppercase.wasm"];
+    folder.run(&both).expect(2);
+    let status = json(&folder, &["status", "visits", "--json"]);
+    assert_eq!((current(&status, "segment"), current(&status, "interested")), (1, 1));
+    let output = folder.run(&["swap", "visits", "segment=uppercase.wasm", "--json"]).expect(2);
+    let refused: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!((&refused["answer"], &refused["code"]), (&Value::from("refused"), &Value::from("does_not_fit")));
+    folder.run(&["stop", "visits"]).expect(0);
+    process.finish().expect(0);
+}
+
+#[test]
+fn a_paused_pipeline_takes_nothing_in_and_loses_nothing() {
+    let folder = Folder::new();
+    let pipeline = r#"
+name = "numbers"
+[source.numbers]
+generator = { kind = "sequence", rows = 40000, rate = 20000 }
+[step.upper]
+from = "numbers"
+select = ["sequence"]
+[sink.out]
+from = "upper"
+print = {}
+"#;
+    folder.write("p.toml", pipeline);
+    let mut process = folder.start(&["run", "p.toml"]);
+    process.wait_for(From::Stdout, "sequence");
+    folder.run(&["pause", "numbers"]).expect(0);
+    std::thread::sleep(Duration::from_millis(300));
+    let first = json(&folder, &["status", "numbers", "--json"]);
+    assert_eq!(first["status"]["paused"], true);
+    std::thread::sleep(Duration::from_millis(400));
+    let second = json(&folder, &["status", "numbers", "--json"]);
+    assert_eq!(rows_in(&first, "out"), rows_in(&second, "out"));
+    assert!(rows_in(&first, "out") < 40_000);
+    folder.run(&["resume", "numbers"]).expect(0);
+    let output = process.finish().expect(0);
+    let mut seen: BTreeMap<u64, u32> = BTreeMap::new();
+    for line in output.stdout.lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        *seen.entry(row["sequence"].as_u64().unwrap()).or_default() += 1;
+    }
+    assert_eq!(seen.len(), 40_000);
+    assert!(seen.values().all(|times| *times == 1));
+}
+
+#[test]
+fn what_a_killed_process_left_behind_is_cleared_away() {
+    let folder = visits();
+    let mut process = folder.start(&["run", "p.toml"]);
+    process.wait_for(From::Stdout, "segment");
+    let sockets = || std::fs::read_dir(folder.path("run")).unwrap().count();
+    assert_eq!(sockets(), 1);
+    process.signal("KILL");
+    drop(process);
+    assert_eq!(sockets(), 1);
+    folder.run(&["status", "visits"]).expect(2).says(&["no pipeline runs here"]);
+    assert_eq!(sockets(), 0);
+}
+
+#[test]
+fn without_a_socket_nothing_can_be_asked() {
+    let folder = visits();
+    let mut process = folder.start(&["run", "p.toml", "--no-control"]);
+    process.wait_for(From::Stdout, "segment");
+    folder.run(&["status", "visits"]).expect(2);
+    process.signal("TERM");
+    process.finish().expect(0);
+}
