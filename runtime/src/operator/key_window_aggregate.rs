@@ -85,7 +85,8 @@ pub(super) struct OpenWindow {
     timer: EventTime,
     /// rows since it last fired
     pending: u64,
-    /// when to fire before its end; the end of time: not known to be needed
+    /// When to fire before its end, if rows have come by then. The end of time: there were none yet. Once it has fired so, the
+    /// next multiple, however far ahead of the watermark the rows are that come.
     early: EventTime,
 }
 
@@ -355,15 +356,19 @@ impl KeyWindowAggregate {
             let end = if self.window.ends() { window.bounds.result_time() } else { EventTime::MAX };
             let complete = end <= self.watermark.0;
             let early = window.early <= self.watermark.0;
-            if early || complete {
-                window.early = EventTime::MAX;
+            if let Trigger::Every { interval } = self.trigger
+                && early
+            {
+                window.early = next_multiple(self.watermark.0, interval);
             }
             if complete && !window.fired && self.trigger.fires_at_end() || !complete && early && window.pending > 0 {
                 fire.push(place);
             }
             let last = end.saturating_add(self.allowed_lateness_ms);
             if !complete {
-                later.push((end.min(window.early), place));
+                // one that fires now waits for rows before it looks at the time again
+                let waits = if early || window.pending == 0 { EventTime::MAX } else { window.early };
+                later.push((end.min(waits), place));
             } else if last <= self.watermark.0 {
                 gone.push(place);
             } else {

@@ -177,19 +177,18 @@ impl SessionJoin {
         let mut joined = Joined::new(&self.columns, &self.nulls, [&left_batches, &right_batches])?;
         for Session { window, rows, .. } in sessions {
             let time = window.result_time();
-            let of = |side: usize| rows.iter().filter(move |row| row.1 == side).map(|row| row.2);
-            let has = [of(LEFT).next().is_some(), of(RIGHT).next().is_some()];
-            for number in of(LEFT) {
-                if !has[RIGHT] && self.columns.kind.keeps(LEFT) {
-                    joined.push(left.place(number), None, time, *window, out)?;
+            let (lefts, rights): (Vec<&Waiting>, Vec<&Waiting>) = rows.iter().partition(|row| row.1 == LEFT);
+            for (.., number) in &lefts {
+                if rights.is_empty() && self.columns.kind.keeps(LEFT) {
+                    joined.push(left.place(*number), None, time, *window, out)?;
                 }
-                for partner in of(RIGHT) {
-                    joined.push(left.place(number), right.place(partner), time, *window, out)?;
+                for (.., partner) in &rights {
+                    joined.push(left.place(*number), right.place(*partner), time, *window, out)?;
                 }
             }
-            if !has[LEFT] && self.columns.kind.keeps(RIGHT) {
-                for number in of(RIGHT) {
-                    joined.push(None, right.place(number), time, *window, out)?;
+            if lefts.is_empty() && self.columns.kind.keeps(RIGHT) {
+                for (.., number) in rights {
+                    joined.push(None, right.place(*number), time, *window, out)?;
                 }
             }
         }

@@ -157,8 +157,10 @@ impl KeyWindowAggregate {
                 to.complete.push(place);
             }
         } else if let Trigger::Every { interval } = self.trigger {
-            window.early = window.early.min(next_multiple(time.max(self.watermark.0), interval));
-            let early = window.early;
+            let now = self.watermark.0;
+            let due = if window.early <= now { next_multiple(now, interval) } else { window.early };
+            let early = due.min(next_multiple(time.max(now), interval));
+            window.early = early;
             if early < window.timer {
                 self.set_timer(place, early);
             }
@@ -243,17 +245,13 @@ impl KeyWindowAggregate {
         Some(place)
     }
 
-    /// What the session at `other` waits for, the one at `place` waits for now.
+    /// What the session at `other` waits for, the one at `place` waits for now: the row that joins them sets the timer.
     fn join(&mut self, place: u32, other: u32) {
         let Some(gone) = self.windows.get(other as usize).copied() else { return };
         self.timers.remove(&(gone.timer, other));
         if let Some(window) = self.windows.get_mut(place as usize) {
             window.pending += gone.pending;
             window.early = window.early.min(gone.early);
-            let early = window.early;
-            if early < window.timer {
-                self.set_timer(place, early);
-            }
         }
     }
 

@@ -207,7 +207,9 @@ impl KeyWindowAggregate {
         }
         if self.window.ends() && bounds.is_complete(self.watermark) {
             self.set_timer(place, bounds.result_time().saturating_add(self.allowed_lateness_ms));
-        } else if saved.early < bounds.result_time() || !self.window.ends() && saved.early < i64::MAX {
+        } else if saved.pending > 0
+            && (saved.early < bounds.result_time() || !self.window.ends() && saved.early < i64::MAX)
+        {
             self.set_timer(place, saved.early);
         }
         let Some(list) = self.by_key.get_mut(key as usize) else { return Ok(place) };
