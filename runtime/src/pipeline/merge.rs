@@ -238,6 +238,14 @@ mod tests {
         assert_eq!(run(&mut merge, 0, at(12)) + &run(&mut merge, 0, Signal::Idle), "w12");
         assert_eq!(run(&mut merge, 1, Signal::Idle), "");
         assert_eq!(run(&mut merge, 2, Signal::Idle), "idle");
+
+        let mut merge = Merge::new(3);
+        assert_eq!(run(&mut merge, 0, at(20)) + &run(&mut merge, 2, at(10)), "");
+        assert_eq!(run(&mut merge, 1, Signal::Idle), "w10");
+        assert_eq!(run(&mut merge, 0, Signal::Idle), "");
+        assert_eq!(run(&mut merge, 1, Signal::Active) + &run(&mut merge, 1, at(5)), "");
+        assert_eq!(run(&mut merge, 2, Signal::Idle), "");
+        assert_eq!(run(&mut merge, 1, Signal::Idle), "idle");
     }
 
     #[test]
