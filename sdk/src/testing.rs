@@ -28,7 +28,7 @@ pub use windows::{Fired, Window, Windows};
 use crate::columns::Columns;
 use crate::contract::{Batch, Failure, Field, Signature};
 use crate::drive;
-use crate::operator::{AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator};
+use crate::operator::{AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator, PartitionOperator};
 use crate::row::Row;
 use crate::settings::{Setting, Settings};
 
@@ -83,6 +83,20 @@ pub fn flat_map<O: FlatMapOperator, I: Row, R: Row>(
     })?;
     let output = Columns::from_batch(expansion.output).map_err(Failure::Batch)?;
     Ok((expansion.origin, output))
+}
+
+/// Routes `rows` to one of `targets` tasks each: their numbers. Also in batches cut at random places, which must come to
+/// the same.
+pub fn partition<O: PartitionOperator, I: Row>(
+    config: Config<'_>,
+    rows: impl IntoIterator<Item = I>,
+    targets: u32,
+) -> Result<Vec<u32>, Failure> {
+    let instance = configure::<O>(config).map_err(Failure::Batch)?;
+    let input = input::<O, I>(rows)?;
+    let routes = O::route(&instance, input.clone(), targets)?;
+    in_pieces(&input, |piece, rows| Ok(routes.get(rows) == Some(&O::route(&instance, piece, targets)?[..])))?;
+    Ok(routes)
 }
 
 /// Folds `rows`, all of one key, and finishes: one row.

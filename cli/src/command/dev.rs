@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use millstream::control::{Handle, Running, SwapError};
 use millstream::pipeline::build::RunOptions;
-use millstream::pipeline::resolve::components_of;
+use millstream::pipeline::resolve::{components_of, partitioner_of};
 use millstream::pipeline::spec::{AggregateSpec, PipelineSpec, StepKind, StepSpec};
 use millstream::wasm::Digest;
 use tokio::sync::{mpsc, watch as watch_channel};
@@ -95,7 +95,9 @@ fn slots(spec: &PipelineSpec) -> Vec<(String, PathBuf)> {
         let named = components.iter().map(|(slot, component, _)| (name(*slot), spec.base.join(&component.path.value)));
         named.collect::<Vec<_>>()
     };
-    spec.steps.iter().flat_map(of_step).collect()
+    let partitioners = spec.steps.iter().filter_map(partitioner_of);
+    let partitioners = partitioners.map(|(name, component)| (name, spec.base.join(&component.path.value)));
+    spec.steps.iter().flat_map(of_step).chain(partitioners).collect()
 }
 
 /// The project that a pipeline in its folder is there to try: the pipeline has one component file, or one in `build/`.

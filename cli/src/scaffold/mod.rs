@@ -66,7 +66,7 @@ pub(crate) enum CreateError {
 
 /// Makes the project `name` in `dir`, and answers the files that it wrote, in order.
 ///
-/// `lang` is rust, c or go, `kind` map, filter, flat-map, aggregate or process. A project in Rust depends on the SDK of the source
+/// `lang` is rust, c or go, `kind` map, filter, flat-map, aggregate, process or partition. A project in Rust depends on the SDK of the source
 /// checkout that this program was built in, if it is still there, else on the published one.
 pub(crate) fn create(dir: &Path, name: &str, lang: &str, kind: &str) -> Result<Vec<PathBuf>, CreateError> {
     create_with(dir, name, lang, kind, None)

@@ -10,19 +10,21 @@ const README: File = ("README.md", include_str!("templates/README.md.tmpl"));
 const STEP: File = ("pipeline.toml", include_str!("templates/pipelines/step.toml.tmpl"));
 const AGGREGATE: File = ("pipeline.toml", include_str!("templates/pipelines/aggregate.toml.tmpl"));
 const PROCESS: File = ("pipeline.toml", include_str!("templates/pipelines/process.toml.tmpl"));
+const PARTITION: File = ("pipeline.toml", include_str!("templates/pipelines/partition.toml.tmpl"));
 const IGNORE: File = (".gitignore", "/target\n/build\n");
 
 /// A script that drives the pipeline, for each kind of operator: what comes out is the same in all languages.
-const SCRIPTS: [(Kind, &str); 5] = [
+const SCRIPTS: [(Kind, &str); 6] = [
     (Kind::Map, include_str!("templates/pipelines/test-map.jsonl")),
     (Kind::Filter, include_str!("templates/pipelines/test-filter.jsonl")),
     (Kind::FlatMap, include_str!("templates/pipelines/test-flat-map.jsonl")),
     (Kind::Aggregate, include_str!("templates/pipelines/test-aggregate.jsonl")),
     (Kind::Process, include_str!("templates/pipelines/test-process.jsonl")),
+    (Kind::Partition, include_str!("templates/pipelines/test-partition.jsonl")),
 ];
 
 /// The Go package, which becomes part of the project.
-const GO_SDK: [File; 8] = [
+const GO_SDK: [File; 9] = [
     ("millstream/go.mod", include_str!("../../../sdk/go/go.mod")),
     ("millstream/columns.go", include_str!("../../../sdk/go/columns.go")),
     ("millstream/host_wasm.go", include_str!("../../../sdk/go/host_wasm.go")),
@@ -30,6 +32,7 @@ const GO_SDK: [File; 8] = [
     ("millstream/mapper/mapper.go", include_str!("../../../sdk/go/mapper/mapper.go")),
     ("millstream/aggregator/aggregator.go", include_str!("../../../sdk/go/aggregator/aggregator.go")),
     ("millstream/filter/filter.go", include_str!("../../../sdk/go/filter/filter.go")),
+    ("millstream/partitioner/partitioner.go", include_str!("../../../sdk/go/partitioner/partitioner.go")),
     ("millstream/flatmapper/flatmapper.go", include_str!("../../../sdk/go/flatmapper/flatmapper.go")),
 ];
 
@@ -43,6 +46,7 @@ pub(super) fn files(lang: Language, kind: Kind) -> Option<Vec<File>> {
     let pipeline = match kind {
         Kind::Aggregate => AGGREGATE,
         Kind::Process => PROCESS,
+        Kind::Partition => PARTITION,
         Kind::Map | Kind::Filter | Kind::FlatMap => STEP,
     };
     files.extend([pipeline, INPUT, README, IGNORE]);
@@ -57,6 +61,7 @@ fn rust(kind: Kind) -> Vec<File> {
         Kind::FlatMap => include_str!("templates/rust/flat_map.rs.tmpl"),
         Kind::Aggregate => include_str!("templates/rust/aggregate.rs.tmpl"),
         Kind::Process => include_str!("templates/rust/process.rs.tmpl"),
+        Kind::Partition => include_str!("templates/rust/partition.rs.tmpl"),
     };
     vec![
         ("Cargo.toml", include_str!("templates/rust/Cargo.toml.tmpl")),
@@ -69,7 +74,7 @@ fn c(kind: Kind) -> Option<Vec<File>> {
     let source = match kind {
         Kind::Map => include_str!("templates/c/map.c.tmpl"),
         Kind::Aggregate => include_str!("templates/c/aggregate.c.tmpl"),
-        Kind::Filter | Kind::FlatMap | Kind::Process => return None,
+        Kind::Filter | Kind::FlatMap | Kind::Process | Kind::Partition => return None,
     };
     Some(vec![("operator.toml", include_str!("templates/c/operator.toml.tmpl")), ("operator.c", source)])
 }
@@ -78,7 +83,7 @@ fn go(kind: Kind) -> Option<Vec<File>> {
     let source = match kind {
         Kind::Map => include_str!("templates/go/map.go.tmpl"),
         Kind::Aggregate => include_str!("templates/go/aggregate.go.tmpl"),
-        Kind::Filter | Kind::FlatMap | Kind::Process => return None,
+        Kind::Filter | Kind::FlatMap | Kind::Process | Kind::Partition => return None,
     };
     let mut files = vec![
         ("operator.toml", include_str!("templates/go/operator.toml.tmpl")),

@@ -7,7 +7,7 @@ use super::{CreateError, create, create_with};
 #[test]
 fn every_template_leaves_no_word_in_braces() {
     let kinds = [
-        ("rust", &["map", "filter", "flat-map", "aggregate", "process"][..]),
+        ("rust", &["map", "filter", "flat-map", "aggregate", "process", "partition"][..]),
         ("c", &["map", "aggregate"]),
         ("go", &["map", "aggregate"]),
     ];

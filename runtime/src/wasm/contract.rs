@@ -6,7 +6,10 @@ use wasmtime::Engine;
 use wasmtime::component::types::{self, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex};
 
-use super::abi::{AccumulateParams, BatchParams, BatchReturn, DescribeReturn, ExpansionReturn, MaskReturn, PairParams};
+use super::abi::{
+    AccumulateParams, BatchParams, BatchReturn, DescribeReturn, ExpansionReturn, MaskReturn, PairParams, RouteParams,
+    RouteReturn,
+};
 use super::error::LoadError;
 use super::process_abi::{DescribeProcessReturn, OutcomeReturn, ProcessParams};
 
@@ -30,11 +33,14 @@ pub enum OperatorKind {
     Aggregator,
     /// handles rows key by key, with state and timers
     Processor,
+    /// decides which task gets a row
+    Partitioner,
 }
 
 impl OperatorKind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Mapper, Self::Filter, Self::FlatMapper, Self::Aggregator, Self::Processor];
+    pub const ALL: [Self; 6] =
+        [Self::Mapper, Self::Filter, Self::FlatMapper, Self::Aggregator, Self::Processor, Self::Partitioner];
 
     /// The name of the kind's interface in the contract.
     pub const fn interface(self) -> &'static str {
@@ -44,6 +50,7 @@ impl OperatorKind {
             Self::FlatMapper => "flat-mapper",
             Self::Aggregator => "aggregator",
             Self::Processor => "processor",
+            Self::Partitioner => "partitioner",
         }
     }
 
@@ -57,6 +64,7 @@ impl OperatorKind {
                 &[Function::Describe, Function::Create, Function::Accumulate, Function::Merge, Function::Finish]
             }
             Self::Processor => &[Function::DescribeProcess, Function::Process],
+            Self::Partitioner => &[Function::Describe, Function::Route],
         }
     }
 }
@@ -80,6 +88,7 @@ pub(super) enum Function {
     Finish,
     DescribeProcess,
     Process,
+    Route,
 }
 
 impl Function {
@@ -94,6 +103,7 @@ impl Function {
             Self::Merge => "merge",
             Self::Finish => "finish",
             Self::Process => "process",
+            Self::Route => "route",
         }
     }
 
@@ -110,6 +120,7 @@ impl Function {
             Self::Finish => "func(accumulators: batch) -> result<batch, failure>",
             Self::DescribeProcess => "func() -> result<process-signature, string>",
             Self::Process => "func(call: call) -> result<outcome, failure>",
+            Self::Route => "func(input: batch, targets: u32) -> result<list<u32>, failure>",
         }
     }
 
@@ -126,6 +137,7 @@ impl Function {
             Self::Merge => function.typecheck::<PairParams<'_>, BatchReturn>(&types),
             Self::DescribeProcess => function.typecheck::<(), DescribeProcessReturn>(&types),
             Self::Process => function.typecheck::<ProcessParams<'_>, OutcomeReturn>(&types),
+            Self::Route => function.typecheck::<RouteParams<'_>, RouteReturn>(&types),
         }
     }
 }

@@ -9,7 +9,7 @@ use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 use super::OperatorKind;
 use super::abi::{
     Accumulate, AccumulateParams, BatchOut, BatchParams, Create, Describe, Expand, ExpansionOut, FailureOut, Finish,
-    Merge, PairParams, Select, Transform,
+    Merge, PairParams, Route, RouteParams, Select, Transform,
 };
 use super::contract::Export;
 use super::error::CallError;
@@ -131,6 +131,7 @@ enum Functions {
     FlatMapper(Describe, Expand),
     Aggregator { describe: Describe, create: Create, accumulate: Accumulate, merge: Merge, finish: Finish },
     Processor { describe: DescribeProcess, process: Process },
+    Partitioner(Describe, Route),
 }
 
 /// A call's outcome: the guest's answer, or its refusal, or a trap.
@@ -180,6 +181,7 @@ impl Live {
             Functions::Mapper(describe, _)
             | Functions::Filter(describe, _)
             | Functions::FlatMapper(describe, _)
+            | Functions::Partitioner(describe, _)
             | Functions::Aggregator { describe, .. } => describe,
             Functions::Processor { describe, .. } => {
                 let said = describe.call(&mut self.store, ()).map(|(answer,)| answer)?;
@@ -205,6 +207,13 @@ impl Live {
     pub(super) fn select(&mut self, params: BatchParams<'_>) -> Answer<Vec<u8>> {
         let Functions::Filter(_, select) = &self.functions else { return Err(wrong_kind(OperatorKind::Filter)) };
         select.call(&mut self.store, params).map(|(answer,)| answer)
+    }
+
+    pub(super) fn route(&mut self, params: RouteParams<'_>) -> Answer<Vec<u32>> {
+        let Functions::Partitioner(_, route) = &self.functions else {
+            return Err(wrong_kind(OperatorKind::Partitioner));
+        };
+        route.call(&mut self.store, params).map(|(answer,)| answer)
     }
 
     pub(super) fn expand(&mut self, params: BatchParams<'_>) -> Answer<ExpansionOut> {
@@ -256,6 +265,9 @@ impl Functions {
             }
             OperatorKind::FlatMapper => {
                 Self::FlatMapper(function(instance, store, next())?, function(instance, store, next())?)
+            }
+            OperatorKind::Partitioner => {
+                Self::Partitioner(function(instance, store, next())?, function(instance, store, next())?)
             }
             OperatorKind::Aggregator => Self::Aggregator {
                 describe: function(instance, store, next())?,

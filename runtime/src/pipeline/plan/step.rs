@@ -12,7 +12,7 @@ use crate::window::WindowSpec;
 
 impl Planner<'_> {
     pub(super) fn step(&mut self, index: usize, step: &StepSpec, inputs: Vec<NodeIndex>) -> Option<Node> {
-        let ports: Vec<usize> = step.inputs().map(|(port, _)| port).collect();
+        let mut ports: Vec<usize> = step.inputs().map(|(port, _)| port).collect();
         let (from, with) = inputs.split_at_checked(step.from.len())?;
         let input = self.united(&step.name, &step.from, from)?;
         let (kind, schema) = match &step.kind.value {
@@ -27,6 +27,11 @@ impl Planner<'_> {
         };
         let parallelism = self.parallelism(step.parallelism.as_ref());
         let partition = self.partition(step, &input, from)?;
+        let mut inputs = inputs.clone();
+        if let Some(route) = self.route(index, step, &input, from)? {
+            inputs.splice(..step.from.len(), [route]);
+            ports.drain(1..step.from.len());
+        }
         Some(Node { name: step.name.value.clone(), kind, inputs, ports, schema, parallelism, partition })
     }
 

@@ -233,8 +233,9 @@ pub(super) const PARTITION: Keys = Keys {
         key("key", "[\"customer\"]"),
         key("hash", "\"row\""),
         key("range", "{ column = \"price\", splits = [10, 100] }"),
+        key("custom", "\"router.wasm\""),
     ],
-    later: &["custom"],
+    later: &[],
 };
 
 pub(super) const RANGE: Keys =

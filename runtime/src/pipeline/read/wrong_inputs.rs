@@ -639,7 +639,7 @@ fn wrong_partitions_are_refused_with_place_and_help() {
         map("«partition = {}", NO_KIND, &["by what rows are spread"]),
         map("partition = «{ key = [] }", BAD_VALUE, &["`key`", "at least one column"]),
         map("partition = { hash = «\"rows\" }", UNKNOWN_VALUE, &["row"]),
-        map("partition = { «custom = \"router.wasm\" }", NOT_AVAILABLE, &["`custom`"]),
+        map("partition = { custom = «7 }", WRONG_TYPE, &["`custom`"]),
         map("partition = { «range = { splits = [1] } }", MISSING_KEY, &["`column`"]),
         map("partition = { range = { column = \"a\", splits = «[] } }", BAD_VALUE, &["at least one"]),
         map("partition = { range = { column = \"a\", splits = «[2, 1] } }", BAD_VALUE, &["ascend"]),
