@@ -57,6 +57,12 @@ pub(super) fn needed<'a>(spec: &'a PipelineSpec, signatures: &Signatures) -> BTr
         if let StepKind::Join(join) = &step.kind.value {
             add(&mut needed, &step.from, needed_by_join(join, 0));
             add(&mut needed, &step.with, needed_by_join(join, 1));
+            for (late, from) in join.late.iter().zip([&step.from, &step.with]) {
+                let output = late.and_then(|output| step.side_outputs.get(output));
+                if let Some(more) = output.and_then(|output| needed.get(output.value.as_str())).cloned() {
+                    add(&mut needed, from, more);
+                }
+            }
             continue;
         }
         add(&mut needed, &step.from, needed_by(step, signatures, beyond));

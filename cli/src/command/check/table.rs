@@ -175,6 +175,9 @@ fn window_name(window: &WindowSpec) -> String {
         }
         WindowSpec::Session { gap } => format!("sessions, gap {}", figures::duration(*gap)),
         WindowSpec::Count { rows } => format!("every {} rows", figures::count(*rows)),
+        WindowSpec::SlidingCount { rows, every } => {
+            format!("last {} rows every {}", figures::count(*rows), figures::count(*every))
+        }
         WindowSpec::SessionByColumn => "sessions, gap by column".to_owned(),
         WindowSpec::Global => "all rows".to_owned(),
         WindowSpec::Rolling { emit: Emit::Changes } => "every change".to_owned(),

@@ -44,9 +44,13 @@ impl Planner<'_> {
                 Some(self.nodes.get(*input)?.schema.clone())
             }
             StepKind::Process { .. } => self.process_side_schema(step, output),
-            StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) | StepKind::Join(_) => {
-                None
+            StepKind::Join(ref join) => {
+                let side = join.late.iter().position(|late| *late == Some(output))?;
+                let node = self.nodes.get(of)?;
+                let at = node.ports.iter().position(|port| *port == side)?;
+                Some(self.nodes.get(*node.inputs.get(at)?)?.schema.clone())
             }
+            StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) => None,
         }
     }
 
@@ -176,7 +180,7 @@ impl Planner<'_> {
     ) -> Option<(NodeKind, Schema)> {
         let StepKind::Aggregate { key_by, aggregates, window, gap, .. } = &step.kind.value else { return None };
         let has_bounds = window.value.has_bounds();
-        let timeless = matches!(window.value, WindowSpec::Count { .. } | WindowSpec::Global);
+        let timeless = window.value.is_counted() || window.value == WindowSpec::Global;
         if has_bounds && !timeless {
             self.check_has_event_time(step, "has a window", window.span, from);
         }
