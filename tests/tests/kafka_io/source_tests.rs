@@ -161,6 +161,7 @@ async fn a_topic_that_is_not_there_is_named_with_those_that_are() {
 async fn a_broker_that_does_not_answer_is_named_within_seconds() {
     let watch = Stopwatch::start();
     let spec = KafkaSourceSpec {
+        discover: std::time::Duration::from_secs(30),
         brokers: "127.0.0.1:1".into(),
         topic: "orders".into(),
         start: KafkaStart::Earliest,
@@ -177,6 +178,7 @@ async fn a_broker_that_does_not_answer_is_named_within_seconds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn properties_that_would_break_the_source_are_refused() {
     let spec = KafkaSourceSpec {
+        discover: std::time::Duration::from_secs(30),
         brokers: "127.0.0.1:1".into(),
         topic: "orders".into(),
         start: KafkaStart::Earliest,

@@ -44,7 +44,9 @@ impl KeyWindowAggregate {
         let is_full = |place: &u32| self.windows.get(*place as usize).is_some_and(|window| window.pending == 0);
         let full = open.iter().take_while(|place| is_full(place)).count();
         to.complete.extend(open.drain(..full));
-        self.by_key.get_mut(key as usize).into_iter().for_each(|windows| *windows = open);
+        if let Some(windows) = self.by_key.get_mut(key as usize) {
+            *windows = open;
+        }
     }
 
     /// Whether a window that waits for `window.pending` rows can come after `last` of its key; its layer then.
