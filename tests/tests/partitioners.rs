@@ -55,6 +55,8 @@ fn run_to_end(
             while let Some((step, component)) = swap {
                 match handle.swap(&[(step.to_owned(), guests().join(component))]).await {
                     Err(SwapError::Ended) => break,
+                    // refused before anybody looks whether the pipeline goes on
+                    Err(_) if handle.status().ended => break,
                     result => done.push(result.map(drop).map_err(|error| error.to_string())),
                 }
             }
