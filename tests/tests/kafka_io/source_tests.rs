@@ -89,6 +89,8 @@ async fn partitions_that_are_added_to_a_topic_are_read_from_their_beginning() {
         (open(unbounded.clone(), subtask(0)).await, open(unbounded.clone(), subtask(1)).await);
     assert_eq!((first.partitions().len(), second.partitions().len()), (1, 0));
     broker.add_partitions(&topic, 4).await.unwrap();
+    // the other producer knows one partition
+    let to_topic = producer(broker, &[]);
     for partition in 1..4 {
         produce(&to_topic, &topic, partition, Some(&format!("of {partition}")), 7);
     }
