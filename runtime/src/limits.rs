@@ -76,3 +76,9 @@ pub const GUEST_METRIC_NAME_BYTES: usize = 64;
 
 /// Size of a component file. Python's are 18 MB, JavaScript's 12.
 pub const COMPONENT_BYTES_MAX: u64 = 128 << 20;
+
+/// Counted windows that a row can be in at once: each is folded by itself.
+pub const COUNTED_WINDOWS_AT_ONCE: u64 = 1_000;
+
+/// Bytes of compiled components that are kept on disk.
+pub const COMPILED_BYTES_MAX: u64 = 1 << 30;

@@ -364,6 +364,7 @@ static inline ms_setting ms_config(ms_text name) {
 MS_RESULT_(ms_describe_result, ms_signature);
 MS_RESULT_(ms_batch_result, ms_batch);
 MS_RESULT_(ms_bytes_result, ms_bytes);
+MS_RESULT_(ms_uint32s_result, ms_uint32s);
 MS_RESULT_(ms_expansion_result, ms_expansion);
 MS_RESULT_(ms_describe_process_result, ms_process_signature);
 MS_RESULT_(ms_outcome_result, ms_outcome);
@@ -420,6 +421,16 @@ MS_RESULT_(ms_outcome_result, ms_outcome);
         MS_ANSWER_(ms_bytes_result, ms_bytes, select(&input, &output, why)); \
     } \
     MS_FREE_(ms_free_select, "filter@0.1.0#select")
+
+/* bool route(ms_batch *input, uint32_t targets, ms_uint32s *output, ms_failure *why): one number a row, less than targets */
+#define MS_PARTITION(describe, route) \
+    MS_DESCRIBE_("partitioner@0.1.0", describe) \
+    MS_EXPORT_("partitioner@0.1.0#route") \
+    ms_uint32s_result *ms_export_route(uint32_t rows, ms_column *columns, uint32_t len, uint32_t targets) { \
+        ms_batch input = {rows, columns, len}; \
+        MS_ANSWER_(ms_uint32s_result, ms_uint32s, route(&input, targets, &output, why)); \
+    } \
+    MS_FREE_(ms_free_route, "partitioner@0.1.0#route")
 
 /* bool expand(ms_batch *input, ms_expansion *output, ms_failure *why) */
 #define MS_FLAT_MAP(describe, expand) \

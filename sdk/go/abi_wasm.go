@@ -196,6 +196,18 @@ func AnswerBytes(bytes []byte, err error) Result {
 	}{bytes: lower(bytes)})
 }
 
+// AnswerNumbers answers a call whose result is one number a row.
+func AnswerNumbers(numbers []uint32, err error) Result {
+	if err != nil {
+		return fail(err)
+	}
+	return keep(&struct {
+		failed  uint32
+		numbers list
+		unused  uint32
+	}{numbers: lower(numbers)})
+}
+
 // AnswerExpansion answers a flat map's call.
 func AnswerExpansion(origin []uint32, batch *Batch, err error) Result {
 	if err != nil {

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 
 use crate::contract::{Batch, Expansion, Failure, Signature};
 use crate::operator::{
-    AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator, WindowProcessOperator,
+    AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator, PartitionOperator, WindowProcessOperator,
 };
 use crate::process::ProcessOperator;
 use crate::settings::{Setting, Settings};
@@ -43,6 +43,7 @@ world!(flat_map, "flat-map-operator");
 world!(aggregate, "aggregate-operator");
 world!(process, "process-operator");
 world!(window_process, "window-process-operator");
+world!(partition, "partition-operator");
 
 thread_local! {
     /// the instance's operator, configured; a component has one
@@ -106,6 +107,16 @@ impl<O: FilterOperator> filter::exports::millstream::operator::filter::Guest for
 
     fn select(input: Batch) -> Result<Vec<u8>, Failure> {
         with_instance::<O, _>(|instance| O::select(instance, input)).map_err(Failure::Batch)?
+    }
+}
+
+impl<O: PartitionOperator> partition::exports::millstream::operator::partitioner::Guest for Component<O> {
+    fn describe() -> Result<Signature, String> {
+        describe::<O>()
+    }
+
+    fn route(input: Batch, targets: u32) -> Result<Vec<u32>, Failure> {
+        with_instance::<O, _>(|instance| O::route(instance, input, targets)).map_err(Failure::Batch)?
     }
 }
 

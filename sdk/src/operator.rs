@@ -42,6 +42,12 @@ pub trait WindowProcessOperator: Operator {
     fn process(instance: &Self::Instance, call: &WindowCall) -> Result<Expansion, Failure>;
 }
 
+/// Decides which task gets a row.
+pub trait PartitionOperator: Operator {
+    /// For each row a number less than `targets`.
+    fn route(instance: &Self::Instance, input: Batch, targets: u32) -> Result<Vec<u32>, Failure>;
+}
+
 /// Folds rows into accumulators.
 pub trait AggregateOperator: Aggregate + Operator<Instance = Self> {
     /// version of the accumulator's fields and their meaning

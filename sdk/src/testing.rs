@@ -29,7 +29,7 @@ use crate::columns::Columns;
 use crate::contract::{Batch, Expansion, Failure, Field, Signature};
 use crate::drive;
 use crate::operator::{
-    AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator, WindowProcessOperator,
+    AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator, PartitionOperator, WindowProcessOperator,
 };
 use crate::row::{ReadRow, Row};
 use crate::settings::{Setting, Settings};
@@ -133,6 +133,20 @@ where
     }
     give_back(recorded);
     Ok(made)
+}
+
+/// Routes `rows` to one of `targets` tasks each: their numbers. Also in batches cut at random places, which must come to
+/// the same.
+pub fn partition<O: PartitionOperator, I: Row>(
+    config: Config<'_>,
+    rows: impl IntoIterator<Item = I>,
+    targets: u32,
+) -> Result<Vec<u32>, Failure> {
+    let instance = configure::<O>(config).map_err(Failure::Batch)?;
+    let input = input::<O, I>(rows)?;
+    let routes = O::route(&instance, input.clone(), targets)?;
+    in_pieces(&input, |piece, rows| Ok(routes.get(rows) == Some(&O::route(&instance, piece, targets)?[..])))?;
+    Ok(routes)
 }
 
 /// Folds `rows`, all of one key, and finishes: one row.

@@ -58,8 +58,8 @@ pub(crate) enum CreateError {
 
 /// Makes the project `name` in `dir`, and answers the files that it wrote, in order.
 ///
-/// `lang` is rust, c or go, `kind` map, filter, flat-map, aggregate, process or window-process. A project in Rust depends on
-/// the SDK of the source checkout that this program was built in, if it is still there, else on the published one.
+/// `lang` is rust, c or go, `kind` map, filter, flat-map, aggregate, process, window-process or partition. A project in Rust
+/// depends on the SDK of the source checkout that this program was built in, if it is still there, else on the published one.
 pub(crate) fn create(dir: &Path, name: &str, lang: &str, kind: &str) -> Result<Vec<PathBuf>, CreateError> {
     create_with(dir, name, lang, kind, None)
 }

@@ -11,20 +11,22 @@ const STEP: File = ("pipeline.toml", include_str!("templates/pipelines/step.toml
 const AGGREGATE: File = ("pipeline.toml", include_str!("templates/pipelines/aggregate.toml.tmpl"));
 const PROCESS: File = ("pipeline.toml", include_str!("templates/pipelines/process.toml.tmpl"));
 const WINDOW_PROCESS: File = ("pipeline.toml", include_str!("templates/pipelines/window_process.toml.tmpl"));
+const PARTITION: File = ("pipeline.toml", include_str!("templates/pipelines/partition.toml.tmpl"));
 const IGNORE: File = (".gitignore", "/target\n/build\n");
 
 /// A script that drives the pipeline, for each kind of operator: what comes out is the same in all languages.
-const SCRIPTS: [(Kind, &str); 6] = [
+const SCRIPTS: [(Kind, &str); 7] = [
     (Kind::Map, include_str!("templates/pipelines/test-map.jsonl")),
     (Kind::Filter, include_str!("templates/pipelines/test-filter.jsonl")),
     (Kind::FlatMap, include_str!("templates/pipelines/test-flat-map.jsonl")),
     (Kind::Aggregate, include_str!("templates/pipelines/test-aggregate.jsonl")),
     (Kind::Process, include_str!("templates/pipelines/test-process.jsonl")),
     (Kind::WindowProcess, include_str!("templates/pipelines/test-window-process.jsonl")),
+    (Kind::Partition, include_str!("templates/pipelines/test-partition.jsonl")),
 ];
 
 /// The Go package, which becomes part of the project.
-const GO_SDK: [File; 11] = [
+const GO_SDK: [File; 12] = [
     ("millstream/go.mod", include_str!("../../../sdk/go/go.mod")),
     ("millstream/columns.go", include_str!("../../../sdk/go/columns.go")),
     ("millstream/host_wasm.go", include_str!("../../../sdk/go/host_wasm.go")),
@@ -32,6 +34,7 @@ const GO_SDK: [File; 11] = [
     ("millstream/mapper/mapper.go", include_str!("../../../sdk/go/mapper/mapper.go")),
     ("millstream/aggregator/aggregator.go", include_str!("../../../sdk/go/aggregator/aggregator.go")),
     ("millstream/filter/filter.go", include_str!("../../../sdk/go/filter/filter.go")),
+    ("millstream/partitioner/partitioner.go", include_str!("../../../sdk/go/partitioner/partitioner.go")),
     ("millstream/flatmapper/flatmapper.go", include_str!("../../../sdk/go/flatmapper/flatmapper.go")),
     ("millstream/process.go", include_str!("../../../sdk/go/process.go")),
     ("millstream/processor/processor.go", include_str!("../../../sdk/go/processor/processor.go")),
@@ -52,6 +55,7 @@ pub(super) fn files(lang: Language, kind: Kind) -> Vec<File> {
         Kind::Aggregate => AGGREGATE,
         Kind::Process => PROCESS,
         Kind::WindowProcess => WINDOW_PROCESS,
+        Kind::Partition => PARTITION,
         Kind::Map | Kind::Filter | Kind::FlatMap => STEP,
     };
     files.extend([pipeline, INPUT, README, IGNORE]);
@@ -67,6 +71,7 @@ fn rust(kind: Kind) -> Vec<File> {
         Kind::Aggregate => include_str!("templates/rust/aggregate.rs.tmpl"),
         Kind::Process => include_str!("templates/rust/process.rs.tmpl"),
         Kind::WindowProcess => include_str!("templates/rust/window_process.rs.tmpl"),
+        Kind::Partition => include_str!("templates/rust/partition.rs.tmpl"),
     };
     vec![
         ("Cargo.toml", include_str!("templates/rust/Cargo.toml.tmpl")),
@@ -83,6 +88,7 @@ fn c(kind: Kind) -> Vec<File> {
         Kind::FlatMap => include_str!("templates/c/flat_map.c.tmpl"),
         Kind::Process => include_str!("templates/c/process.c.tmpl"),
         Kind::WindowProcess => include_str!("templates/c/window_process.c.tmpl"),
+        Kind::Partition => include_str!("templates/c/partition.c.tmpl"),
     };
     vec![("operator.toml", include_str!("templates/c/operator.toml.tmpl")), ("operator.c", source)]
 }
@@ -95,6 +101,7 @@ fn go(kind: Kind) -> Vec<File> {
         Kind::FlatMap => include_str!("templates/go/flat_map.go.tmpl"),
         Kind::Process => include_str!("templates/go/process.go.tmpl"),
         Kind::WindowProcess => include_str!("templates/go/window_process.go.tmpl"),
+        Kind::Partition => include_str!("templates/go/partition.go.tmpl"),
     };
     let mut files = vec![
         ("operator.toml", include_str!("templates/go/operator.toml.tmpl")),

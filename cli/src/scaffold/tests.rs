@@ -7,7 +7,7 @@ use super::{CreateError, create, create_with};
 #[test]
 fn every_template_leaves_no_word_in_braces() {
     for lang in ["rust", "c", "go"] {
-        for kind in ["map", "filter", "flat-map", "aggregate", "process", "window-process"] {
+        for kind in ["map", "filter", "flat-map", "aggregate", "process", "window-process", "partition"] {
             let folder = tempfile::tempdir().unwrap();
             let files = create(&folder.path().join("new"), "my-operator", lang, kind).unwrap();
             assert!(files.iter().any(|file| file.ends_with("pipeline.toml")));

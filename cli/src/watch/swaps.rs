@@ -71,7 +71,8 @@ fn runs_already(handle: &Handle, file: &Path, names: &[String]) -> bool {
     let status = handle.status();
     names.iter().all(|name| {
         let step = name.split('.').next().unwrap_or(name);
-        let running = status.node(step).map(|node| node.components.as_slice()).unwrap_or_default();
+        let running =
+            status.node(name).or_else(|| status.node(step)).map(|node| node.components.as_slice()).unwrap_or_default();
         !running.is_empty() && running.iter().all(|version| version.digest == digest)
     })
 }

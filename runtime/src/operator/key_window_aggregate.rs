@@ -13,6 +13,7 @@
 //! - State is bounded by the open windows.
 
 mod assign;
+mod counted;
 mod snapshot;
 
 use std::collections::{BTreeSet, HashMap};
@@ -83,8 +84,10 @@ pub(super) struct OpenWindow {
     fired: bool,
     /// when to look at it
     timer: EventTime,
-    /// rows since it last fired
+    /// rows since it last fired; of counted windows that slide, rows that it still waits for
     pending: u64,
+    /// of counted windows that slide: the layer that its rows are assigned in
+    layer: usize,
     /// When to fire before its end, if rows have come by then. The end of time: there were none yet. Once it has fired so, the
     /// next multiple, however far ahead of the watermark the rows are that come.
     early: EventTime,
@@ -152,7 +155,8 @@ impl KeyWindowAggregate {
 
     fn open(&mut self, key: u32, bounds: Slice) -> u32 {
         let timer = if self.window.ends() { bounds.result_time() } else { EventTime::MAX };
-        let window = OpenWindow { key, bounds, rows: 0, fired: false, timer, pending: 0, early: EventTime::MAX };
+        let window =
+            OpenWindow { key, bounds, rows: 0, fired: false, timer, pending: 0, layer: 0, early: EventTime::MAX };
         let place = match self.free.pop() {
             Some(place) => {
                 self.windows.get_mut(place as usize).into_iter().for_each(|old| *old = window);
@@ -217,6 +221,7 @@ impl KeyWindowAggregate {
             if picked.is_empty() {
                 continue;
             }
+            let all_picked = picked.as_slice();
             let picked = (picked.len() < layer.places.len()).then_some(picked.as_slice());
             let rows = Rows::new(&layer.places, picked, self.windows.len());
             if let Some(whole) = &mut self.whole {
@@ -224,6 +229,10 @@ impl KeyWindowAggregate {
             }
             let before = out.dead.len();
             accumulate(&mut self.parts.aggregates, &mut self.state, batch, rows, &mut self.groups, out)?;
+            if matches!(self.window, KeyWindow::SlidingCount { .. }) {
+                let refused = out.dead.split_off(before);
+                out.dead.extend(counted::refused_once(refused, batch, all_picked, &to.newest, number));
+            }
             // a row that is refused is so in each of its windows: it is dead once, in that of its last
             if let KeyWindow::Aligned(windows) = self.window {
                 let refused = out.dead.split_off(before);
@@ -467,8 +476,7 @@ impl Operator for KeyWindowAggregate {
         let keys: Vec<&ArrayRef> = self.parts.keys.iter().filter_map(|key| columns.get(*key)).collect();
         self.parts.table.slots(&keys, batch.rows(), &mut self.slots).map_err(|error| internal(&error))?;
         let gaps = self.gaps(&batch)?;
-        let layers = if let KeyWindow::Aligned(windows) = self.window { windows.overlap() } else { 1 };
-        let mut to = Assignment::new(layers, batch.rows());
+        let mut to = Assignment::new(self.window.overlap(), batch.rows());
         let (mut row, put_out) = (0, out.batches.len());
         self.whole.iter_mut().try_for_each(|whole| whole.rows.begin(&batch))?;
         while row < batch.rows() {
@@ -493,11 +501,13 @@ impl Operator for KeyWindowAggregate {
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
         self.watermark = self.watermark.max(watermark);
         let (fire, gone) = match self.window {
-            KeyWindow::Global | KeyWindow::Count { .. } if self.watermark == Watermark::MAX => {
+            KeyWindow::Global | KeyWindow::Count { .. } | KeyWindow::SlidingCount { .. }
+                if self.watermark == Watermark::MAX =>
+            {
                 let fires = self.window == KeyWindow::Global && self.trigger.fires_at_end();
                 (if fires { self.all_open() } else { Vec::new() }, self.all_open())
             }
-            KeyWindow::Count { .. } => return Ok(()),
+            KeyWindow::Count { .. } | KeyWindow::SlidingCount { .. } => return Ok(()),
             KeyWindow::Session { .. } | KeyWindow::Aligned(_) | KeyWindow::Global => self.due(),
         };
         self.due = Some(Due { places: fire.into_iter(), gone: Some(gone) });

@@ -16,6 +16,7 @@ mod process;
 mod process_state;
 mod process_timers;
 mod rolling_aggregate;
+mod route;
 mod saved_table;
 mod select;
 mod spec;
@@ -37,6 +38,7 @@ pub use join::{
 pub use key_window_aggregate::KeyWindowAggregate;
 pub use process::{ProcessSpec, ProcessStep};
 pub use rolling_aggregate::RollingAggregate;
+pub use route::RouteStep;
 pub use select::Select;
 pub use spec::{AggregateFunction, OnError};
 pub use top::{OrderBy, Ties, Top, TopSpec, TopWindows, partition_keys, top_schema};

@@ -7,7 +7,8 @@ use wasmtime::component::types::{self, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex};
 
 use super::abi::{
-    AccumulateParams, BatchParams, BatchReturn, DescribeReturn, ExpansionReturn, MaskReturn, PairParams, WindowsParams,
+    AccumulateParams, BatchParams, BatchReturn, DescribeReturn, ExpansionReturn, MaskReturn, PairParams, RouteParams,
+    RouteReturn, WindowsParams,
 };
 use super::error::LoadError;
 use super::process_abi::{DescribeProcessReturn, OutcomeReturn, ProcessParams};
@@ -34,12 +35,21 @@ pub enum OperatorKind {
     Processor,
     /// makes rows of all rows of a window
     WindowProcessor,
+    /// decides which task gets a row
+    Partitioner,
 }
 
 impl OperatorKind {
     /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::Mapper, Self::Filter, Self::FlatMapper, Self::Aggregator, Self::Processor, Self::WindowProcessor];
+    pub const ALL: [Self; 7] = [
+        Self::Mapper,
+        Self::Filter,
+        Self::FlatMapper,
+        Self::Aggregator,
+        Self::Processor,
+        Self::WindowProcessor,
+        Self::Partitioner,
+    ];
 
     /// The name of the kind's interface in the contract.
     pub const fn interface(self) -> &'static str {
@@ -50,6 +60,7 @@ impl OperatorKind {
             Self::Aggregator => "aggregator",
             Self::Processor => "processor",
             Self::WindowProcessor => "window-processor",
+            Self::Partitioner => "partitioner",
         }
     }
 
@@ -64,6 +75,7 @@ impl OperatorKind {
             }
             Self::Processor => &[Function::DescribeProcess, Function::Process],
             Self::WindowProcessor => &[Function::Describe, Function::ProcessWindows],
+            Self::Partitioner => &[Function::Describe, Function::Route],
         }
     }
 }
@@ -88,6 +100,7 @@ pub(super) enum Function {
     DescribeProcess,
     Process,
     ProcessWindows,
+    Route,
 }
 
 impl Function {
@@ -102,6 +115,7 @@ impl Function {
             Self::Merge => "merge",
             Self::Finish => "finish",
             Self::Process | Self::ProcessWindows => "process",
+            Self::Route => "route",
         }
     }
 
@@ -122,6 +136,7 @@ impl Function {
                 "func(starts: list<s64>, ends: list<s64>, groups: list<u32>, times: list<s64>, input: batch) \
                  -> result<window-results, failure>"
             }
+            Self::Route => "func(input: batch, targets: u32) -> result<list<u32>, failure>",
         }
     }
 
@@ -139,6 +154,7 @@ impl Function {
             Self::DescribeProcess => function.typecheck::<(), DescribeProcessReturn>(&types),
             Self::Process => function.typecheck::<ProcessParams<'_>, OutcomeReturn>(&types),
             Self::ProcessWindows => function.typecheck::<WindowsParams<'_>, ExpansionReturn>(&types),
+            Self::Route => function.typecheck::<RouteParams<'_>, RouteReturn>(&types),
         }
     }
 }

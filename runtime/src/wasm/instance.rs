@@ -9,7 +9,7 @@ use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 use super::OperatorKind;
 use super::abi::{
     Accumulate, AccumulateParams, BatchOut, BatchParams, Create, Describe, Expand, ExpansionOut, FailureOut, Finish,
-    Merge, PairParams, ProcessWindows, Select, Transform, WindowsParams,
+    Merge, PairParams, ProcessWindows, Route, RouteParams, Select, Transform, WindowsParams,
 };
 use super::contract::Export;
 use super::error::CallError;
@@ -132,6 +132,7 @@ enum Functions {
     Aggregator { describe: Describe, create: Create, accumulate: Accumulate, merge: Merge, finish: Finish },
     Processor { describe: DescribeProcess, process: Process },
     WindowProcessor(Describe, ProcessWindows),
+    Partitioner(Describe, Route),
 }
 
 /// A call's outcome: the guest's answer, or its refusal, or a trap.
@@ -182,6 +183,7 @@ impl Live {
             | Functions::Filter(describe, _)
             | Functions::FlatMapper(describe, _)
             | Functions::WindowProcessor(describe, _)
+            | Functions::Partitioner(describe, _)
             | Functions::Aggregator { describe, .. } => describe,
             Functions::Processor { describe, .. } => {
                 let said = describe.call(&mut self.store, ()).map(|(answer,)| answer)?;
@@ -207,6 +209,13 @@ impl Live {
     pub(super) fn select(&mut self, params: BatchParams<'_>) -> Answer<Vec<u8>> {
         let Functions::Filter(_, select) = &self.functions else { return Err(wrong_kind(OperatorKind::Filter)) };
         select.call(&mut self.store, params).map(|(answer,)| answer)
+    }
+
+    pub(super) fn route(&mut self, params: RouteParams<'_>) -> Answer<Vec<u32>> {
+        let Functions::Partitioner(_, route) = &self.functions else {
+            return Err(wrong_kind(OperatorKind::Partitioner));
+        };
+        route.call(&mut self.store, params).map(|(answer,)| answer)
     }
 
     pub(super) fn expand(&mut self, params: BatchParams<'_>) -> Answer<ExpansionOut> {
@@ -265,6 +274,9 @@ impl Functions {
             }
             OperatorKind::FlatMapper => {
                 Self::FlatMapper(function(instance, store, next())?, function(instance, store, next())?)
+            }
+            OperatorKind::Partitioner => {
+                Self::Partitioner(function(instance, store, next())?, function(instance, store, next())?)
             }
             OperatorKind::Aggregator => Self::Aggregator {
                 describe: function(instance, store, next())?,

@@ -1,4 +1,4 @@
-//! `#[map]`, `#[filter]`, `#[flat_map]` and `#[window_process]`.
+//! `#[map]`, `#[filter]`, `#[flat_map]`, `#[window_process]` and `#[partition]`.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -12,6 +12,7 @@ pub(crate) enum Kind {
     Filter,
     FlatMap,
     WindowProcess,
+    Partition,
 }
 
 impl Kind {
@@ -21,6 +22,7 @@ impl Kind {
             Kind::Filter => "filter",
             Kind::FlatMap => "flat_map",
             Kind::WindowProcess => "window_process",
+            Kind::Partition => "partition",
         }
     }
 
@@ -30,7 +32,13 @@ impl Kind {
             Kind::Filter => "fn name(row: In) -> bool",
             Kind::FlatMap => "fn name(row: In) -> impl Iterator<Item = Out>",
             Kind::WindowProcess => "fn name(window: WindowRows<In>) -> impl Iterator<Item = Out>",
+            Kind::Partition => "fn name(row: In, targets: u32) -> u32",
         }
+    }
+
+    /// Parameters before the configuration.
+    fn parameters(self) -> usize {
+        if self == Kind::Partition { 2 } else { 1 }
     }
 }
 
@@ -57,7 +65,12 @@ fn check(kind: Kind, function: &ItemFn) -> Result<()> {
     {
         return refuse(parameter.span(), "an operator cannot be generic: its rows are the columns that it declares");
     }
-    if !(1..=2).contains(&signature.inputs.len()) {
+    let parameters = kind.parameters();
+    if kind == Kind::Partition && !(parameters..=parameters + 1).contains(&signature.inputs.len()) {
+        let what = "a partitioner takes a row, the number of tasks, and its configuration if it has one";
+        return refuse(signature.paren_token.span.join(), what);
+    }
+    if kind != Kind::Partition && !(1..=2).contains(&signature.inputs.len()) {
         return refuse(
             signature.paren_token.span.join(),
             "an operator takes a row, and its configuration if it has one",
@@ -70,8 +83,8 @@ fn check(kind: Kind, function: &ItemFn) -> Result<()> {
         return refuse(signature.ident.span(), "the function answers nothing");
     }
     let columns = over_columns(function);
-    if columns && matches!(kind, Kind::FlatMap | Kind::WindowProcess) {
-        return refuse(signature.inputs.span(), "it works on rows");
+    if columns && matches!(kind, Kind::FlatMap | Kind::WindowProcess | Kind::Partition) {
+        return refuse(signature.inputs.span(), &format!("a {} works on rows", kind.attribute()));
     }
     if !columns
         && let Some(FnArg::Typed(row)) = signature.inputs.first()
@@ -103,15 +116,15 @@ fn is_fallible(function: &ItemFn) -> bool {
     }
 }
 
-/// The type of the second parameter, without its `&`.
-fn configuration(function: &ItemFn) -> Result<Option<&Type>> {
-    match function.sig.inputs.iter().nth(1) {
+/// The type of the last parameter, without its `&`.
+fn configuration(kind: Kind, function: &ItemFn) -> Result<Option<&Type>> {
+    match function.sig.inputs.iter().nth(kind.parameters()) {
         None => Ok(None),
         Some(FnArg::Typed(second)) => match &*second.ty {
             Type::Reference(reference) if reference.mutability.is_none() => Ok(Some(&reference.elem)),
             other => Err(Error::new(
                 other.span(),
-                "the second parameter is the configuration, by shared reference: `config: &Config`",
+                "the last parameter is the configuration, by shared reference: `config: &Config`",
             )),
         },
         Some(other) => Err(Error::new(other.span(), "an operator is a function, not a method")),
@@ -122,10 +135,12 @@ fn configuration(function: &ItemFn) -> Result<Option<&Type>> {
 fn operator(kind: Kind, function: &ItemFn) -> Result<TokenStream> {
     let name = &function.sig.ident;
     let visibility = &function.vis;
-    let configuration = configuration(function)?;
+    let configuration = configuration(kind, function)?;
     let columns = over_columns(function);
 
-    let called = if configuration.is_some() { quote!(#name(row, config)) } else { quote!(#name(row)) };
+    let targets = (kind == Kind::Partition).then(|| quote!(targets,));
+    let called =
+        if configuration.is_some() { quote!(#name(row, #targets config)) } else { quote!(#name(row, #targets)) };
     let answer = if is_fallible(function) {
         called
     } else {
@@ -141,7 +156,7 @@ fn operator(kind: Kind, function: &ItemFn) -> Result<TokenStream> {
             }),
         ),
     };
-    let closure = quote!(|row, config: &#instance| { let _ = config; #answer });
+    let closure = quote!(|row, #targets config: &#instance| { let _ = config; #answer });
 
     let suffix = if columns { "_columns" } else { "" };
     let drive = format_ident!("{}{}", kind.attribute(), suffix);
@@ -157,7 +172,9 @@ fn operator(kind: Kind, function: &ItemFn) -> Result<TokenStream> {
         Kind::Filter => (quote!(FilterOperator), quote!(select), quote!(::std::vec::Vec<u8>)),
         Kind::FlatMap => (quote!(FlatMapOperator), quote!(expand), quote!(::millstream_sdk::Expansion)),
         Kind::WindowProcess => (quote!(WindowProcessOperator), quote!(process), quote!(::millstream_sdk::Expansion)),
+        Kind::Partition => (quote!(PartitionOperator), quote!(route), quote!(::std::vec::Vec<u32>)),
     };
+    let targets_type = (kind == Kind::Partition).then(|| quote!(targets: u32,));
     let document = format!("The operator `{name}`, as `millstream_sdk::testing` takes it.");
     let export = export(&format_ident!("{}", kind.attribute()), &quote!(#name));
     Ok(quote! {
@@ -185,8 +202,9 @@ fn operator(kind: Kind, function: &ItemFn) -> Result<TokenStream> {
             fn #method(
                 instance: &Self::Instance,
                 input: #taken,
+                #targets_type
             ) -> ::std::result::Result<#output, ::millstream_sdk::Failure> {
-                ::millstream_sdk::drive::#drive(#input, instance, #closure)
+                ::millstream_sdk::drive::#drive(#input, #targets instance, #closure)
             }
         }
 

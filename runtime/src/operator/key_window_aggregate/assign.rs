@@ -20,6 +20,8 @@ pub(super) struct Assignment {
     pub(super) merges: Vec<(u32, u32)>,
     /// counted windows that have all their rows, and windows that took rows after their end, in order
     pub(super) complete: Vec<u32>,
+    /// of counted windows that slide: by row, the layer of the latest window that has it
+    pub(super) newest: Vec<usize>,
     /// windows that have as many rows as the trigger waits for, in the order of the rows that made it so
     pub(super) counted: Vec<u32>,
 }
@@ -43,10 +45,11 @@ pub(super) enum Gaps {
 impl Assignment {
     pub(super) fn new(layers: usize, rows: usize) -> Self {
         let layer = || Layer { places: vec![0; rows], picked: Vec::new() };
-        Self { layers: (0..layers).map(|_| layer()).collect(), ..Self::default() }
+        let newest = if layers > 1 { vec![0; rows] } else { Vec::new() };
+        Self { newest, layers: (0..layers).map(|_| layer()).collect(), ..Self::default() }
     }
 
-    fn put(&mut self, layer: usize, row: u32, place: u32) {
+    pub(super) fn put(&mut self, layer: usize, row: u32, place: u32) {
         let Some(layer) = self.layers.get_mut(layer) else { return };
         layer.places.get_mut(row as usize).into_iter().for_each(|to| *to = place);
         layer.picked.push(row);
@@ -92,7 +95,7 @@ impl KeyWindowAggregate {
         self.by_key.resize_with(self.parts.table.len(), Vec::new);
         let rows = slots.iter().zip(batch.times().iter()).enumerate().skip(first);
         let mut stopped = slots.len();
-        let timeless = matches!(self.window, KeyWindow::Count { .. } | KeyWindow::Global);
+        let timeless = !self.window.ends();
         for (row, (key, time)) in rows {
             if !to.counted.is_empty() && self.must_fire(*key) {
                 stopped = row;
@@ -122,6 +125,10 @@ impl KeyWindowAggregate {
                 KeyWindow::Count { rows } => {
                     let place = self.assign_counted(*key, time, rows, to);
                     to.put(0, row, place);
+                    true
+                }
+                KeyWindow::SlidingCount { rows, every } => {
+                    self.assign_sliding(*key, time, (rows, every), row, to);
                     true
                 }
                 KeyWindow::Global => {

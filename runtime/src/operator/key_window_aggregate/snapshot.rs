@@ -1,9 +1,9 @@
 //! Windows that lie differently for every key, put away and taken up again.
 //!
-//! One table `windows`, a row an open window: the keys, `window_start`, `window_end`, `fired`, with a trigger `pending` (rows
-//! since it last fired) and `early` (when it fires before its end), `rows`, then the accumulators, which mean nothing in a
-//! window without rows. A second table `rows` where rows are kept: keys and bounds of the window, `row_time`, then the columns of
-//! the row, each under `row.` and its name. Timers follow from bounds,
+//! One table `windows`, a row an open window: the keys, `window_start`, `window_end`, `fired`, with a trigger or counts that slide
+//! `pending` (rows since it last fired, or that it waits for) and `early` (when it fires before its end), `rows`, then the
+//! accumulators, which mean nothing in a window without rows. A second table `rows` where rows are kept: keys and bounds of the
+//! window, `row_time`, then the columns of the row, each under `row.` and its name. Timers follow from bounds,
 //! `early` and watermark.
 
 use std::sync::Arc;
@@ -23,10 +23,15 @@ use crate::state::{Snapshot, StateError, words};
 use crate::window::{KeyWindow, Slice, Trigger, next_multiple};
 
 impl KeyWindowAggregate {
+    /// Whether windows know for how many rows they wait, or how many have come since they fired.
+    fn keeps_pending(&self) -> bool {
+        self.trigger != Trigger::End || matches!(self.window, KeyWindow::SlidingCount { .. })
+    }
+
     fn saved_table(&self) -> SavedTable {
         let time = Kind::TimestampMs;
         let mut head = vec![("window_start", time), ("window_end", time), ("fired", Kind::Boolean)];
-        if self.trigger != Trigger::End {
+        if self.keeps_pending() {
             head.extend([("pending", Kind::Int64), ("early", time)]);
         }
         windows_table(&self.parts, &head)
@@ -47,7 +52,7 @@ impl KeyWindowAggregate {
                 columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(windows.iter().map(bound))));
             }
             columns.push(Arc::new(BooleanArray::from_iter(windows.iter().map(|window| Some(window.fired)))));
-            if self.trigger != Trigger::End {
+            if self.keeps_pending() {
                 let pending = windows.iter().map(|window| i64::try_from(window.pending).unwrap_or(i64::MAX));
                 columns.push(Arc::new(Int64Array::from_iter_values(pending)));
                 let early = windows.iter().map(|window| window.early);
@@ -152,7 +157,7 @@ impl KeyWindowAggregate {
         let bits = |name, kind, column| words(&Field::new(name, kind), column).map_err(|error| internal(&error));
         let fired = bits("fired", Kind::Boolean, fired)?;
         let (pending, early, rest) = match rest {
-            [pending, early, rest @ ..] if self.trigger != Trigger::End => {
+            [pending, early, rest @ ..] if self.keeps_pending() => {
                 (bits("pending", Kind::Int64, pending)?.to_vec(), times(Some(early))?, rest)
             }
             rest => (Vec::new(), Vec::new(), rest),
@@ -212,22 +217,29 @@ impl KeyWindowAggregate {
         {
             self.set_timer(place, saved.early);
         }
-        let Some(list) = self.by_key.get_mut(key as usize) else { return Ok(place) };
-        let last = list.last().and_then(|last| self.windows.get(*last as usize));
+        let last = self.by_key.get(key as usize).and_then(|list| self.windows.get(*list.last()? as usize));
+        let layer = match self.window {
+            KeyWindow::SlidingCount { every, .. } => self.next_layer(&saved, last, every),
+            _ => Some(0),
+        };
         let apart = last.is_none_or(|last| match self.window {
             KeyWindow::Session { .. } => last.bounds.end < bounds.start,
             KeyWindow::Aligned(_) => last.bounds < bounds,
+            KeyWindow::SlidingCount { .. } => true,
             KeyWindow::Count { .. } | KeyWindow::Global => false,
         });
         let lies_right = match self.window {
             KeyWindow::Aligned(windows) if bounds.start > i64::MIN => windows.last_of(bounds.start).bounds() == bounds,
             _ => bounds.start < bounds.end || bounds.start == i64::MAX,
         };
-        if !apart || !lies_right {
+        if !apart || !lies_right || layer.is_none() {
             let reason = format!("a window of {}..{} ms cannot be after another of its key", bounds.start, bounds.end);
             return Err(OperatorError::State { reason });
         }
-        list.push(place);
+        if let Some((window, layer)) = self.windows.get_mut(place as usize).zip(layer) {
+            window.layer = layer;
+        }
+        self.by_key.get_mut(key as usize).into_iter().for_each(|list| list.push(place));
         Ok(place)
     }
 }
@@ -235,5 +247,5 @@ impl KeyWindowAggregate {
 impl OpenWindow {
     /// What is in no place.
     const NONE: Self =
-        Self { key: u32::MAX, bounds: NOWHERE, rows: 0, fired: false, timer: 0, pending: 0, early: i64::MAX };
+        Self { key: u32::MAX, bounds: NOWHERE, rows: 0, fired: false, timer: 0, pending: 0, layer: 0, early: i64::MAX };
 }

@@ -105,6 +105,7 @@ pub(super) const KAFKA_SOURCE: Keys = Keys {
         key("topic", "\"input\""),
         key("start", "\"latest\""),
         key("until", "\"end\""),
+        key("discover", "\"30s\""),
         key("properties", "{ \"fetch.min.bytes\" = 1 }"),
     ],
     later: &[],
@@ -140,6 +141,7 @@ pub(super) const STEP: Keys = Keys {
         key("trigger", "{ every = \"1s\" }"),
         key("firing", "\"discarding\""),
         key("late", "\"late_rows\""),
+        key("late_with", "\"late_prices\""),
         key("emit", "\"latest\""),
         key("aggregate", "{ count = \"count()\" }"),
         key("top", "{ n = 3, by = \"count\" }"),
@@ -234,8 +236,9 @@ pub(super) const PARTITION: Keys = Keys {
         key("key", "[\"customer\"]"),
         key("hash", "\"row\""),
         key("range", "{ column = \"price\", splits = [10, 100] }"),
+        key("custom", "\"router.wasm\""),
     ],
-    later: &["custom"],
+    later: &[],
 };
 
 pub(super) const RANGE: Keys =

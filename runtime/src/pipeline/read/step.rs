@@ -36,16 +36,23 @@ pub(super) struct ReadStep {
 pub(super) fn read(name: Spanned<String>, item: Item, problems: &mut Problems) -> ReadStep {
     let Some(mut table) = Table::open(item, &keys::STEP, problems) else { return ReadStep::default() };
     let from = table.required("from", problems).and_then(|item| item.texts(problems));
-    let late =
-        if keys::OPERATIONS.iter().any(|key| !["aggregate", "top", "window_process"].contains(key) && table.has(key)) {
-            Some(None) // refused beside the operation
-        } else {
-            optional(table.take("late"), |item| item.text(problems))
-        };
+    let with_late = ["aggregate", "top", "window_process", "join"];
+    let late = if keys::OPERATIONS.iter().any(|key| !with_late.contains(key) && table.has(key)) {
+        Some(None) // refused beside the operation
+    } else {
+        optional(table.take("late"), |item| item.text(problems))
+    };
     let [mut with, sides] = process::read_names(&mut table, problems);
+    let late = late.zip(read_late_with(&mut table, problems));
+    let join_late = late
+        .as_ref()
+        .map(|(late, with)| [late.as_ref().map(|_| 0), with.as_ref().map(|_| usize::from(late.is_some()))]);
     let side_outputs: Option<Vec<Spanned<String>>> =
-        late.zip(sides).map(|(late, sides)| late.into_iter().chain(sides).collect());
-    let kind = read_kind(&mut table, &mut with, problems);
+        late.zip(sides).map(|((late, with), sides)| late.into_iter().chain(with).chain(sides).collect());
+    let mut kind = read_kind(&mut table, &mut with, problems);
+    if let Some(StepKind::Join(join)) = kind.as_mut().map(|kind| &mut kind.value) {
+        join.late = join_late.unwrap_or_default();
+    }
     let parallelism = optional(table.take("parallelism"), |item| item.integer(problems));
     let keep = optional(table.take("keep"), |item| read_keep(item, problems));
     let on_error = optional(table.take("on_error"), |item| read_on_error(item, problems));
@@ -72,6 +79,19 @@ pub(super) fn read(name: Spanned<String>, item: Item, problems: &mut Problems) -
         from.into_iter().chain(with).collect()
     });
     ReadStep { from, outputs: side_outputs.unwrap_or_default(), step }
+}
+
+/// `late_with`, which only joins have.
+fn read_late_with(table: &mut Table, problems: &mut Problems) -> Option<Option<Spanned<String>>> {
+    let is_join = table.has("join");
+    let item = table.take("late_with");
+    if let Some(item) = item.as_ref().filter(|_| !is_join) {
+        let message = format!("`late_with` has no meaning in {} without `join`", table.what);
+        let help = "remove it; `late` names the rows of `from` that come too late";
+        problems.add(code::CONFLICT, item.key, message, "belongs to `join`", help);
+        return None;
+    }
+    optional(item, |item| item.text(problems))
 }
 
 fn read_kind(
