@@ -46,6 +46,7 @@ pub mod error;
 mod kafka;
 pub mod limits;
 pub mod metrics;
+mod rng;
 
 #[cfg(test)]
 pub(crate) mod restoring;

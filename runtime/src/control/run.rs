@@ -291,6 +291,7 @@ impl Handle {
             let role = match node.kind {
                 NodeKind::Source { .. } => NodeRole::Source,
                 NodeKind::Guest { .. }
+                | NodeKind::Route { .. }
                 | NodeKind::Select { .. }
                 | NodeKind::Aggregate { .. }
                 | NodeKind::Process { .. }

@@ -283,13 +283,13 @@ impl Operator for AggregateStep {
 
     fn go_on(&mut self, out: &mut Output) -> Result<bool, OperatorError> {
         let before = out.dead.len();
-        let more = match &mut self.windows {
+        let left = match &mut self.windows {
             Windowed::Alike(windows) => windows.go_on(out)?,
-            Windowed::Keyed(_) => false,
+            Windowed::Keyed(windows) => windows.go_on(out)?,
             Windowed::Rolling(keys) => keys.go_on(out)?,
         };
         self.judge(before, out)?;
-        Ok(more)
+        Ok(left)
     }
 
     fn next_processing_time(&self) -> Option<i64> {

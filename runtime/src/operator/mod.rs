@@ -16,6 +16,7 @@ mod process;
 mod process_state;
 mod process_timers;
 mod rolling_aggregate;
+mod route;
 mod saved_table;
 mod select;
 mod spec;
@@ -24,6 +25,8 @@ mod window_aggregate;
 mod window_aggregate_emission;
 mod window_aggregate_parts;
 mod window_aggregate_slice;
+mod window_process;
+mod window_rows;
 
 pub use aggregate::{AggregateCall, AggregateColumns, Fold, output_schema, result_field, rolling_schema};
 pub use guest::GuestStep;
@@ -35,14 +38,17 @@ pub use join::{
 pub use key_window_aggregate::KeyWindowAggregate;
 pub use process::{ProcessSpec, ProcessStep};
 pub use rolling_aggregate::RollingAggregate;
+pub use route::RouteStep;
 pub use select::Select;
 pub use spec::{AggregateFunction, OnError};
 pub use top::{OrderBy, Ties, Top, TopSpec, TopWindows, partition_keys, top_schema};
 pub use window_aggregate::WindowAggregate;
 pub use window_aggregate_parts::WindowAggregateSpec;
+pub use window_process::WindowProcess;
 
 use arrow_array::RecordBatch;
 
+use crate::limits;
 use crate::record::{Batch, Watermark};
 use crate::spill::SpillError;
 use crate::state::Snapshot;
@@ -67,8 +73,9 @@ pub trait Operator: Send {
         Ok(())
     }
 
-    /// Puts out the next part of what the last watermark triggered, where that is too much for one; false if there is none.
-    /// The task asks before anything else comes, so that results leave while the rest is still being made.
+    /// Goes on with what [`Operator::on_watermark`] or [`Operator::on_processing_time`] has left undone because `out` was
+    /// [full](Output::is_full); false: there was nothing left. Called again and again after either of them, each time when
+    /// what was in `out` has left the task, with no other call in between.
     fn go_on(&mut self, _out: &mut Output) -> Result<bool, OperatorError> {
         Ok(false)
     }
@@ -116,7 +123,7 @@ pub struct Replacement {
 }
 
 /// What an operator puts out while it handles one element.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Output {
     /// rows for the next step, in order
     pub batches: Vec<Batch>,
@@ -128,6 +135,30 @@ pub struct Output {
     pub late_rows: u64,
     /// rows that could not be handled and were dropped because the step says `on_error = "skip"`
     pub skipped_rows: u64,
+    /// with how many rows it is full; a bound on what is held at once, beyond which results do not depend on it
+    pub rows_at_once: usize,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self {
+            batches: Vec::new(),
+            sides: Vec::new(),
+            dead: Vec::new(),
+            late_rows: 0,
+            skipped_rows: 0,
+            rows_at_once: limits::ROWS_AT_ONCE,
+        }
+    }
+}
+
+impl Output {
+    /// Whether its rows should leave the task before there are more of them, see [`Operator::go_on`].
+    pub fn is_full(&self) -> bool {
+        let sides = self.sides.iter().map(|(_, batch)| batch.rows());
+        let rows: usize = self.batches.iter().map(Batch::rows).chain(sides).sum();
+        rows + self.dead.len() >= self.rows_at_once
+    }
 }
 
 /// A row that an operator could not handle, on its way to the dead-letter output.

@@ -47,6 +47,8 @@ pub struct WindowAggregate {
     next: Option<Window>,
     /// by start
     states: BTreeMap<EventTime, SliceState>,
+    /// the window that is being put out
+    firing: Option<Firing>,
     /// what windows of several slices are merged from
     running: Option<Running>,
     /// what does not fit into memory, where that is bounded
@@ -54,6 +56,15 @@ pub struct WindowAggregate {
     slots: Vec<u32>,
     groups: Groups,
     cuts: Cuts,
+}
+
+/// A window of which not all results have been put out.
+struct Firing {
+    window: Window,
+    /// its accumulators, unless it is one slice
+    merged: Option<SliceState>,
+    /// keys below this are done
+    from: u32,
 }
 
 /// Rows of one batch by slice, in order of first appearance.
@@ -80,6 +91,7 @@ impl WindowAggregate {
             watermark: Watermark::MIN,
             next: None,
             states: BTreeMap::new(),
+            firing: None,
             slots: Vec::new(),
             groups: Groups::new(),
             cuts: Cuts::default(),
@@ -187,32 +199,32 @@ impl WindowAggregate {
         }
     }
 
-    /// Puts out the results of a window, for all its keys or for `only` these.
-    fn fire(&mut self, window: Window, only: Option<Vec<u32>>, out: &mut Output) -> Result<(), OperatorError> {
-        if self.needs_store(window) {
-            return only.map_or(Ok(()), |only| self.fire_keys(window, &only, out));
+    /// The accumulators of a window, of all its keys or of `only` these; none where they are those of its slice.
+    fn merged(&mut self, window: Window, only: Option<&[u32]>) -> Result<Option<SliceState>, OperatorError> {
+        if self.windows.are_slices() {
+            return Ok(None);
+        }
+        if let (Some(running), None) = (&mut self.running, only) {
+            return running.merged(window, &self.states, &mut self.parts.aggregates).map(Some);
         }
         let bounds = window.bounds();
-        let mut slices = self.states.range(bounds.start..).map(|(_, state)| state);
-        let merged;
-        let state = if self.windows.are_slices() {
-            let Some(state) = slices.next() else { return Ok(()) };
-            state
-        } else if let (Some(running), None) = (&mut self.running, &only) {
-            merged = running.merged(window, &self.states, &mut self.parts.aggregates)?;
-            &merged
-        } else {
-            let mut sum = SliceState::new(bounds, &self.parts.aggregates);
-            for slice in slices.take_while(|state| window.contains(state.slice.start)) {
-                let pairs: Vec<_> = match &only {
-                    None => slice.slots().map(|slot| (slot, slot)).collect(),
-                    Some(only) => only.iter().filter(|slot| slice.has(**slot)).map(|slot| (*slot, *slot)).collect(),
-                };
-                sum.merge(slice, &pairs, &mut self.parts.aggregates)?;
-            }
-            merged = sum;
-            &merged
-        };
+        let mut sum = SliceState::new(bounds, &self.parts.aggregates);
+        let slices = self.states.range(bounds.start..).map(|(_, state)| state);
+        for slice in slices.take_while(|state| window.contains(state.slice.start)) {
+            let pairs: Vec<_> = match only {
+                None => slice.slots().map(|slot| (slot, slot)).collect(),
+                Some(only) => only.iter().filter(|slot| slice.has(**slot)).map(|slot| (*slot, *slot)).collect(),
+            };
+            sum.merge(slice, &pairs, &mut self.parts.aggregates)?;
+        }
+        Ok(Some(sum))
+    }
+
+    /// Puts out results of a window, as many as may be at once. What is left to do, if anything.
+    fn put_out(&mut self, firing: Firing, out: &mut Output) -> Result<Option<Firing>, OperatorError> {
+        let bounds = firing.window.bounds();
+        let slice = || self.states.range(bounds.start..).next().map(|(_, state)| state);
+        let Some(state) = firing.merged.as_ref().or_else(slice) else { return Ok(None) };
         let mut emission = Emission {
             head: &self.parts.head,
             output: &self.parts.output,
@@ -222,37 +234,72 @@ impl WindowAggregate {
             bounds: Bounds::One(bounds),
             out,
         };
-        match only {
-            Some(only) => emission.put_out_all(only.into_iter()),
-            None => emission.put_out_all(state.slots()),
+        let done = emission.put_out_part(state.slots_from(firing.from))?;
+        let from = done.and_then(|last| last.checked_add(1));
+        Ok(from.map(|from| Firing { from, ..firing }))
+    }
+
+    /// Puts out the results of a window that has fired for the keys of rows that came since.
+    fn fire_for(&mut self, window: Window, slots: &[u32], out: &mut Output) -> Result<(), OperatorError> {
+        if self.needs_store(window) {
+            return self.fire_keys(window, slots, out);
         }
+        let merged = self.merged(window, Some(slots))?;
+        let bounds = window.bounds();
+        let slice = || self.states.range(bounds.start..).next().map(|(_, state)| state);
+        let Some(state) = merged.as_ref().or_else(slice) else { return Ok(()) };
+        let mut emission = Emission {
+            head: &self.parts.head,
+            output: &self.parts.output,
+            table: &self.parts.table,
+            aggregates: &mut self.parts.aggregates,
+            state,
+            bounds: Bounds::One(bounds),
+            out,
+        };
+        emission.put_out_all(slots.iter().copied())
+    }
+
+    /// Fires the windows that the watermark makes complete, until as much has been put out as may be at once.
+    fn fire_complete(&mut self, out: &mut Output) -> Result<(), OperatorError> {
+        loop {
+            if let Some(firing) = self.firing.take() {
+                self.firing = self.put_out(firing, out)?;
+                if out.is_full() && self.is_firing() {
+                    return Ok(());
+                }
+            } else if let Some(window) = self.next.filter(|window| window.has_fired(self.watermark)) {
+                if self.needs_store(window) {
+                    if self.fire_part(window, out)? {
+                        self.next = self.next_after(window);
+                    }
+                    // memory is bounded: one part at a time
+                    if self.is_firing() {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                self.firing = Some(Firing { window, merged: self.merged(window, None)?, from: 0 });
+                self.next = self.next_after(window);
+            } else {
+                break;
+            }
+        }
+        if self.forget_slices()? { self.forget_keys() } else { Ok(()) }
+    }
+
+    /// Whether windows that the watermark makes complete have yet to be put out.
+    fn is_firing(&self) -> bool {
+        self.firing.is_some() || self.next.is_some_and(|window| window.has_fired(self.watermark))
     }
 
     fn fire_again(&mut self, windows: BTreeMap<Window, Vec<u32>>, out: &mut Output) -> Result<(), OperatorError> {
         for (window, mut slots) in windows {
             slots.sort_unstable();
             slots.dedup();
-            self.fire(window, Some(slots), out)?;
+            self.fire_for(window, &slots, out)?;
         }
         Ok(())
-    }
-
-    /// Puts out what windows the watermark has completed; where memory is bounded, some of it.
-    fn fire_due(&mut self, out: &mut Output) -> Result<(), OperatorError> {
-        while let Some(window) = self.next.filter(|window| window.has_fired(self.watermark)) {
-            if self.needs_store(window) {
-                if !self.fire_part(window, out)? {
-                    return Ok(());
-                }
-            } else {
-                self.fire(window, None, out)?;
-            }
-            self.next = self.next_after(window);
-            if self.spilled.is_some() && self.next.is_some_and(|window| window.has_fired(self.watermark)) {
-                return Ok(());
-            }
-        }
-        if self.forget_slices()? { self.forget_keys() } else { Ok(()) }
     }
 
     /// The earliest window after this one that has rows.
@@ -330,16 +377,15 @@ impl Operator for WindowAggregate {
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
         self.watermark = self.watermark.max(watermark);
-        self.fire_due(out)
+        self.fire_complete(out)
     }
 
     fn go_on(&mut self, out: &mut Output) -> Result<bool, OperatorError> {
-        // where memory is not bounded, all is out already
-        let more = self.spilled.is_some() && self.next.is_some_and(|window| window.has_fired(self.watermark));
-        if more {
-            self.fire_due(out)?;
+        let left = self.is_firing();
+        if left {
+            self.fire_complete(out)?;
         }
-        Ok(more)
+        Ok(left)
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {

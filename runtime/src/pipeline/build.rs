@@ -182,7 +182,7 @@ pub(crate) async fn build(
 
 fn node_tasks(node: &Node) -> NodeTasks {
     let slots = match &node.kind {
-        NodeKind::Guest { .. } | NodeKind::Process { .. } => 1,
+        NodeKind::Guest { .. } | NodeKind::Route { .. } | NodeKind::Process { .. } => 1,
         NodeKind::Aggregate { inputs, .. } => inputs.len(),
         NodeKind::Source { marks, .. } => usize::from(marks.assigner.is_some()),
         NodeKind::Select { .. }
@@ -273,6 +273,7 @@ impl Builder<'_> {
             match &planned.kind {
                 NodeKind::Source { .. } => source = Some(node),
                 NodeKind::Guest { .. }
+                | NodeKind::Route { .. }
                 | NodeKind::Select { .. }
                 | NodeKind::Aggregate { .. }
                 | NodeKind::Process { .. } => links.push(self.link(node, subtask)?),
@@ -409,6 +410,7 @@ impl Builder<'_> {
                         Exchange::Range { column, splits } => {
                             Partitioner::range(*column, splits.clone(), chain.parallelism)
                         }
+                        Exchange::Addressed => Partitioner::addressed(chain.parallelism),
                         Exchange::Broadcast => Partitioner::broadcast(chain.parallelism),
                         Exchange::Key(columns) => Partitioner::key(columns.clone(), chain.parallelism),
                     };

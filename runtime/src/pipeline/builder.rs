@@ -189,6 +189,7 @@ impl Source {
             topic: topic.into(),
             start: KafkaStart::default(),
             bounded: false,
+            discover: crate::source::KAFKA_DISCOVER,
             properties: Vec::new(),
         }))
     }

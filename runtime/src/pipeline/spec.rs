@@ -261,6 +261,11 @@ pub enum AggregateSpec {
         /// the component
         component: ComponentSpec,
     },
+    /// `window_process = "median.wasm"`: a component that takes all rows of a window and names its outputs; the only entry
+    Rows {
+        /// the component
+        component: ComponentSpec,
+    },
 }
 
 /// `[sink.<name>]`
@@ -290,6 +295,7 @@ impl AggregateSpec {
     pub fn output(&self) -> &Spanned<String> {
         match self {
             Self::BuiltIn { output, .. } | Self::Component { output, .. } => output,
+            Self::Rows { component } => &component.path,
         }
     }
 }

@@ -41,6 +41,7 @@ fn spec(broker: &Broker, topic: &str) -> KafkaSourceSpec {
         topic: topic.to_owned(),
         start: KafkaStart::Earliest,
         bounded: true,
+        discover: std::time::Duration::from_millis(300),
         properties: Vec::new(),
     }
 }

@@ -109,6 +109,7 @@ fn source(brokers: &str, topic: &str, bounded: bool) -> Source {
         topic: topic.to_owned(),
         start: KafkaStart::Earliest,
         bounded,
+        discover: std::time::Duration::from_millis(300),
         properties: Vec::new(),
     });
     let fields = [("value", Kind::Text), ("amount", Kind::Int64), ("shard", Kind::Int64), ("number", Kind::Int64)];

@@ -112,6 +112,7 @@ pub(super) const KAFKA_SOURCE: Keys = Keys {
         key("topic", "\"input\""),
         key("start", "\"latest\""),
         key("until", "\"end\""),
+        key("discover", "\"30s\""),
         key("properties", "{ \"fetch.min.bytes\" = 1 }"),
     ],
     later: &[],
@@ -130,8 +131,8 @@ pub(super) const WATERMARK: Keys = Keys {
 };
 
 /// The keys of a step that say what is done.
-pub(super) const OPERATIONS: [&str; 9] =
-    ["map", "filter", "flat_map", "aggregate", "select", "top", "join", "lookup", "process"];
+pub(super) const OPERATIONS: [&str; 10] =
+    ["map", "filter", "flat_map", "aggregate", "select", "top", "join", "lookup", "process", "window_process"];
 
 pub(super) const STEP: Keys = Keys {
     section: "Step",
@@ -147,12 +148,14 @@ pub(super) const STEP: Keys = Keys {
         key("trigger", "{ every = \"1s\" }"),
         key("firing", "\"discarding\""),
         key("late", "\"late_rows\""),
+        key("late_with", "\"late_prices\""),
         key("emit", "\"latest\""),
         key("aggregate", "{ count = \"count()\" }"),
         key("top", "{ n = 3, by = \"count\" }"),
         key("join", "{ with = \"persons\", on = [\"seller = id\"] }"),
         key("lookup", "{ with = \"rules\", on = [\"rule = id\"] }"),
         key("process", "\"inactivity.wasm\""),
+        key("window_process", "\"median.wasm\""),
         key("with", "\"rules\""),
         key("with_key_by", "[\"id\"]"),
         key("state_ttl", "\"1h\""),
@@ -240,8 +243,9 @@ pub(super) const PARTITION: Keys = Keys {
         key("key", "[\"customer\"]"),
         key("hash", "\"row\""),
         key("range", "{ column = \"price\", splits = [10, 100] }"),
+        key("custom", "\"router.wasm\""),
     ],
-    later: &["custom"],
+    later: &[],
 };
 
 pub(super) const RANGE: Keys =
