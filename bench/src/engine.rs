@@ -18,6 +18,9 @@ use crate::arguments::Arguments;
 use crate::measure::{Clock, Failed, Group, Side};
 use crate::{Measure, Wanted};
 
+/// What count and sum of a million int64 keys take in memory, about: the key table, and two slices at the border of windows.
+const MILLION_KEYS_BYTES: usize = 96 << 20;
+
 /// All groups of this kind.
 pub(crate) fn groups(arguments: &Arguments, wanted: &Wanted<'_>, measure: &mut Measure<'_>) -> Result<(), Failed> {
     let engine = Engine::new()?;
@@ -57,6 +60,15 @@ fn generated(
             }
         }
         measure(wall(&name, sides))?;
+    }
+    let name = "engine: 5 s tumbling count and sum, 1 million keys, bounded memory";
+    if wanted(name) {
+        let sides = vec![
+            engine.side("all in memory", pipelines::window(rows, 1_000_000, 1, false)?)?,
+            engine.side("bounded, nothing spills", pipelines::bounded_window(rows, 1 << 30)?)?,
+            engine.side("a quarter in memory", pipelines::bounded_window(rows, MILLION_KEYS_BYTES / 4)?)?,
+        ];
+        measure(wall(name, sides))?;
     }
     for (logic, wasm) in [("built-in", false), ("wasm", true)] {
         let name = format!("engine: 10 s sliding count and sum, 1 thousand keys, {logic}");

@@ -81,6 +81,37 @@ fn a_pipeline_that_has_ended_runs_again_at_the_next_change() {
     process.finish().expect(0);
 }
 
+/// A pipeline without components that does not end.
+const PLAIN: &str = r#"
+name = "plain"
+[source.sales]
+tcp = { listen = "127.0.0.1:0" }
+format = "json"
+schema = { product = "text", amount = "float64" }
+[sink.out]
+from = "sales"
+discard = {}
+"#;
+
+#[test]
+fn a_change_of_the_pipeline_file_starts_it_anew_and_a_mistake_changes_nothing() {
+    let folder = Folder::new();
+    folder.write("p.toml", PLAIN);
+    let mut process = folder.start(&["dev", "p.toml"]);
+    // until it watches
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    folder.write("p.toml", PLAIN.replace("from = \"sales\"", "from = \"sale\""));
+    process.wait_for(From::Stderr, "did you mean `sales`");
+    process.wait_for(From::Stderr, "the running pipeline goes on");
+    let selected = "[step.names]\nfrom = \"sales\"\nselect = [\"product\"]\n[sink.out]\nfrom = \"names\"";
+    folder.write("p.toml", PLAIN.replace("[sink.out]\nfrom = \"sales\"", selected));
+    let told = process.wait_for(From::Stderr, "the pipeline starts anew");
+    assert!(told.contains("[sink.out] changed") && told.contains("[step.names] is new"), "{told}");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    process.signal("INT");
+    process.finish().expect(0);
+}
+
 #[test]
 fn what_cannot_be_made_or_built_is_told_with_the_choices() {
     let folder = Folder::new();

@@ -26,6 +26,8 @@ pub mod window;
 
 pub mod state;
 
+pub mod spill;
+
 pub mod sink;
 
 pub mod checkpoint;
@@ -46,6 +48,7 @@ pub mod error;
 pub mod kafka;
 pub mod limits;
 pub mod metrics;
+mod rng;
 
 #[cfg(test)]
 pub(crate) mod restoring;

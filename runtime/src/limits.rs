@@ -8,6 +8,10 @@ pub const BATCH_ROWS: usize = 8_192;
 /// Bytes at which a source cuts a batch though it has fewer rows: large records must not make giant batches.
 pub const BATCH_BYTES: usize = 4 << 20;
 
+/// Rows that an operator puts out before they leave its task, when a watermark or the clock makes many due at once: as many
+/// batches as a channel holds. It goes on when they have left, so a slow reader bounds what is held.
+pub const ROWS_AT_ONCE: usize = 65_536;
+
 /// Below this many rows a receiver joins what already waits in its channel before it works on it.
 pub const COALESCE_BELOW_ROWS: usize = 1_024;
 
@@ -43,6 +47,9 @@ pub const EPOCH_TICK: Duration = Duration::from_millis(5);
 /// Rows that one `expand` call may return.
 pub const EXPANSION_ROWS_MAX: usize = 1 << 20;
 
+/// Rows of one window and key that a window-processor is handed in one call: more are counted, and not kept.
+pub const WINDOW_ROWS_MAX: usize = 1 << 20;
+
 /// Timers that one task of a processor may hold: some 100 bytes each.
 pub const TIMERS_PER_TASK: usize = 1 << 24;
 
@@ -69,3 +76,9 @@ pub const GUEST_METRIC_NAME_BYTES: usize = 64;
 
 /// Size of a component file. Python's are 18 MB, JavaScript's 12.
 pub const COMPONENT_BYTES_MAX: u64 = 128 << 20;
+
+/// Counted windows that a row can be in at once: each is folded by itself.
+pub const COUNTED_WINDOWS_AT_ONCE: u64 = 1_000;
+
+/// Bytes of compiled components that are kept on disk.
+pub const COMPILED_BYTES_MAX: u64 = 1 << 30;

@@ -12,6 +12,8 @@ pub struct NodeCounters {
     skipped_rows: AtomicU64,
     late_rows: AtomicU64,
     watermark_ms: AtomicI64,
+    state_bytes: AtomicU64,
+    spilled_bytes: AtomicU64,
 }
 
 impl Default for NodeCounters {
@@ -24,6 +26,8 @@ impl Default for NodeCounters {
             skipped_rows: AtomicU64::new(0),
             late_rows: AtomicU64::new(0),
             watermark_ms: AtomicI64::new(i64::MIN),
+            state_bytes: AtomicU64::new(0),
+            spilled_bytes: AtomicU64::new(0),
         }
     }
 }
@@ -45,6 +49,10 @@ pub struct NodeCounts {
     pub late_rows: u64,
     /// event time up to which all is in, ms; the smallest over tasks; `None` before the first
     pub watermark_ms: Option<i64>,
+    /// bytes of state in memory, about; counted where the pipeline bounds them
+    pub state_bytes: u64,
+    /// bytes of state in the scratch store
+    pub spilled_bytes: u64,
 }
 
 impl NodeCounts {
@@ -57,6 +65,8 @@ impl NodeCounts {
         skipped_rows: 0,
         late_rows: 0,
         watermark_ms: Some(i64::MAX),
+        state_bytes: 0,
+        spilled_bytes: 0,
     };
 
     /// Sums of both, and the smaller watermark.
@@ -70,6 +80,8 @@ impl NodeCounts {
             skipped_rows: self.skipped_rows + other.skipped_rows,
             late_rows: self.late_rows + other.late_rows,
             watermark_ms: self.watermark_ms.min(other.watermark_ms),
+            state_bytes: self.state_bytes + other.state_bytes,
+            spilled_bytes: self.spilled_bytes + other.spilled_bytes,
         }
     }
 }
@@ -104,6 +116,12 @@ impl NodeCounters {
         self.watermark_ms.store(watermark_ms, Ordering::Relaxed);
     }
 
+    /// State takes so much.
+    pub fn state(&self, in_memory_bytes: usize, spilled_bytes: u64) {
+        self.state_bytes.store(in_memory_bytes as u64, Ordering::Relaxed);
+        self.spilled_bytes.store(spilled_bytes, Ordering::Relaxed);
+    }
+
     /// What has been counted so far.
     pub fn read(&self) -> NodeCounts {
         let watermark_ms = self.watermark_ms.load(Ordering::Relaxed);
@@ -115,6 +133,8 @@ impl NodeCounters {
             skipped_rows: self.skipped_rows.load(Ordering::Relaxed),
             late_rows: self.late_rows.load(Ordering::Relaxed),
             watermark_ms: (watermark_ms != i64::MIN).then_some(watermark_ms),
+            state_bytes: self.state_bytes.load(Ordering::Relaxed),
+            spilled_bytes: self.spilled_bytes.load(Ordering::Relaxed),
         }
     }
 }

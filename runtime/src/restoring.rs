@@ -124,6 +124,17 @@ impl<F: Fn() -> Box<dyn Operator>> Restoring<F> {
         }
     }
 
+    /// Panics where the operators put out other rows than those of `other`, in whatever order.
+    pub(crate) fn same_as<G: Fn() -> Box<dyn Operator>>(&self, other: &Restoring<G>, script: &[Event]) {
+        assert_eq!(self.straight(script), other.straight(script));
+    }
+
+    fn straight(&self, script: &[Event]) -> Seen {
+        let (mut seen, mut tasks) = (Seen::default(), self.tasks(1));
+        script.iter().for_each(|event| tasks.take(event, &mut seen));
+        seen.sorted()
+    }
+
     /// Goes on from `cut` at `position` in `first` tasks, from half-way to the end on in `then`.
     fn run_on(
         &self,
@@ -200,18 +211,21 @@ impl Tasks<'_> {
             Event::Watermark(time) => {
                 self.watermark = *time;
                 for operator in &mut self.operators {
-                    let mut out = Output::default();
+                    let mut out = Output { rows_at_once: 2, ..Output::default() };
                     operator.on_watermark(Watermark(*time), &mut out).unwrap();
+                    while operator.go_on(&mut out).unwrap() {}
                     note(out, comparable, seen);
+                    let_out(operator.as_mut(), comparable, seen);
                 }
             }
             Event::Clock(now_ms) => {
                 for operator in &mut self.operators {
-                    let mut out = Output::default();
+                    let mut out = Output { rows_at_once: 2, ..Output::default() };
                     if operator.next_processing_time().is_some_and(|time_ms| time_ms <= *now_ms) {
                         operator.on_processing_time(*now_ms, &mut out).unwrap();
                     }
                     note(out, comparable, seen);
+                    let_out(operator.as_mut(), comparable, seen);
                 }
             }
         }
@@ -222,6 +236,18 @@ impl Tasks<'_> {
         let states = self.operators.iter_mut().map(|operator| operator.snapshot().unwrap());
         let tasks = states.map(|state| TaskState { watermark, state }).enumerate().collect();
         Cut { steps: BTreeMap::from([(STEP.to_owned(), tasks)]), ..Cut::default() }
+    }
+}
+
+/// What is left of a firing, in parts of two rows or so.
+fn let_out(operator: &mut dyn Operator, comparable: fn(&mut [Cell]), seen: &mut Seen) {
+    loop {
+        let mut out = Output { rows_at_once: 2, ..Output::default() };
+        let left = operator.go_on(&mut out).unwrap();
+        note(out, comparable, seen);
+        if !left {
+            return;
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 /* Write Millstream operators in C. One header, no libc: it needs clang and wasm-ld, or zig cc.
  *
  * The structs below are the contract's (wit/types.wit) as they lie in memory, so nothing is converted. Include the
- * header in one file and name the operator's functions there, once, with MS_MAP, MS_FILTER, MS_FLAT_MAP or MS_AGGREGATE:
+ * header in one file and name the operator's functions there, once, with MS_MAP, MS_FILTER, MS_FLAT_MAP, MS_AGGREGATE,
+ * MS_PROCESS or MS_WINDOW_PROCESS:
  *
  *     #include "millstream.h"
  *
@@ -126,6 +127,76 @@ typedef struct {
     ms_batch output;
 } ms_expansion;
 
+/* an output of a processor beside its own */
+typedef struct {
+    ms_text name;
+    ms_fields fields;
+} ms_side_output;
+
+typedef struct {
+    ms_fields inputs;
+    bool has_second_inputs; /* false: one input */
+    ms_fields second_inputs;
+    ms_fields keys; /* key columns that the operator wants to know */
+    ms_fields outputs;
+    struct {
+        const ms_side_output *ptr;
+        uint32_t len;
+    } sides;
+    uint32_t state_version; /* from 1 */
+    ms_fields state;
+} ms_process_signature;
+
+/* timer i is of key groups[i], at times[i]; clocks[i] is 0 for event time and 1 for processing time */
+typedef struct {
+    ms_uint32s groups;
+    ms_int64s times;
+    ms_bytes clocks;
+} ms_timers;
+
+/* What a processor has to do: rows of one input, or timers that are due (wit/processor.wit says what each means). */
+typedef struct {
+    int64_t now;
+    int64_t watermark;
+    ms_batch keys;
+    ms_bytes present; /* one byte a key: 1 where it has state */
+    ms_batch state;   /* a row for each of these */
+    uint32_t port;
+    ms_uint32s groups; /* the key of each row */
+    ms_int64s times;
+    ms_batch input;
+    ms_timers fired;
+} ms_call;
+
+typedef struct {
+    uint32_t side;
+    ms_uint32s origin;
+    ms_batch output;
+} ms_side_rows;
+
+typedef struct {
+    ms_bytes present;
+    ms_batch state;
+    ms_uint32s origin;
+    ms_batch output;
+    struct {
+        ms_side_rows *ptr;
+        uint32_t len;
+    } sides;
+    ms_timers deleted;
+    ms_timers set;
+} ms_outcome;
+
+/* All rows of some windows, window by window: row j is of window groups[j]. */
+typedef struct {
+    uint32_t windows;
+    const int64_t *starts;
+    const int64_t *ends;
+    const uint32_t *groups;
+    const int64_t *times;
+    ms_batch input;
+} ms_windows;
+
 #define MS_LITERAL(text) ((ms_text){(text), sizeof(text) - 1})
 #define MS_FIELD(name, kind, nullable) {{(name), sizeof(name) - 1}, (kind), (nullable)}
 #define MS_FIELDS(array) ((ms_fields){(array), sizeof(array) / sizeof((array)[0])})
@@ -133,6 +204,9 @@ typedef struct {
 _Static_assert(sizeof(void *) == 4, "operators are built for wasm32");
 _Static_assert(sizeof(ms_field) == 12 && sizeof(ms_column) == 32 && sizeof(ms_batch) == 12, "as the contract lays it out");
 _Static_assert(sizeof(ms_signature) == 32 && sizeof(ms_failure) == 12, "as the contract lays it out");
+
+_Static_assert(sizeof(ms_process_signature) == 56 && sizeof(ms_side_output) == 16, "as the contract lays it out");
+_Static_assert(sizeof(ms_call) == 104 && sizeof(ms_outcome) == 96 && sizeof(ms_side_rows) == 24, "as the contract lays it out");
 
 /* ---- memory: an arena that each call starts anew ---- */
 
@@ -218,6 +292,17 @@ static inline ms_batch ms_new_batch(uint32_t rows, uint32_t columns) {
     return (ms_batch){rows, ms_alloc(sizeof(ms_column) * columns), columns};
 }
 
+/* Room for at most so many timers; there are none yet. */
+static inline ms_timers ms_new_timers(uint32_t most) {
+    return (ms_timers){{ms_alloc((size_t)most * 4), 0}, {ms_alloc((size_t)most * 8), 0}, {ms_alloc(most), 0}};
+}
+
+static inline void ms_add_timer(ms_timers *timers, uint32_t group, int64_t time, uint8_t clock) {
+    timers->groups.ptr[timers->groups.len++] = group;
+    timers->times.ptr[timers->times.len++] = time;
+    timers->clocks.ptr[timers->clocks.len++] = clock;
+}
+
 static inline bool ms_fail(ms_failure *why, ms_text reason) {
     why->kind = MS_BATCH_FAILED;
     why->what.reason = reason;
@@ -279,7 +364,10 @@ static inline ms_setting ms_config(ms_text name) {
 MS_RESULT_(ms_describe_result, ms_signature);
 MS_RESULT_(ms_batch_result, ms_batch);
 MS_RESULT_(ms_bytes_result, ms_bytes);
+MS_RESULT_(ms_uint32s_result, ms_uint32s);
 MS_RESULT_(ms_expansion_result, ms_expansion);
+MS_RESULT_(ms_describe_process_result, ms_process_signature);
+MS_RESULT_(ms_outcome_result, ms_outcome);
 
 #define MS_EXPORT_(name) __attribute__((export_name("millstream:operator/" name)))
 #define MS_FREE_(symbol, name) \
@@ -288,12 +376,14 @@ MS_RESULT_(ms_expansion_result, ms_expansion);
         ms_free_all(); \
     }
 
-#define MS_DESCRIBE_(interface, describe) \
-    MS_EXPORT_(interface "#describe") ms_describe_result *ms_export_describe(void) { \
-        static ms_describe_result result; \
-        result = (ms_describe_result){0}; \
+#define MS_DESCRIBE_(interface, describe) MS_DESCRIBE_AS_(interface, describe, ms_describe_result, ms_signature)
+
+#define MS_DESCRIBE_AS_(interface, describe, result_type, signature_type) \
+    MS_EXPORT_(interface "#describe") result_type *ms_export_describe(void) { \
+        static result_type result; \
+        result = (result_type){0}; \
         ms_text why = {"the configuration is refused", 28}; \
-        ms_signature signature = {0}; \
+        signature_type signature = {0}; \
         result.failed = !describe(&signature, &why); \
         if (result.failed) result.u.refused = why; \
         else result.u.value = signature; \
@@ -331,6 +421,16 @@ MS_RESULT_(ms_expansion_result, ms_expansion);
         MS_ANSWER_(ms_bytes_result, ms_bytes, select(&input, &output, why)); \
     } \
     MS_FREE_(ms_free_select, "filter@0.1.0#select")
+
+/* bool route(ms_batch *input, uint32_t targets, ms_uint32s *output, ms_failure *why): one number a row, less than targets */
+#define MS_PARTITION(describe, route) \
+    MS_DESCRIBE_("partitioner@0.1.0", describe) \
+    MS_EXPORT_("partitioner@0.1.0#route") \
+    ms_uint32s_result *ms_export_route(uint32_t rows, ms_column *columns, uint32_t len, uint32_t targets) { \
+        ms_batch input = {rows, columns, len}; \
+        MS_ANSWER_(ms_uint32s_result, ms_uint32s, route(&input, targets, &output, why)); \
+    } \
+    MS_FREE_(ms_free_route, "partitioner@0.1.0#route")
 
 /* bool expand(ms_batch *input, ms_expansion *output, ms_failure *why) */
 #define MS_FLAT_MAP(describe, expand) \
@@ -376,5 +476,28 @@ MS_RESULT_(ms_expansion_result, ms_expansion);
         MS_ANSWER_(ms_batch_result, ms_batch, finish(&accumulators, &output, why)); \
     } \
     MS_FREE_(ms_free_finish, "aggregator@0.1.0#finish")
+
+/* bool describe(ms_process_signature *signature, ms_text *why)
+ * bool process(ms_call *call, ms_outcome *output, ms_failure *why): present and state of the call may be handed back */
+#define MS_PROCESS(describe, process) \
+    MS_DESCRIBE_AS_("processor@0.1.0", describe, ms_describe_process_result, ms_process_signature) \
+    MS_EXPORT_("processor@0.1.0#process") ms_outcome_result *ms_export_process(ms_call *call) { \
+        MS_ANSWER_(ms_outcome_result, ms_outcome, process(call, &output, why)); \
+    } \
+    MS_FREE_(ms_free_process, "processor@0.1.0#process")
+
+/* bool process(ms_windows *windows, ms_expansion *output, ms_failure *why): origin numbers windows */
+#define MS_WINDOW_PROCESS(describe, process) \
+    MS_DESCRIBE_("window-processor@0.1.0", describe) \
+    MS_EXPORT_("window-processor@0.1.0#process") \
+    ms_expansion_result *ms_export_process(const int64_t *starts, uint32_t starts_len, const int64_t *ends, \
+                                           uint32_t ends_len, const uint32_t *groups, uint32_t groups_len, \
+                                           const int64_t *times, uint32_t times_len, uint32_t rows, ms_column *columns, \
+                                           uint32_t len) { \
+        (void)ends_len, (void)groups_len, (void)times_len; \
+        ms_windows windows = {starts_len, starts, ends, groups, times, {rows, columns, len}}; \
+        MS_ANSWER_(ms_expansion_result, ms_expansion, process(&windows, &output, why)); \
+    } \
+    MS_FREE_(ms_free_process, "window-processor@0.1.0#process")
 
 #endif

@@ -196,6 +196,18 @@ func AnswerBytes(bytes []byte, err error) Result {
 	}{bytes: lower(bytes)})
 }
 
+// AnswerNumbers answers a call whose result is one number a row.
+func AnswerNumbers(numbers []uint32, err error) Result {
+	if err != nil {
+		return fail(err)
+	}
+	return keep(&struct {
+		failed  uint32
+		numbers list
+		unused  uint32
+	}{numbers: lower(numbers)})
+}
+
 // AnswerExpansion answers a flat map's call.
 func AnswerExpansion(origin []uint32, batch *Batch, err error) Result {
 	if err != nil {
@@ -213,7 +225,7 @@ func fail(err error) Result {
 		failed uint32
 		kind   uint32
 		what   list
-		unused [2]uint32 // of the largest success
+		unused [21]uint32 // of the largest success, an outcome
 	}{failed: 1}
 	switch err := err.(type) {
 	case RowsFailed:
@@ -232,4 +244,104 @@ func fail(err error) Result {
 		result.kind, result.what = 1, lowerText(err.Error())
 	}
 	return keep(result)
+}
+
+type rawTimers struct{ groups, times, clocks list }
+
+type rawCall struct {
+	now, watermark int64
+	keys           rawBatch
+	present        list
+	state          rawBatch
+	port           uint32
+	groups, times  list
+	input          rawBatch
+	fired          rawTimers
+}
+
+func (raw rawBatch) lift() *Batch {
+	return Lift(raw.rows, pointer(raw.columns.ptr), raw.columns.len)
+}
+
+// LiftCall reads a processor's call.
+func LiftCall(call unsafe.Pointer) *Call {
+	raw := (*rawCall)(call)
+	fired := Timers{slice[uint32](raw.fired.groups), slice[int64](raw.fired.times), slice[byte](raw.fired.clocks)}
+	return &Call{
+		Now: raw.now, Watermark: raw.watermark,
+		Keys: raw.keys.lift(), Present: slice[byte](raw.present), State: raw.state.lift(),
+		Port: raw.port, Groups: slice[uint32](raw.groups), Times: slice[int64](raw.times), Input: raw.input.lift(),
+		Fired: fired,
+	}
+}
+
+// Int64s is a list of numbers as the host passes it.
+func Int64s(start unsafe.Pointer, length uint32) []int64 {
+	return unsafe.Slice((*int64)(start), int(length))
+}
+
+// DescribeProcess answers a processor's describe.
+func DescribeProcess(signature func() (ProcessSignature, error)) Result {
+	given, err := signature()
+	if err != nil {
+		return keep(&struct {
+			failed uint32
+			reason list
+			unused [12]uint32
+		}{failed: 1, reason: lowerText(err.Error())})
+	}
+	type side struct{ name, fields list }
+	sides := make([]side, len(given.Sides))
+	for i, output := range given.Sides {
+		sides[i] = side{lowerText(output.Name), lowerFields(output.Fields)}
+	}
+	result := &struct {
+		failed                uint32
+		inputs                list
+		hasSecond             uint32
+		second, keys, outputs list
+		sides                 list
+		version               uint32
+		state                 list
+	}{
+		inputs: lowerFields(given.Inputs), keys: lowerFields(given.Keys), outputs: lowerFields(given.Outputs),
+		sides: lower(sides), version: given.StateVersion, state: lowerFields(given.State),
+	}
+	if given.SecondInputs != nil {
+		result.hasSecond, result.second = 1, lowerFields(given.SecondInputs)
+	}
+	return keep(result)
+}
+
+func lowerTimers(timers Timers) rawTimers {
+	return rawTimers{lower(timers.Groups), lower(timers.Times), lower(timers.Clocks)}
+}
+
+// AnswerOutcome answers a processor's call.
+func AnswerOutcome(outcome *Outcome, err error) Result {
+	if err != nil {
+		return fail(err)
+	}
+	type rows struct {
+		side   uint32
+		origin list
+		output rawBatch
+	}
+	sides := make([]rows, len(outcome.Sides))
+	for i, given := range outcome.Sides {
+		sides[i] = rows{given.Side, lower(given.Origin), lowerBatch(given.Output)}
+	}
+	return keep(&struct {
+		failed       uint32
+		present      list
+		state        rawBatch
+		origin       list
+		output       rawBatch
+		sides        list
+		deleted, set rawTimers
+	}{
+		present: lower(outcome.Present), state: lowerBatch(outcome.State), origin: lower(outcome.Origin),
+		output: lowerBatch(outcome.Output), sides: lower(sides),
+		deleted: lowerTimers(outcome.Deleted), set: lowerTimers(outcome.Set),
+	})
 }

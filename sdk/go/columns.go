@@ -1,6 +1,7 @@
 // Package millstream has the columns, signatures and failures of Millstream operators in Go.
 //
-// An operator is one function over columns. Import the package of its kind (mapper, filter, flatmapper or aggregator),
+// An operator is one function over columns. Import the package of its kind (mapper, filter, flatmapper, aggregator,
+// processor, windowprocessor or partitioner),
 // which exports it, and call Register in an init function:
 //
 //	package main

@@ -15,6 +15,7 @@ use crate::row::{ReadRow, Row};
 
 pub use crate::process::SideWriter;
 pub use crate::process::drive::{process, process_signature, signature as processor_signature};
+pub use crate::window_process::{process as window_process, signature as window_process_signature};
 
 /// Rows that failed in this call.
 #[derive(Default)]
@@ -76,6 +77,11 @@ enum RowFault<E> {
         group: u32,
         groups: usize,
     },
+    /// to a task that does not exist
+    Target {
+        target: u32,
+        targets: u32,
+    },
 }
 
 impl<E: Display> Display for RowFault<E> {
@@ -83,6 +89,9 @@ impl<E: Display> Display for RowFault<E> {
         match self {
             RowFault::Unreadable(reason) => f.write_str(reason),
             RowFault::Refused(error) => error.fmt(f),
+            RowFault::Target { target, targets } => {
+                write!(f, "the row is routed to task {target}, expected 0 to {}", targets.saturating_sub(1))
+            }
             RowFault::Group { group, groups } => write!(f, "the row is of group {group} of {groups}"),
         }
     }
@@ -212,6 +221,42 @@ where
         return Err(Failure::Batch(format!("a filter answers for each row: expected {rows}, got {}", keep.len())));
     }
     Ok(keep.into_iter().map(u8::from).collect())
+}
+
+/// The signature of a partitioner.
+pub fn partition_signature<'b, I, E, C, F>(_: F) -> Signature
+where
+    I: ReadRow<'b>,
+    C: 'b,
+    F: Fn(I, u32, &'b C) -> Result<u32, E>,
+{
+    stateless(I::fields(), Vec::new())
+}
+
+/// A partitioner. A row that is sent where no task is fails alone.
+#[inline]
+pub fn partition<'b, I, E, C, F>(input: &'b Batch, targets: u32, instance: &'b C, f: F) -> Result<Vec<u32>, Failure>
+where
+    I: ReadRow<'b>,
+    E: Display,
+    F: Fn(I, u32, &'b C) -> Result<u32, E>,
+{
+    let reader = I::open(input).map_err(Failure::Batch)?;
+    let mut failures = Failures::default();
+    let state = (reader, vec![0_u32; input.rows as usize]);
+    let rows = |(reader, routes): &(_, Vec<u32>)| I::rows(reader).min(routes.len());
+    let (_, routes) = for_rows(state, rows, &mut failures, |(reader, routes), row| {
+        let value = I::read(reader, row).map_err(RowFault::Unreadable)?;
+        let target = f(value, targets, instance).map_err(RowFault::Refused)?;
+        if target >= targets {
+            return Err(RowFault::Target { target, targets });
+        }
+        if let Some(route) = routes.get_mut(row) {
+            *route = target;
+        }
+        Ok(())
+    });
+    failures.unless_any(routes)
 }
 
 /// The signature of a flat_map.

@@ -8,9 +8,12 @@ use std::cell::OnceCell;
 use std::marker::PhantomData;
 
 use crate::contract::{Batch, Expansion, Failure, Signature};
-use crate::operator::{AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator};
+use crate::operator::{
+    AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator, PartitionOperator, WindowProcessOperator,
+};
 use crate::process::ProcessOperator;
 use crate::settings::{Setting, Settings};
+use crate::window_process::WindowCall;
 use crate::{Level, drive};
 
 /// The bindings of one world.
@@ -39,6 +42,8 @@ world!(filter, "filter-operator");
 world!(flat_map, "flat-map-operator");
 world!(aggregate, "aggregate-operator");
 world!(process, "process-operator");
+world!(window_process, "window-process-operator");
+world!(partition, "partition-operator");
 
 thread_local! {
     /// the instance's operator, configured; a component has one
@@ -105,6 +110,16 @@ impl<O: FilterOperator> filter::exports::millstream::operator::filter::Guest for
     }
 }
 
+impl<O: PartitionOperator> partition::exports::millstream::operator::partitioner::Guest for Component<O> {
+    fn describe() -> Result<Signature, String> {
+        describe::<O>()
+    }
+
+    fn route(input: Batch, targets: u32) -> Result<Vec<u32>, Failure> {
+        with_instance::<O, _>(|instance| O::route(instance, input, targets)).map_err(Failure::Batch)?
+    }
+}
+
 impl<O: FlatMapOperator> flat_map::exports::millstream::operator::flat_mapper::Guest for Component<O> {
     fn describe() -> Result<Signature, String> {
         describe::<O>()
@@ -165,5 +180,28 @@ impl<O: ProcessOperator + 'static> bound::Guest for Component<O> {
             |timers: crate::Timers| bound::Timers { groups: timers.groups, times: timers.times, clocks: timers.clocks };
         let (deleted, set, sides) = (timers(deleted), timers(set), sides.collect());
         Ok(bound::Outcome { present, state, origin, output, sides, deleted, set })
+    }
+}
+
+mod windows {
+    pub(super) use super::window_process::exports::millstream::operator::window_processor::*;
+}
+
+impl<O: WindowProcessOperator> windows::Guest for Component<O> {
+    fn describe() -> Result<Signature, String> {
+        describe::<O>()
+    }
+
+    fn process(
+        starts: Vec<i64>,
+        ends: Vec<i64>,
+        groups: Vec<u32>,
+        times: Vec<i64>,
+        input: Batch,
+    ) -> Result<windows::WindowResults, Failure> {
+        let call = WindowCall { starts, ends, groups, times, input };
+        let Expansion { origin, output } =
+            with_instance::<O, _>(|instance| O::process(instance, &call)).map_err(Failure::Batch)??;
+        Ok(windows::WindowResults { origin, output })
     }
 }

@@ -32,10 +32,12 @@
 //!   and [`aggregate`](macro@aggregate) folds rows into an accumulator that the host keeps.
 //! - A function may answer `Result<_, E>` with any `E: Display`: an error is the failure of that row alone, and the
 //!   step's `on_error` says what becomes of it.
-//! - A function may take a second parameter `&T` with `T: Deserialize`: the step's `config`, read once for each
+//! - A function may take a last parameter `&T` with `T: Deserialize`: the step's `config`, read once for each
 //!   instance. A configuration that does not fit is refused when the pipeline is planned, with serde's message.
 //! - A function over [`Columns`] works on whole columns: the fastest form there is.
 //! - [`process`](macro@process) handles rows key by key with state and timers that the host keeps.
+//! - [`window_process`](macro@window_process) is handed all rows of a window and key at once.
+//! - [`partition`](macro@partition) decides which task of a step gets a row.
 //! - Nothing may be kept between calls. What an aggregate remembers is its accumulator, what a processor does its state.
 //!
 //! The function stays an ordinary function, so `cargo test` tests it natively, and [`testing`] runs it over rows
@@ -56,6 +58,7 @@ mod row;
 mod settings;
 pub mod testing;
 mod varlen;
+mod window_process;
 
 #[doc(hidden)]
 pub mod drive;
@@ -70,11 +73,14 @@ pub use contract::{
     Batch, Column, Expansion, Failure, Field, Kind, RowFailure, Signature, StateSchema, Values, Varlen,
 };
 pub use host::{Level, counter, gauge, log};
-pub use millstream_sdk_macros::{Row, aggregate, filter, flat_map, map, process};
-pub use operator::{AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator};
+pub use millstream_sdk_macros::{Row, aggregate, filter, flat_map, map, partition, process, window_process};
+pub use operator::{
+    AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator, PartitionOperator, WindowProcessOperator,
+};
 pub use packed::Packed;
 pub use process::contract::{Call, Outcome, ProcessSignature, SideOutput, SideRows, Timers};
 pub use process::{Clock, Context, List, Map, Process, ProcessOperator, Side, Timer};
 pub use row::{ReadRow, Row};
 pub use serde;
 pub use settings::{Setting, Settings};
+pub use window_process::{WindowCall, WindowRows};

@@ -5,6 +5,7 @@
 use crate::aggregate::Aggregate;
 use crate::contract::{Batch, Expansion, Failure, Signature};
 use crate::settings::Settings;
+use crate::window_process::WindowCall;
 
 /// What all operators have in common.
 pub trait Operator {
@@ -33,6 +34,18 @@ pub trait FilterOperator: Operator {
 pub trait FlatMapOperator: Operator {
     /// The rows, each with the input row that it came from.
     fn expand(instance: &Self::Instance, input: Batch) -> Result<Expansion, Failure>;
+}
+
+/// Any number of rows for each window.
+pub trait WindowProcessOperator: Operator {
+    /// The rows, each with the number of the window that it came from.
+    fn process(instance: &Self::Instance, call: &WindowCall) -> Result<Expansion, Failure>;
+}
+
+/// Decides which task gets a row.
+pub trait PartitionOperator: Operator {
+    /// For each row a number less than `targets`.
+    fn route(instance: &Self::Instance, input: Batch, targets: u32) -> Result<Vec<u32>, Failure>;
 }
 
 /// Folds rows into accumulators.

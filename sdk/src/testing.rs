@@ -26,11 +26,14 @@ pub use process::Processing;
 pub use windows::{Fired, Window, Windows};
 
 use crate::columns::Columns;
-use crate::contract::{Batch, Failure, Field, Signature};
+use crate::contract::{Batch, Expansion, Failure, Field, Signature};
 use crate::drive;
-use crate::operator::{AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator};
-use crate::row::Row;
+use crate::operator::{
+    AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator, PartitionOperator, WindowProcessOperator,
+};
+use crate::row::{ReadRow, Row};
 use crate::settings::{Setting, Settings};
+use crate::window_process::{WindowCall, WindowRows};
 
 /// A configuration: `[("rate", 0.9.into())]`.
 pub type Config<'a> = &'a [(&'a str, Setting)];
@@ -83,6 +86,67 @@ pub fn flat_map<O: FlatMapOperator, I: Row, R: Row>(
     })?;
     let output = Columns::from_batch(expansion.output).map_err(Failure::Batch)?;
     Ok((expansion.origin, output))
+}
+
+/// Runs a window-processor over windows: for each row that comes out the number of its window, and the row. Also in calls of
+/// one window each, which must come to the same.
+pub fn window_process<O: WindowProcessOperator, I: Row, R>(
+    config: Config<'_>,
+    windows: impl IntoIterator<Item = WindowRows<I>>,
+) -> Result<Vec<(usize, R)>, Failure>
+where
+    R: Row + for<'b> ReadRow<'b> + PartialEq,
+{
+    let instance = configure::<O>(config).map_err(Failure::Batch)?;
+    let windows: Vec<WindowRows<I>> = windows.into_iter().collect();
+    let call = |windows: Vec<WindowRows<I>>| {
+        let (starts, ends) = windows.iter().map(|window| (window.start, window.end)).unzip();
+        let times = windows.iter().flat_map(|window| window.times.clone()).collect();
+        let numbered = (0_u32..).zip(windows);
+        let (groups, rows): (Vec<u32>, Vec<I>) =
+            numbered.flat_map(|(group, window)| window.rows.into_iter().map(move |row| (group, row))).unzip();
+        Ok::<_, Failure>(WindowCall { starts, ends, groups, times, input: input::<O, I>(rows)? })
+    };
+    let run = |call: &WindowCall| {
+        let Expansion { origin, output } = O::process(&instance, call)?;
+        let rows = Columns::<R>::from_batch(output).and_then(|rows| rows.to_rows()).map_err(Failure::Batch)?;
+        Ok::<_, Failure>(origin.into_iter().map(|origin| origin as usize).zip(rows).collect::<Vec<_>>())
+    };
+    let all = call(windows)?;
+    let made = run(&all)?;
+    let recorded = keep_recorded();
+    for window in 0..all.starts.len() {
+        let from = all.groups.partition_point(|group| (*group as usize) < window);
+        let to = all.groups.partition_point(|group| (*group as usize) <= window);
+        let alone = WindowCall {
+            starts: vec![all.starts[window]],
+            ends: vec![all.ends[window]],
+            groups: vec![0; to - from],
+            times: all.times[from..to].to_vec(),
+            input: pieces::take(&all.input, from..to),
+        };
+        let alone = run(&alone)?;
+        let of_window = made.iter().filter(|(origin, _)| *origin == window).map(|(_, row)| row);
+        if !alone.iter().map(|(_, row)| row).eq(of_window) {
+            return Err(Failure::Batch(format!("window {window} alone gives other rows than with the others")));
+        }
+    }
+    give_back(recorded);
+    Ok(made)
+}
+
+/// Routes `rows` to one of `targets` tasks each: their numbers. Also in batches cut at random places, which must come to
+/// the same.
+pub fn partition<O: PartitionOperator, I: Row>(
+    config: Config<'_>,
+    rows: impl IntoIterator<Item = I>,
+    targets: u32,
+) -> Result<Vec<u32>, Failure> {
+    let instance = configure::<O>(config).map_err(Failure::Batch)?;
+    let input = input::<O, I>(rows)?;
+    let routes = O::route(&instance, input.clone(), targets)?;
+    in_pieces(&input, |piece, rows| Ok(routes.get(rows) == Some(&O::route(&instance, piece, targets)?[..])))?;
+    Ok(routes)
 }
 
 /// Folds `rows`, all of one key, and finishes: one row.

@@ -15,7 +15,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use millstream::clock::Stopwatch;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
@@ -119,6 +119,17 @@ impl Broker {
         let made = admin.create_topics([&topic], &options).await.map_err(|error| error.to_string())?;
         made.into_iter().try_for_each(|made| {
             made.map(|_| ()).map_err(|(topic, error)| format!("cannot create topic `{topic}`: {error}"))
+        })
+    }
+
+    /// Gives a topic more partitions: so many in all.
+    pub async fn add_partitions(&self, name: &str, partitions: usize) -> Result<(), String> {
+        let admin: AdminClient<DefaultClientContext> = self.client()?;
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
+        let more = NewPartitions::new(name, partitions);
+        let made = admin.create_partitions([&more], &options).await.map_err(|error| error.to_string())?;
+        made.into_iter().try_for_each(|made| {
+            made.map(|_| ()).map_err(|(topic, error)| format!("cannot extend topic `{topic}`: {error}"))
         })
     }
 

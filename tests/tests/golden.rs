@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use millstream::error::Spanned;
 use millstream::pipeline;
 use millstream::pipeline::build::RunOptions;
+use millstream::pipeline::check::check_structure;
+use millstream::pipeline::spec::{PipelineSpec, StateSpec, StepKind};
 use millstream::record::Batch;
 use millstream::sink::{ChannelSink, SinkKind};
 use millstream_tests::run;
@@ -75,9 +77,19 @@ fn compare(case: &str, sink: &str, found: &[Row], wanted: &[Row]) -> Result<(), 
 
 /// Runs a case once; what is wrong with it, if anything.
 fn run_case(folder: &Path, parallelism: usize, shuffle_batches: Option<u64>) -> Result<(), String> {
+    let spec = pipeline::read(&folder.join("pipeline.toml")).map_err(|error| error.to_string())?;
+    run_spec(folder, spec, parallelism, shuffle_batches)
+}
+
+fn run_spec(
+    folder: &Path,
+    mut spec: PipelineSpec,
+    parallelism: usize,
+    shuffle_batches: Option<u64>,
+) -> Result<(), String> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let case = format!("{name} at parallelism {parallelism}, cuts {shuffle_batches:?}");
-    let mut spec = pipeline::read(&folder.join("pipeline.toml")).map_err(|error| error.to_string())?;
+    let bound = spec.state.as_ref().map(|state| state.memory_bytes.value);
+    let case = format!("{name} at parallelism {parallelism}, cuts {shuffle_batches:?}, memory {bound:?}");
     spec.parallelism = Some(Spanned::from(parallelism));
     let mut outputs = BTreeMap::new();
     for sink in &mut spec.sinks {
@@ -127,4 +139,27 @@ fn golden_pipelines_give_the_same_rows_however_they_are_run() {
         }
     }
     assert!(wrong.is_empty(), "{} runs went wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// A kilobyte: whatever a batch leaves goes to the scratch store at once.
+#[test]
+fn golden_pipelines_give_the_same_rows_when_their_state_spills() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let state =
+        StateSpec { memory_bytes: (1 << 10).into(), spill: scratch.path().to_string_lossy().into_owned().into() };
+    let (mut wrong, mut spilled) = (Vec::new(), 0);
+    for folder in cases() {
+        let mut spec = pipeline::read(&folder.join("pipeline.toml")).expect("a pipeline");
+        spec.state = Some(state.clone());
+        let keeps_state = spec.steps.iter().any(|step| matches!(step.kind.value, StepKind::Aggregate { .. }));
+        if !keeps_state || !check_structure(&spec).is_empty() {
+            continue;
+        }
+        spilled += 1;
+        for (parallelism, cuts) in [(1, None), (3, Some(7))] {
+            wrong.extend(run_spec(&folder, spec.clone(), parallelism, cuts).err());
+        }
+    }
+    assert!(wrong.is_empty(), "{} runs went wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(spilled >= 8, "only {spilled} golden pipelines have state that spills");
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Modules that everybody may use.
-const BASE: [&str; 4] = ["error", "clock", "limits", "metrics"];
+const BASE: [&str; 5] = ["error", "clock", "limits", "metrics", "rng"];
 
 /// Files and folders that the page calls pure, and what they must not name.
 const IMPURE: [&str; 6] = ["tokio::", "wasmtime::", "std::fs", "std::net", "SystemTime", "Instant::now"];

@@ -1,8 +1,8 @@
 //! A pipeline that reads a Kafka topic, beside the same reading a file. The broker is the one of `--kafka HOST:PORT`, which
 //! must make topics by itself, or a throw-away one started here where Java and Maven are installed.
 
-use millstream::kafka::KafkaSecurity;
 use millstream::format::Format;
+use millstream::kafka::KafkaSecurity;
 use millstream::pipeline::builder::{Pipeline, Sink, Source};
 use millstream::source::{KafkaSourceSpec, KafkaStart, SourceKind};
 use millstream_tests::broker::Broker;
@@ -47,6 +47,7 @@ pub(super) fn groups(
         topic,
         start: KafkaStart::Earliest,
         bounded: true,
+        discover: std::time::Duration::from_secs(30),
         properties: Vec::new(),
     }));
     let sides = vec![

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream::format::Format;
 use millstream::pipeline::builder::{Pipeline, Sink, Source, Step};
-use millstream::pipeline::spec::PipelineSpec;
+use millstream::pipeline::spec::{PipelineSpec, StateSpec};
 use millstream::source::{GeneratorKind, GeneratorSpec};
 
 use crate::guests;
@@ -70,6 +70,14 @@ fn stateless(source: Source, step: Step) -> Result<PipelineSpec, Failed> {
 /// Count and sum by key, of generated rows.
 pub(super) fn window(rows: u64, keys: u64, parallelism: usize, wasm: bool) -> Result<PipelineSpec, Failed> {
     totals(generator(rows, keys), "key", parallelism, wasm)
+}
+
+/// The same with a million keys, which may take so much memory.
+pub(super) fn bounded_window(rows: u64, memory_bytes: usize) -> Result<PipelineSpec, Failed> {
+    let mut spec = window(rows, 1_000_000, 1, false)?;
+    let spill = std::env::temp_dir().join("millstream-bench").to_string_lossy().into_owned();
+    spec.state = Some(StateSpec { memory_bytes: memory_bytes.into(), spill: spill.into() });
+    Ok(spec)
 }
 
 /// Count and sum of 10 s windows that start `every` so often, of generated rows with a thousand keys.

@@ -17,7 +17,7 @@ pub(crate) struct Build {
     /// The project folder, or a core module (.wasm)
     #[arg(default_value = ".")]
     project: PathBuf,
-    /// The kind of operator, where neither operator.toml nor the module tells: map, filter, flat_map, aggregate or process
+    /// The kind of operator, where neither operator.toml nor the module tells: map, filter, flat_map, aggregate, process, window_process or partition
     #[arg(long, value_name = "KIND")]
     world: Option<String>,
     /// Where the component goes: a .wasm file, or a folder [default: build/ in the project]

@@ -1,17 +1,21 @@
-//! `millstream dev`: save → build → swap.
+//! `millstream dev`: save → build → swap; or, where the pipeline file is saved, → check → start anew.
+
+mod edits;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 
 use clap::Args;
 use millstream::control::{Handle, Running, SwapError};
 use millstream::pipeline::build::RunOptions;
-use millstream::pipeline::resolve::components_of;
+use millstream::pipeline::resolve::{Resolution, components_of, partitioner_of};
 use millstream::pipeline::spec::{AggregateSpec, PipelineSpec, StepKind, StepSpec};
-use millstream::wasm::Digest;
+use millstream::wasm::{Digest, Sandbox};
 use tokio::sync::{mpsc, watch as watch_channel};
 use tokio::task::JoinSet;
 
+use self::edits::Edits;
 use super::run::{Shown, attend};
 use crate::componentize::{self, BuildError, BuildOptions, BuildReport};
 use crate::console::{self, Stream};
@@ -23,7 +27,7 @@ use crate::report;
 use crate::watch::{self, TreeWatch};
 
 /// Run a pipeline, and rebuild and swap its components whenever their sources change. What does not compile is shown
-/// and changes nothing: the version that runs goes on. A pipeline whose input has ended runs again at the next change.
+/// and changes nothing: the version that runs goes on. A change of the pipeline file is checked, and starts the pipeline anew. A pipeline whose input has ended runs again at the next change.
 ///
 ///   millstream dev .                                     a project made by `millstream new`
 ///   millstream dev pipeline.toml --project upper=./upper a pipeline with the sources of its steps
@@ -95,7 +99,9 @@ fn slots(spec: &PipelineSpec) -> Vec<(String, PathBuf)> {
         let named = components.iter().map(|(slot, component, _)| (name(*slot), spec.base.join(&component.path.value)));
         named.collect::<Vec<_>>()
     };
-    spec.steps.iter().flat_map(of_step).collect()
+    let partitioners = spec.steps.iter().filter_map(partitioner_of);
+    let partitioners = partitioners.map(|(name, component)| (name, spec.base.join(&component.path.value)));
+    spec.steps.iter().flat_map(of_step).chain(partitioners).collect()
 }
 
 /// The project that a pipeline in its folder is there to try: the pipeline has one component file, or one in `build/`.
@@ -154,6 +160,7 @@ async fn start(pipeline: &Path, projects: Vec<Project>) -> Result<Exit, Failure>
     }
     let sandbox = super::sandbox()?;
     let resolution = super::resolve(pipeline, None, &sandbox)?;
+    let mut edits = Edits::new(pipeline)?;
     let mut interrupts = Interrupts::listen()?;
     let (current, of_helpers) = watch_channel::channel(None);
     let (again, mut changed) = mpsc::channel(1);
@@ -168,16 +175,45 @@ async fn start(pipeline: &Path, projects: Vec<Project>) -> Result<Exit, Failure>
         // a run that starts anew takes the components as they are now
         let resolution = match next.take() {
             Some(resolution) => resolution,
-            None => super::resolve(pipeline, None, &sandbox)?,
+            None => match super::resolve(pipeline, None, &sandbox) {
+                Ok(resolution) => resolution,
+                Err(failure) => {
+                    report::failure(&failure, false);
+                    match next_edit(&mut edits, &sandbox, &mut interrupts).await {
+                        Some(resolution) => resolution,
+                        None => return Ok(Exit::Done),
+                    }
+                }
+            },
         };
         let (files, components) = watch::watch_components(&resolution, |path| !built.contains(path))?;
         let shown = Shown::of(&resolution, false, None);
         let running = Running::start(resolution, sandbox.clone(), &RunOptions::default()).await?;
         let handle = running.handle();
         current.send_replace(Some(handle.clone()));
-        let swaps = tokio::spawn(watch::swap_on_change(files, components, handle, false));
-        let control = super::run::serve(&running.handle());
-        let ended = attend(running, &mut interrupts, shown).await;
+        let swaps = tokio::spawn(watch::swap_on_change(files, components, handle.clone(), false));
+        let control = super::run::serve(&handle);
+        let ended = {
+            let mut attended = pin!(attend(running, &mut interrupts, shown));
+            loop {
+                tokio::select! {
+                    ended = &mut attended => break ended,
+                    edit = edits.next(&sandbox), if next.is_none() => match edit {
+                        Ok(edit) => {
+                            note(&format!("{}: the pipeline starts anew", edit.what));
+                            next = Some(edit.resolution);
+                            let handle = handle.clone();
+                            // a source that is busy takes the request when it can
+                            tokio::spawn(async move { handle.stop().await });
+                        }
+                        Err(failure) => {
+                            report::failure(&failure, false);
+                            note("the running pipeline goes on");
+                        }
+                    },
+                }
+            }
+        };
         swaps.abort();
         if let Some(control) = control {
             control.abort();
@@ -189,10 +225,35 @@ async fn start(pipeline: &Path, projects: Vec<Project>) -> Result<Exit, Failure>
         if let Err(failure) = ended {
             report::failure(&failure, false);
         }
+        if next.is_some() {
+            continue;
+        }
         note("the pipeline has ended; save a change to run it again, or end with Ctrl-C");
         tokio::select! {
             _ = changed.recv() => {}
-            _ = interrupts.next() => return Ok(Exit::Done),
+            edited = next_edit(&mut edits, &sandbox, &mut interrupts) => match edited {
+                Some(resolution) => next = Some(resolution),
+                None => return Ok(Exit::Done),
+            },
+        }
+    }
+}
+
+/// The next edit of the pipeline file that can run; none where the user has enough.
+async fn next_edit(edits: &mut Edits, sandbox: &Sandbox, interrupts: &mut Interrupts) -> Option<Resolution> {
+    loop {
+        tokio::select! {
+            edit = edits.next(sandbox) => match edit {
+                Ok(edit) => {
+                    note(&format!("{}: the pipeline starts anew", edit.what));
+                    return Some(edit.resolution);
+                }
+                Err(failure) => {
+                    report::failure(&failure, false);
+                    note("waiting for a change");
+                }
+            },
+            _ = interrupts.next() => return None,
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct New {
     /// Its language
     #[arg(long, default_value = "rust")]
     lang: String,
-    /// What the operator does: map, filter, flat-map, aggregate or process
+    /// What the operator does: map, filter, flat-map, aggregate, process, window-process or partition
     #[arg(long, default_value = "map")]
     kind: String,
     /// Where to put it [default: a folder of its name]

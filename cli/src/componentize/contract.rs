@@ -6,14 +6,16 @@ use std::str::FromStr;
 use wit_parser::{PackageId, Resolve, SourceMap, WorldId};
 
 /// `wit/`, file by file.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 10] = [
     ("aggregator.wit", include_str!("../../../wit/aggregator.wit")),
     ("filter.wit", include_str!("../../../wit/filter.wit")),
     ("flat-mapper.wit", include_str!("../../../wit/flat-mapper.wit")),
     ("host.wit", include_str!("../../../wit/host.wit")),
     ("mapper.wit", include_str!("../../../wit/mapper.wit")),
+    ("partitioner.wit", include_str!("../../../wit/partitioner.wit")),
     ("processor.wit", include_str!("../../../wit/processor.wit")),
     ("types.wit", include_str!("../../../wit/types.wit")),
+    ("window-processor.wit", include_str!("../../../wit/window-processor.wit")),
     ("world.wit", include_str!("../../../wit/world.wit")),
 ];
 
@@ -33,11 +35,16 @@ pub(crate) enum Kind {
     Aggregate,
     /// handles rows key by key, with state and timers
     Process,
+    /// makes rows of all rows of a window
+    WindowProcess,
+    /// decides which task gets a row
+    Partition,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Kind; 5] = [Kind::Map, Kind::Filter, Kind::FlatMap, Kind::Aggregate, Kind::Process];
+    pub(crate) const ALL: [Kind; 7] =
+        [Kind::Map, Kind::Filter, Kind::FlatMap, Kind::Aggregate, Kind::Process, Kind::WindowProcess, Kind::Partition];
 
     /// As pipelines and `operator.toml` write it.
     pub(crate) fn name(self) -> &'static str {
@@ -47,6 +54,8 @@ impl Kind {
             Kind::FlatMap => "flat_map",
             Kind::Aggregate => "aggregate",
             Kind::Process => "process",
+            Kind::WindowProcess => "window_process",
+            Kind::Partition => "partition",
         }
     }
 
@@ -58,6 +67,8 @@ impl Kind {
             Kind::FlatMap => "flat-map-operator",
             Kind::Aggregate => "aggregate-operator",
             Kind::Process => "process-operator",
+            Kind::WindowProcess => "window-process-operator",
+            Kind::Partition => "partition-operator",
         }
     }
 
@@ -69,6 +80,8 @@ impl Kind {
             Kind::FlatMap => b"millstream:operator/flat-mapper@",
             Kind::Aggregate => b"millstream:operator/aggregator@",
             Kind::Process => b"millstream:operator/processor@",
+            Kind::WindowProcess => b"millstream:operator/window-processor@",
+            Kind::Partition => b"millstream:operator/partitioner@",
         }
     }
 
@@ -102,7 +115,9 @@ impl FromStr for Kind {
 
 /// Text that names no kind of operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no operator is called \"{given}\"; there are: map, filter, flat_map, aggregate, process")]
+#[error(
+    "no operator is called \"{given}\"; there are: map, filter, flat_map, aggregate, process, window_process, partition"
+)]
 pub(crate) struct UnknownKind {
     /// what was written
     pub(crate) given: String,

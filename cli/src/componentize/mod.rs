@@ -35,7 +35,7 @@ pub(crate) enum ComponentizeError {
     /// no world was given and the module does not tell
     #[error(
         "the module does not say which kind of operator it is: it has no component-type section and exports the functions \
-         of no world, or of several; say which with --world (map, filter, flat_map, aggregate, process)"
+         of no world, or of several; say which with --world (map, filter, flat_map, aggregate, process, window_process, partition)"
     )]
     NoWorld,
     /// the module does not fit the contract

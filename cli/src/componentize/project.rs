@@ -153,7 +153,7 @@ fn indented(output: &str) -> String {
 struct Manifest {
     /// the component's file name, without `.wasm`; the folder's name by default
     name: Option<String>,
-    /// map, filter, flat_map, aggregate or process; by default what the module exports
+    /// map, filter, flat_map, aggregate, process or window_process; by default what the module exports
     kind: Option<String>,
     /// rust, c or go; by default what the folder holds
     language: Option<String>,

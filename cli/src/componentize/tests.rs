@@ -44,7 +44,7 @@ fn a_kind_is_named_as_in_pipelines_or_as_a_world() {
     let unknown = "mapper".parse::<Kind>().unwrap_err();
     assert_eq!(
         unknown.to_string(),
-        "no operator is called \"mapper\"; there are: map, filter, flat_map, aggregate, process"
+        "no operator is called \"mapper\"; there are: map, filter, flat_map, aggregate, process, window_process, partition"
     );
 }
 

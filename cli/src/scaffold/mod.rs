@@ -34,14 +34,6 @@ pub(crate) enum CreateError {
     /// no such kind
     #[error(transparent)]
     Kind(#[from] crate::componentize::UnknownKind),
-    /// there is a template for the language, but not for the kind
-    #[error("no template for {kind} in {lang}; there are: map, aggregate (rust has all kinds)")]
-    NoTemplate {
-        /// what was asked for
-        kind: Kind,
-        /// in which language
-        lang: &'static str,
-    },
     /// the folder has files already
     #[error("{} is not empty; name another folder with --dir", path.display())]
     NotEmpty {
@@ -66,8 +58,8 @@ pub(crate) enum CreateError {
 
 /// Makes the project `name` in `dir`, and answers the files that it wrote, in order.
 ///
-/// `lang` is rust, c or go, `kind` map, filter, flat-map, aggregate or process. A project in Rust depends on the SDK of the source
-/// checkout that this program was built in, if it is still there, else on the published one.
+/// `lang` is rust, c or go, `kind` map, filter, flat-map, aggregate, process, window-process or partition. A project in Rust
+/// depends on the SDK of the source checkout that this program was built in, if it is still there, else on the published one.
 pub(crate) fn create(dir: &Path, name: &str, lang: &str, kind: &str) -> Result<Vec<PathBuf>, CreateError> {
     create_with(dir, name, lang, kind, None)
 }
@@ -88,7 +80,7 @@ pub(crate) fn create_with(
         Some(path) => return Err(CreateError::Sdk { path: path.to_owned() }),
         None => find_sdk(),
     };
-    let files = templates::files(lang, kind).ok_or(CreateError::NoTemplate { kind, lang: lang.name() })?;
+    let files = templates::files(lang, kind);
     if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(CreateError::NotEmpty { path: dir.to_owned() });
     }
@@ -175,6 +167,8 @@ fn type_name(name: &str) -> String {
         "Context",
         "Timer",
         "Processing",
+        "Median",
+        "WindowRows",
     ];
     if taken.contains(&camel.as_str()) { format!("{camel}Operator") } else { camel }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use files::FileWatch;
+pub(crate) use files::FileWatch;
 pub(crate) use swaps::{swap_on_change, swapped, watch_components};
 pub(crate) use tree::TreeWatch;
 

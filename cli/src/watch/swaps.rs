@@ -28,6 +28,7 @@ fn by_file(resolution: &Resolution) -> Slots {
         let entry = step.and_then(|step| match &step.kind.value {
             StepKind::Aggregate { aggregates, .. } => aggregates.get(slot.slot).map(|aggregate| match aggregate {
                 AggregateSpec::BuiltIn { output, .. } | AggregateSpec::Component { output, .. } => &output.value,
+                AggregateSpec::Rows { component } => &component.path.value,
             }),
             StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) => None,
             StepKind::Top(_) => None,
@@ -70,7 +71,8 @@ fn runs_already(handle: &Handle, file: &Path, names: &[String]) -> bool {
     let status = handle.status();
     names.iter().all(|name| {
         let step = name.split('.').next().unwrap_or(name);
-        let running = status.node(step).map(|node| node.components.as_slice()).unwrap_or_default();
+        let running =
+            status.node(name).or_else(|| status.node(step)).map(|node| node.components.as_slice()).unwrap_or_default();
         !running.is_empty() && running.iter().all(|version| version.digest == digest)
     })
 }

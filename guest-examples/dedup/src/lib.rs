@@ -1,4 +1,4 @@
-//! Process: the first row of each key. With `state_ttl` on the step, the first within that time.
+//! Process: the first row of each key. With `state_ttl` on the step, also the first after none has come for so long.
 
 use millstream_sdk::{Context, Process, Row};
 

@@ -7,6 +7,7 @@
 
 use super::checkpoints::CheckpointError;
 use super::run::{OpenError, RunError};
+use crate::operator::OperatorError;
 use crate::pipeline::build::StartError;
 use crate::pipeline::task::TaskError;
 use crate::sink::SinkError;
@@ -30,6 +31,7 @@ fn task(error: &TaskError) -> bool {
         TaskError::Sink { source, .. } => of_sink(source),
         // a neighbour that is gone without having said why
         TaskError::Exchange(_) | TaskError::DeadLetter(_) => true,
+        TaskError::Operator { source: OperatorError::Spill(_), .. } => true,
         TaskError::Operator { .. } | TaskError::Assigner { .. } | TaskError::Record { .. } => false,
     }
 }
@@ -38,6 +40,7 @@ fn start(error: &StartError) -> bool {
     match error {
         StartError::Source { source, .. } => of_source(source),
         StartError::Sink { source, .. } => of_sink(source),
+        StartError::Spill(_) => true,
         StartError::Guest { .. }
         | StartError::Operator { .. }
         | StartError::Restore { .. }
@@ -52,8 +55,12 @@ fn of_source(error: &SourceError) -> bool {
 fn of_sink(error: &SinkError) -> bool {
     matches!(
         error,
-        SinkError::File { .. } | SinkError::Print { .. } | SinkError::Kafka { .. } | SinkError::Ended { .. }
-            | SinkError::GivenUp { .. } | SinkError::Transactions { .. }
+        SinkError::File { .. }
+            | SinkError::Print { .. }
+            | SinkError::Kafka { .. }
+            | SinkError::Ended { .. }
+            | SinkError::GivenUp { .. }
+            | SinkError::Transactions { .. }
     ) || error.is_passing()
 }
 
@@ -71,7 +78,6 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::StoreError;
-    use crate::operator::OperatorError;
 
     fn full() -> io::Error {
         io::Error::from(io::ErrorKind::StorageFull)

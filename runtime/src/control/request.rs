@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::supervise::Handle;
 use super::status::Status;
+use super::supervise::Handle;
 use super::swap::{SwapError, SwapReport, Swapped};
 use super::versions::Version;
 

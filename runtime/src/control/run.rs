@@ -295,6 +295,7 @@ impl Life {
             let role = match node.kind {
                 NodeKind::Source { .. } => NodeRole::Source,
                 NodeKind::Guest { .. }
+                | NodeKind::Route { .. }
                 | NodeKind::Select { .. }
                 | NodeKind::Aggregate { .. }
                 | NodeKind::Process { .. }

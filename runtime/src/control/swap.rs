@@ -359,6 +359,7 @@ impl Life {
         let index = plan.nodes.iter().position(|node| node.name == name)?;
         match plan.nodes.get(index)?.kind {
             NodeKind::Guest { index: step, .. }
+            | NodeKind::Route { index: step, .. }
             | NodeKind::Aggregate { index: step, .. }
             | NodeKind::Process { index: step, .. } => Some((plan.spec.steps.get(step)?, index)),
             NodeKind::Source { .. } | NodeKind::Select { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => None,

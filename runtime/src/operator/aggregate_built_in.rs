@@ -17,7 +17,7 @@ use super::AggregateFunction;
 use super::aggregate_values::{Distinct, Timed};
 use super::window_aggregate_slice::Rows;
 use crate::record::{Batch, Field, Kind, Schema};
-use crate::state::{Chunked, ColumnBuilder, StateError, is_word, varlen, words};
+use crate::state::{Chunked, ColumnBuilder, StateError, heap_bytes, is_word, varlen, words};
 
 /// A built-in aggregate of a step.
 #[derive(Debug)]
@@ -310,6 +310,24 @@ impl Accumulators {
             Self::ExtremeText(best) => Self::ExtremeText(best.split_off(slots)),
             Self::Timed(values) => Self::Timed(values.split_off(slots)),
             Self::Distinct(values) => Self::Distinct(values.split_off(slots)),
+        }
+    }
+
+    /// Bytes that are held.
+    pub(super) fn bytes(&self) -> usize {
+        let seen = |seen: &Seen| seen.as_ref().map_or(0, Chunked::bytes);
+        match self {
+            Self::Rows => 0,
+            Self::Count(counts) => counts.bytes(),
+            Self::Int { sums, seen: s } => sums.bytes() + seen(s),
+            Self::Float { sums, seen: s } => sums.bytes() + seen(s),
+            Self::Extreme { best, seen: s } => best.bytes() + seen(s),
+            Self::ExtremeText(best) => {
+                let values = best.chunks().flat_map(|(_, values)| values).flatten();
+                best.bytes() + values.map(|bytes| heap_bytes(bytes.capacity())).sum::<usize>()
+            }
+            Self::Timed(values) => values.bytes(),
+            Self::Distinct(values) => values.bytes(),
         }
     }
 

@@ -37,6 +37,11 @@ impl Groups {
         Self { places: Chunked::new((0, 0)), chunks: 0, call: 0, groups: Vec::new(), slots: Vec::new() }
     }
 
+    /// Bytes that are held.
+    pub(super) fn bytes(&self) -> usize {
+        self.places.bytes()
+    }
+
     /// Numbers the slots of `rows`, in order of first appearance.
     pub(super) fn assign(&mut self, rows: Rows<'_>) {
         let chunks = rows.slots_total().div_ceil(crate::state::CHUNK_ROWS);

@@ -10,7 +10,7 @@ use arrow_array::{Array, ArrayRef};
 use super::aggregate_built_in::{Value, merge_cells};
 use super::window_aggregate_slice::Rows;
 use crate::record::{EventTime, Field, Kind};
-use crate::state::{Chunked, StateError, canonical_float, is_word, varlen, words};
+use crate::state::{Chunked, StateError, canonical_float, heap_bytes, is_word, varlen, words};
 
 /// A value with its event time by slot: the first or the last.
 #[derive(Clone, Debug)]
@@ -106,9 +106,39 @@ impl Timed {
             Self::Bytes(cells) => Self::Bytes(cells.split_off(slots)),
         }
     }
+
+    /// Bytes that are held.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Words(cells) => cells.bytes(),
+            Self::Bytes(cells) => {
+                let values = cells.chunks().flat_map(|(_, cells)| cells).flatten();
+                cells.bytes() + values.map(|(_, bytes)| heap_bytes(bytes.capacity())).sum::<usize>()
+            }
+        }
+    }
 }
 
 impl Distinct {
+    /// Bytes that are held. Looks at every set, and at every value of text and binary.
+    pub(super) fn bytes(&self) -> usize {
+        // a table keeps a byte beside each place, and an eighth of its places empty
+        let table = |places: usize, width: usize| heap_bytes(places * (width + 1) * 8 / 7);
+        match self {
+            Self::Words(cells) => {
+                let sets = cells.chunks().flat_map(|(_, cells)| cells);
+                cells.bytes() + sets.map(|set| table(set.capacity(), 8)).sum::<usize>()
+            }
+            Self::Bytes(cells) => {
+                let set = |set: &HashSet<Vec<u8>>| {
+                    let values: usize = set.iter().map(|bytes| heap_bytes(bytes.capacity())).sum();
+                    table(set.capacity(), size_of::<Vec<u8>>()) + values
+                };
+                cells.bytes() + cells.chunks().flat_map(|(_, cells)| cells).map(set).sum::<usize>()
+            }
+        }
+    }
+
     pub(super) fn new(kind: Kind) -> Self {
         if is_word(kind) {
             Self::Words(Chunked::new(HashSet::new()))

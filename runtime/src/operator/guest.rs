@@ -61,7 +61,10 @@ impl Operator for GuestStep {
                         results.push(beside(piece, keep, Some(made.origin), made.output, output)?);
                     }
                 }
-                OperatorKind::Aggregator | OperatorKind::Processor => {
+                OperatorKind::Aggregator
+                | OperatorKind::Processor
+                | OperatorKind::WindowProcessor
+                | OperatorKind::Partitioner => {
                     let reason = format!("a step of a row at a time is no {kind}");
                     return Err(OperatorError::Internal { reason }.into());
                 }

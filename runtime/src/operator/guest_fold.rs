@@ -232,6 +232,9 @@ impl AggregateStep {
             Windowed::Rolling(Box::new(RollingAggregate::new(spec)?))
         } else if spec.window.is_alike_for_all_keys() && spec.fires_at_end_only() {
             Windowed::Alike(Box::new(WindowAggregate::new(spec)?))
+        } else if spec.spill.is_some() {
+            let reason = format!("{:?} cannot spill, and nobody has refused it", spec.window);
+            return Err(OperatorError::Internal { reason });
         } else {
             Windowed::Keyed(Box::new(KeyWindowAggregate::new(spec)?))
         };
@@ -276,6 +279,17 @@ impl Operator for AggregateStep {
             Windowed::Rolling(keys) => keys.on_watermark(watermark, out)?,
         }
         self.judge(before, out)
+    }
+
+    fn go_on(&mut self, out: &mut Output) -> Result<bool, OperatorError> {
+        let before = out.dead.len();
+        let left = match &mut self.windows {
+            Windowed::Alike(windows) => windows.go_on(out)?,
+            Windowed::Keyed(windows) => windows.go_on(out)?,
+            Windowed::Rolling(keys) => keys.go_on(out)?,
+        };
+        self.judge(before, out)?;
+        Ok(left)
     }
 
     fn next_processing_time(&self) -> Option<i64> {

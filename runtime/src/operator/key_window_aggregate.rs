@@ -6,11 +6,14 @@
 //! batches changes nothing; sessions that a row joins become one place, accumulators are merged, and then all rows are
 //! folded at once. Where a trigger counts rows, a batch is folded in pieces: a window fires before the next row of its key.
 //!
+//! A window-processor ([`super::WindowProcess`]) has rows in the place of accumulators: [`WholeWindows`] keeps them by place.
+//!
 //! - A row is folded once for every window that holds it.
 //! - Results of a watermark come by window end, then start, then key in the order in which keys were first seen.
 //! - State is bounded by the open windows.
 
 mod assign;
+mod counted;
 mod snapshot;
 
 use std::collections::{BTreeSet, HashMap};
@@ -25,6 +28,7 @@ use super::late_rows::put_out_late;
 use super::window_aggregate_emission::{Bounds, Emission};
 use super::window_aggregate_parts::{COMPACT_FROM_KEYS, Parts, accumulate};
 use super::window_aggregate_slice::{Rows, SliceState};
+use super::window_process::{Heads, WholeWindows};
 use super::{Fold, Operator, OperatorError, Output, WindowAggregateSpec};
 use crate::clock::Clock;
 use crate::limits::BATCH_ROWS;
@@ -45,6 +49,8 @@ pub struct KeyWindowAggregate {
     rings: Option<i64>,
     /// accumulators by place
     state: SliceState,
+    /// rows by place, and the guest that takes them all
+    whole: Option<WholeWindows>,
     /// by place
     windows: Vec<OpenWindow>,
     free: Vec<u32>,
@@ -54,8 +60,18 @@ pub struct KeyWindowAggregate {
     timers: BTreeSet<(EventTime, u32)>,
     /// places of windows of all rows whose rows are gone
     emptied: BTreeSet<u32>,
+    /// what a watermark or the clock has made due and has not been put out
+    due: Option<Due>,
     slots: Vec<u32>,
     groups: Groups,
+}
+
+/// Windows on their way out.
+struct Due {
+    /// to fire
+    places: std::vec::IntoIter<u32>,
+    /// to forget when these have fired; none by the clock, which completes no window
+    gone: Option<Vec<u32>>,
 }
 
 /// A window with its key.
@@ -68,9 +84,12 @@ pub(super) struct OpenWindow {
     fired: bool,
     /// when to look at it
     timer: EventTime,
-    /// rows since it last fired
+    /// rows since it last fired; of counted windows that slide, rows that it still waits for
     pending: u64,
-    /// when to fire before its end; the end of time: not known to be needed
+    /// of counted windows that slide: the layer that its rows are assigned in
+    layer: usize,
+    /// When to fire before its end, if rows have come by then. The end of time: there were none yet. Once it has fired so, the
+    /// next multiple, however far ahead of the watermark the rows are that come.
     early: EventTime,
 }
 
@@ -85,6 +104,7 @@ impl KeyWindowAggregate {
         Ok(Self {
             state: SliceState::new(NOWHERE, &parts.aggregates),
             parts,
+            whole: None,
             window,
             trigger,
             firing,
@@ -97,9 +117,20 @@ impl KeyWindowAggregate {
             by_key: Vec::new(),
             timers: BTreeSet::new(),
             emptied: BTreeSet::new(),
+            due: None,
             slots: Vec::new(),
             groups: Groups::new(),
         })
+    }
+
+    /// As [`KeyWindowAggregate::new`], for a guest that takes all rows of a window.
+    pub(super) fn of_rows(spec: WindowAggregateSpec, whole: WholeWindows) -> Result<Self, OperatorError> {
+        Ok(Self { whole: Some(whole), ..Self::new(spec)? })
+    }
+
+    /// The guest that takes all rows of a window, and these.
+    pub(super) fn whole(&mut self) -> Option<&mut WholeWindows> {
+        self.whole.as_mut()
     }
 
     /// Columns of the results, as those of [`super::WindowAggregate`].
@@ -124,7 +155,8 @@ impl KeyWindowAggregate {
 
     fn open(&mut self, key: u32, bounds: Slice) -> u32 {
         let timer = if self.window.ends() { bounds.result_time() } else { EventTime::MAX };
-        let window = OpenWindow { key, bounds, rows: 0, fired: false, timer, pending: 0, early: EventTime::MAX };
+        let window =
+            OpenWindow { key, bounds, rows: 0, fired: false, timer, pending: 0, layer: 0, early: EventTime::MAX };
         let place = match self.free.pop() {
             Some(place) => {
                 self.windows.get_mut(place as usize).into_iter().for_each(|old| *old = window);
@@ -163,6 +195,9 @@ impl KeyWindowAggregate {
             let from: Vec<_> = with_rows.iter().map(|(_, of)| *of).collect();
             let taken = self.state.split_off(&from, &self.parts.aggregates);
             self.state.merge(&taken, &with_rows, &mut self.parts.aggregates)?;
+            if let Some(whole) = &mut self.whole {
+                with_rows.iter().for_each(|(to, of)| whole.rows.join(*to, *of));
+            }
             moved.extend(pairs.iter().map(|(to, of)| (*of, *to)));
             rest = others;
         }
@@ -186,10 +221,18 @@ impl KeyWindowAggregate {
             if picked.is_empty() {
                 continue;
             }
+            let all_picked = picked.as_slice();
             let picked = (picked.len() < layer.places.len()).then_some(picked.as_slice());
             let rows = Rows::new(&layer.places, picked, self.windows.len());
+            if let Some(whole) = &mut self.whole {
+                rows.each(|row, place| whole.rows.put(row, place));
+            }
             let before = out.dead.len();
             accumulate(&mut self.parts.aggregates, &mut self.state, batch, rows, &mut self.groups, out)?;
+            if matches!(self.window, KeyWindow::SlidingCount { .. }) {
+                let refused = out.dead.split_off(before);
+                out.dead.extend(counted::refused_once(refused, batch, all_picked, &to.newest, number));
+            }
             // a row that is refused is so in each of its windows: it is dead once, in that of its last
             if let KeyWindow::Aligned(windows) = self.window {
                 let refused = out.dead.split_off(before);
@@ -208,7 +251,7 @@ impl KeyWindowAggregate {
             window.fired |= self.window.ends() && window.bounds.is_complete(self.watermark);
             window.pending = 0;
         }
-        Emission {
+        let mut emission = Emission {
             head: &self.parts.head,
             output: &self.parts.output,
             table: &self.parts.table,
@@ -216,10 +259,18 @@ impl KeyWindowAggregate {
             state: &self.state,
             bounds: Bounds::Each { windows: &self.windows, at_end: self.window == KeyWindow::Global },
             out,
+        };
+        match &mut self.whole {
+            None => emission.put_out_all(places.iter().copied())?,
+            Some(whole) => {
+                let (columns, times) = emission.heads(&places)?;
+                let rows = places.iter().map(|place| self.state.rows.get(*place).copied().unwrap_or_default());
+                let (rows, schema) = (rows.collect(), self.parts.head.clone());
+                whole.fire(&Heads { places: places.clone(), rows, schema, columns, times }, out)?;
+            }
         }
-        .put_out_all(places.iter().copied())?;
         if self.firing == Firing::Discarding {
-            drop(self.state.split_off(&places, &self.parts.aggregates));
+            self.empty(&places);
             if !self.window.ends() {
                 for place in &places {
                     self.windows.get_mut(*place as usize).into_iter().for_each(|window| window.bounds = NOWHERE);
@@ -230,9 +281,15 @@ impl KeyWindowAggregate {
         Ok(())
     }
 
+    /// Takes what windows have away.
+    fn empty(&mut self, places: &[u32]) {
+        drop(self.state.split_off(places, &self.parts.aggregates));
+        self.whole.iter_mut().for_each(|whole| whole.rows.forget(places));
+    }
+
     /// Forgets windows and what they had.
     fn release(&mut self, places: &[u32]) -> Result<(), OperatorError> {
-        drop(self.state.split_off(places, &self.parts.aggregates));
+        self.empty(places);
         for place in places {
             let Some(window) = self.windows.get(*place as usize) else { continue };
             self.timers.remove(&(window.timer, *place));
@@ -308,15 +365,19 @@ impl KeyWindowAggregate {
             let end = if self.window.ends() { window.bounds.result_time() } else { EventTime::MAX };
             let complete = end <= self.watermark.0;
             let early = window.early <= self.watermark.0;
-            if early || complete {
-                window.early = EventTime::MAX;
+            if let Trigger::Every { interval } = self.trigger
+                && early
+            {
+                window.early = next_multiple(self.watermark.0, interval);
             }
             if complete && !window.fired && self.trigger.fires_at_end() || !complete && early && window.pending > 0 {
                 fire.push(place);
             }
             let last = end.saturating_add(self.allowed_lateness_ms);
             if !complete {
-                later.push((end.min(window.early), place));
+                // one that fires now waits for rows before it looks at the time again
+                let waits = if early || window.pending == 0 { EventTime::MAX } else { window.early };
+                later.push((end.min(waits), place));
             } else if last <= self.watermark.0 {
                 gone.push(place);
             } else {
@@ -333,6 +394,42 @@ impl KeyWindowAggregate {
         self.order(&mut fire);
         gone.sort_unstable();
         (fire, gone)
+    }
+
+    /// Fires windows until as much has been put out as may be at once, then forgets those that are over.
+    fn fire_due(&mut self, out: &mut Output) -> Result<(), OperatorError> {
+        let Some(mut due) = self.due.take() else { return Ok(()) };
+        let at_once = out.rows_at_once.clamp(1, BATCH_ROWS);
+        loop {
+            let part = self.part(&mut due.places, at_once);
+            if part.is_empty() {
+                break;
+            }
+            self.fire(part, out)?;
+            if out.is_full() {
+                self.due = Some(due);
+                return Ok(());
+            }
+        }
+        let Some(mut gone) = due.gone else { return Ok(()) };
+        if self.watermark < Watermark::MAX {
+            gone.extend(self.emptied());
+        }
+        // now and not sooner, even for keys of late rows: numbers of keys must not hang on how batches are cut
+        self.release(&gone)
+    }
+
+    /// The next windows to fire: so many, or those that have so many rows if they are handed over with these.
+    fn part(&self, due: &mut std::vec::IntoIter<u32>, most: usize) -> Vec<u32> {
+        let Some(whole) = &self.whole else { return due.take(most).collect() };
+        let (mut part, mut rows) = (Vec::new(), 0);
+        while rows < most
+            && let Some(place) = due.next()
+        {
+            rows += whole.rows.kept(place).max(1);
+            part.push(place);
+        }
+        part
     }
 
     /// Windows of all rows that have none, now that a watermark has come.
@@ -379,9 +476,9 @@ impl Operator for KeyWindowAggregate {
         let keys: Vec<&ArrayRef> = self.parts.keys.iter().filter_map(|key| columns.get(*key)).collect();
         self.parts.table.slots(&keys, batch.rows(), &mut self.slots).map_err(|error| internal(&error))?;
         let gaps = self.gaps(&batch)?;
-        let layers = if let KeyWindow::Aligned(windows) = self.window { windows.overlap() } else { 1 };
-        let mut to = Assignment::new(layers, batch.rows());
+        let mut to = Assignment::new(self.window.overlap(), batch.rows());
         let (mut row, put_out) = (0, out.batches.len());
+        self.whole.iter_mut().try_for_each(|whole| whole.rows.begin(&batch))?;
         while row < batch.rows() {
             row = self.assign(&batch, row, &gaps, &mut to, out);
             self.merge(&mut to)?;
@@ -392,6 +489,7 @@ impl Operator for KeyWindowAggregate {
         }
         put_out_late(&batch, to.late, self.parts.late, out)?;
         self.fire_complete(to.complete, out)?;
+        self.whole.iter_mut().try_for_each(|whole| whole.rows.settle())?;
         if let Trigger::ProcessingTime { interval } = self.trigger
             && self.rings.is_none()
         {
@@ -402,22 +500,24 @@ impl Operator for KeyWindowAggregate {
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
         self.watermark = self.watermark.max(watermark);
-        let (fire, mut gone) = match self.window {
-            KeyWindow::Global | KeyWindow::Count { .. } if self.watermark == Watermark::MAX => {
+        let (fire, gone) = match self.window {
+            KeyWindow::Global | KeyWindow::Count { .. } | KeyWindow::SlidingCount { .. }
+                if self.watermark == Watermark::MAX =>
+            {
                 let fires = self.window == KeyWindow::Global && self.trigger.fires_at_end();
                 (if fires { self.all_open() } else { Vec::new() }, self.all_open())
             }
-            KeyWindow::Count { .. } => return Ok(()),
+            KeyWindow::Count { .. } | KeyWindow::SlidingCount { .. } => return Ok(()),
             KeyWindow::Session { .. } | KeyWindow::Aligned(_) | KeyWindow::Global => self.due(),
         };
-        if !fire.is_empty() {
-            self.fire(fire, out)?;
-        }
-        if self.watermark < Watermark::MAX {
-            gone.extend(self.emptied());
-        }
-        // now and not sooner, even for keys of late rows: numbers of keys must not hang on how batches are cut
-        self.release(&gone)
+        self.due = Some(Due { places: fire.into_iter(), gone: Some(gone) });
+        self.fire_due(out)
+    }
+
+    fn go_on(&mut self, out: &mut Output) -> Result<bool, OperatorError> {
+        let left = self.due.is_some();
+        self.fire_due(out)?;
+        Ok(left)
     }
 
     fn next_processing_time(&self) -> Option<i64> {
@@ -432,7 +532,8 @@ impl Operator for KeyWindowAggregate {
         let mut new = self.all_open();
         new.retain(|place| self.windows.get(*place as usize).is_some_and(|window| window.pending > 0));
         self.order(&mut new);
-        self.fire(new, out)
+        self.due = Some(Due { places: new.into_iter(), gone: None });
+        self.fire_due(out)
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {

@@ -22,9 +22,19 @@ pub(super) fn picked(batch: &Batch, rows: Vec<u32>) -> Result<Batch, OperatorErr
 
 /// Counts late rows, and puts them out as they came if the step has an output for them (`wanted`).
 pub(super) fn put_out_late(batch: &Batch, rows: Vec<u32>, wanted: bool, out: &mut Output) -> Result<(), OperatorError> {
+    put_out_late_by(batch, rows, wanted.then_some(LATE), out)
+}
+
+/// As [`put_out_late`], by the output of this number if there is one.
+pub(super) fn put_out_late_by(
+    batch: &Batch,
+    rows: Vec<u32>,
+    output: Option<usize>,
+    out: &mut Output,
+) -> Result<(), OperatorError> {
     out.late_rows += rows.len() as u64;
-    if wanted && !rows.is_empty() {
-        out.sides.push((LATE, picked(batch, rows)?));
+    if let Some(output) = output.filter(|_| !rows.is_empty()) {
+        out.sides.push((output, picked(batch, rows)?));
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod process;
 mod process_state;
 mod process_timers;
 mod rolling_aggregate;
+mod route;
 mod saved_table;
 mod select;
 mod spec;
@@ -24,6 +25,8 @@ mod window_aggregate;
 mod window_aggregate_emission;
 mod window_aggregate_parts;
 mod window_aggregate_slice;
+mod window_process;
+mod window_rows;
 
 pub use aggregate::{AggregateCall, AggregateColumns, Fold, output_schema, result_field, rolling_schema};
 pub use guest::GuestStep;
@@ -35,15 +38,19 @@ pub use join::{
 pub use key_window_aggregate::KeyWindowAggregate;
 pub use process::{ProcessSpec, ProcessStep};
 pub use rolling_aggregate::RollingAggregate;
+pub use route::RouteStep;
 pub use select::Select;
 pub use spec::{AggregateFunction, OnError};
 pub use top::{OrderBy, Ties, Top, TopSpec, TopWindows, partition_keys, top_schema};
 pub use window_aggregate::WindowAggregate;
 pub use window_aggregate_parts::WindowAggregateSpec;
+pub use window_process::WindowProcess;
 
 use arrow_array::RecordBatch;
 
+use crate::limits;
 use crate::record::{Batch, Watermark};
+use crate::spill::SpillError;
 use crate::state::Snapshot;
 use crate::wasm::Guest;
 
@@ -64,6 +71,13 @@ pub trait Operator: Send {
     /// Event time has advanced. All that this triggers goes to `out` before the task forwards the watermark.
     fn on_watermark(&mut self, _watermark: Watermark, _out: &mut Output) -> Result<(), OperatorError> {
         Ok(())
+    }
+
+    /// Goes on with what [`Operator::on_watermark`] or [`Operator::on_processing_time`] has left undone because `out` was
+    /// [full](Output::is_full); false: there was nothing left. Called again and again after either of them, each time when
+    /// what was in `out` has left the task, with no other call in between.
+    fn go_on(&mut self, _out: &mut Output) -> Result<bool, OperatorError> {
+        Ok(false)
     }
 
     /// The earliest time of the host's clock, in ms, at which [`Operator::on_processing_time`] has something to do.
@@ -109,7 +123,7 @@ pub struct Replacement {
 }
 
 /// What an operator puts out while it handles one element.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Output {
     /// rows for the next step, in order
     pub batches: Vec<Batch>,
@@ -121,6 +135,30 @@ pub struct Output {
     pub late_rows: u64,
     /// rows that could not be handled and were dropped because the step says `on_error = "skip"`
     pub skipped_rows: u64,
+    /// with how many rows it is full; a bound on what is held at once, beyond which results do not depend on it
+    pub rows_at_once: usize,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self {
+            batches: Vec::new(),
+            sides: Vec::new(),
+            dead: Vec::new(),
+            late_rows: 0,
+            skipped_rows: 0,
+            rows_at_once: limits::ROWS_AT_ONCE,
+        }
+    }
+}
+
+impl Output {
+    /// Whether its rows should leave the task before there are more of them, see [`Operator::go_on`].
+    pub fn is_full(&self) -> bool {
+        let sides = self.sides.iter().map(|(_, batch)| batch.rows());
+        let rows: usize = self.batches.iter().map(Batch::rows).chain(sides).sum();
+        rows + self.dead.len() >= self.rows_at_once
+    }
 }
 
 /// A row that an operator could not handle, on its way to the dead-letter output.
@@ -157,6 +195,9 @@ pub enum OperatorError {
         /// what was expected, and what was found
         reason: String,
     },
+    /// state that did not fit into memory cannot be kept
+    #[error(transparent)]
+    Spill(#[from] SpillError),
     /// a bug of the host: reported, never a panic
     #[error("internal error: {reason}; please report it")]
     Internal {

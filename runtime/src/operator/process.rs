@@ -50,6 +50,8 @@ pub struct ProcessStep {
     spec: ProcessSpec,
     handler: Handler,
     watermark: Watermark,
+    /// timers of this clock up to this time have yet to fire
+    firing: Option<(TimerClock, i64, Moment)>,
     /// look for keys to forget when there are so many
     compact_at: usize,
 }
@@ -94,7 +96,7 @@ impl ProcessStep {
             groups: Groups::new(),
         };
         handler.find_columns(&spec)?;
-        Ok(Self { spec, handler, watermark: Watermark::MIN, compact_at: COMPACT_FROM_KEYS })
+        Ok(Self { spec, handler, watermark: Watermark::MIN, firing: None, compact_at: COMPACT_FROM_KEYS })
     }
 
     /// Keys that are held at the moment.
@@ -108,10 +110,12 @@ impl ProcessStep {
         Moment { now_ms, watermark: self.watermark }
     }
 
-    /// Handles all timers of `clock` that are due at `until`, and those that handling them makes due.
+    /// Handles the timers of `clock` that are due at `until`, and those that handling them makes due, until as much has been
+    /// put out as may be at once.
     fn fire(&mut self, clock: TimerClock, until: i64, moment: Moment, out: &mut Output) -> Result<(), OperatorError> {
-        self.handler.chained = 0;
-        while self.handler.timers.begin(clock, until, limits::BATCH_ROWS) {
+        self.firing = None;
+        let most = limits::BATCH_ROWS.min(out.rows_at_once);
+        while self.handler.timers.begin(clock, until, most) {
             let mut results = Results::default();
             loop {
                 let round = self.handler.timers.round();
@@ -124,6 +128,10 @@ impl ProcessStep {
                 Isolation { on_error: self.spec.on_error, out: &mut *out }.run(&batch, &mut pass)?;
             }
             self.put_out(results.in_order_of_time()?, out);
+            if out.is_full() {
+                self.firing = Some((clock, until, moment));
+                return Ok(());
+            }
         }
         self.forget_keys()
     }
@@ -185,7 +193,14 @@ impl Operator for ProcessStep {
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
         self.watermark = watermark;
         let moment = self.moment();
+        self.handler.chained = 0;
         self.fire(TimerClock::Event, watermark.0, moment, out)
+    }
+
+    fn go_on(&mut self, out: &mut Output) -> Result<bool, OperatorError> {
+        let Some((clock, until, moment)) = self.firing else { return Ok(false) };
+        self.fire(clock, until, moment, out)?;
+        Ok(true)
     }
 
     fn next_processing_time(&self) -> Option<i64> {
@@ -194,6 +209,7 @@ impl Operator for ProcessStep {
 
     fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<(), OperatorError> {
         let moment = Moment { now_ms, ..self.moment() };
+        self.handler.chained = 0;
         self.fire(TimerClock::Processing, now_ms, moment, out)
     }
 

@@ -190,6 +190,19 @@ mod tests {
     }
 
     #[test]
+    fn of_one_key_a_timer_that_is_set_now_fires_before_one_that_was_due_already() {
+        let mut timers = Timers::default();
+        timers.set(0, 10, EVENT);
+        timers.set(0, 30, EVENT);
+        let rounds = fire(&mut timers, 100, 10, |timers, due| {
+            if due.0 == 10 {
+                timers.set(0, 15, EVENT);
+            }
+        });
+        assert_eq!(rounds, [[(10, 0)], [(15, 0)], [(30, 0)]]);
+    }
+
+    #[test]
     fn many_timers_are_handled_in_slices_of_time() {
         let mut timers = Timers::default();
         (0..100).for_each(|time| _ = timers.set(time % 3, i64::from(time / 2), EVENT));

@@ -11,10 +11,13 @@
 //! are never forgotten.
 
 mod snapshot;
+mod spilled;
 
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow_select::concat::concat;
 use arrow_select::take::take;
+
+use spilled::SpilledKeys;
 
 use super::aggregate_fold::{Groups, internal};
 use super::late_rows::picked;
@@ -36,10 +39,14 @@ pub struct RollingAggregate {
     changed_at: Chunked<Option<EventTime>>,
     /// slots that have one
     changed: Vec<u32>,
+    /// those whose results are on their way out
+    due: std::vec::IntoIter<u32>,
     slots: Vec<u32>,
     groups: Groups,
     /// numbers the keys of a batch
     keys: Groups,
+    /// keys that do not fit into memory, where that is bounded
+    spilled: Option<Box<SpilledKeys>>,
 }
 
 /// Results on their way out, in pieces.
@@ -63,19 +70,23 @@ impl RollingAggregate {
         let WindowSpec::Rolling { emit } = spec.window else {
             return Err(OperatorError::Internal { reason: format!("{:?} is a window", spec.window) });
         };
+        let spill = spec.spill.clone();
         let parts = Parts::new(spec)?;
         let everywhere = Slice { start: EventTime::MIN, end: EventTime::MAX };
-        Ok(Self {
+        let operator = Self {
             state: SliceState::new(everywhere, &parts.aggregates),
             parts,
             emit,
             watermark: Watermark::MIN,
             changed_at: Chunked::new(None),
             changed: Vec::new(),
+            due: Vec::new().into_iter(),
             slots: Vec::new(),
             groups: Groups::new(),
             keys: Groups::new(),
-        })
+            spilled: None,
+        };
+        operator.with_spill(spill)
     }
 
     /// Columns of the results: keys, then the aggregates.
@@ -262,17 +273,27 @@ impl RollingAggregate {
         }
     }
 
-    fn put_out_latest(&mut self, out: &mut Output) -> Result<(), OperatorError> {
+    /// Results of the keys that have changed are to be put out.
+    fn take_changed(&mut self) {
         let mut changed = std::mem::take(&mut self.changed);
         changed.sort_unstable();
-        let mut taken = Vec::with_capacity(changed.len());
-        for slot in &changed {
-            taken.push(self.changed_at.get_mut(*slot).and_then(Option::take).unwrap_or_default());
-        }
-        for (slots, times) in changed.chunks(BATCH_ROWS).zip(taken.chunks(BATCH_ROWS)) {
+        self.due = changed.into_iter();
+    }
+
+    /// Puts out results of keys that have changed, as many as may be at once.
+    fn put_out_latest(&mut self, out: &mut Output) -> Result<(), OperatorError> {
+        while !out.is_full() {
+            let slots: Vec<u32> = self.due.by_ref().take(BATCH_ROWS.min(out.rows_at_once)).collect();
+            if slots.is_empty() {
+                break;
+            }
+            let mut times = Vec::with_capacity(slots.len());
+            for slot in &slots {
+                times.push(self.changed_at.get_mut(*slot).and_then(Option::take).unwrap_or_default());
+            }
             let mut results = Results::new(&self.parts.aggregates, slots.len());
             let origins = (0u32..).zip(slots.iter().copied()).collect();
-            self.finish(&mut results, origins, times, out)?;
+            self.finish(&mut results, origins, &times, out)?;
             let time = |(at, _): &(u32, u32)| times.get(*at as usize).copied().unwrap_or_default();
             self.put_out(results, None, time, out)?;
         }
@@ -328,7 +349,9 @@ impl Operator for RollingAggregate {
         }
         let columns = batch.columns().columns();
         let keys: Vec<&ArrayRef> = self.parts.keys.iter().filter_map(|key| columns.get(*key)).collect();
+        let known = self.parts.table.len();
         self.parts.table.slots(&keys, batch.rows(), &mut self.slots).map_err(|error| internal(&error))?;
+        self.bring_in(known)?;
         match self.emit {
             Emit::Changes => self.put_out_changes(&batch, out),
             Emit::Latest => {
@@ -337,7 +360,8 @@ impl Operator for RollingAggregate {
                 self.note_changes(batch.times());
                 Ok(())
             }
-        }
+        }?;
+        self.spill_if_over(batch.rows())
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
@@ -345,7 +369,23 @@ impl Operator for RollingAggregate {
             return Ok(());
         }
         self.watermark = watermark;
+        self.take_changed();
         self.put_out_latest(out)
+    }
+
+    fn go_on(&mut self, out: &mut Output) -> Result<bool, OperatorError> {
+        if self.due.len() == 0 {
+            if !self.bring_in_changed()? {
+                return Ok(false);
+            }
+            self.take_changed();
+        }
+        self.put_out_latest(out)?;
+        if self.due.len() == 0 {
+            // not before: what spills gives others its numbers
+            self.spill_if_over(self.slots.len())?;
+        }
+        Ok(true)
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {

@@ -294,8 +294,20 @@ impl Operator for Top {
             }
             let kept = entry.remove();
             self.put_out((end, start), kept, out)?;
+            if out.is_full() {
+                break;
+            }
         }
         Ok(())
+    }
+
+    fn go_on(&mut self, out: &mut Output) -> Result<bool, OperatorError> {
+        let first = self.kept.first_key_value().map(|((end, start), _)| Slice { start: *start, end: *end });
+        let left = first.is_some_and(|window| window.is_complete(self.watermark));
+        if left {
+            self.on_watermark(self.watermark, out)?;
+        }
+        Ok(left)
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {

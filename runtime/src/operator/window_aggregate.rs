@@ -16,6 +16,7 @@
 
 mod running;
 mod snapshot;
+mod spilled;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -25,6 +26,7 @@ use arrow_array::ArrayRef;
 pub(super) use snapshot::{times, windows_table};
 
 use running::Running;
+use spilled::SpilledSlices;
 
 use super::aggregate_fold::{Groups, internal};
 use super::late_rows::{picked, put_out_late};
@@ -45,11 +47,24 @@ pub struct WindowAggregate {
     next: Option<Window>,
     /// by start
     states: BTreeMap<EventTime, SliceState>,
+    /// the window that is being put out
+    firing: Option<Firing>,
     /// what windows of several slices are merged from
     running: Option<Running>,
+    /// what does not fit into memory, where that is bounded
+    spilled: Option<Box<SpilledSlices>>,
     slots: Vec<u32>,
     groups: Groups,
     cuts: Cuts,
+}
+
+/// A window of which not all results have been put out.
+struct Firing {
+    window: Window,
+    /// its accumulators, unless it is one slice
+    merged: Option<SliceState>,
+    /// keys below this are done
+    from: u32,
 }
 
 /// Rows of one batch by slice, in order of first appearance.
@@ -66,14 +81,17 @@ impl WindowAggregate {
     pub fn new(spec: WindowAggregateSpec) -> Result<Self, OperatorError> {
         let windows = Windows::new(spec.window, spec.allowed_lateness)
             .map_err(|error| OperatorError::Internal { reason: error.to_string() })?;
+        let spill = spec.spill.clone();
         let parts = Parts::new(spec)?;
         Ok(Self {
+            spilled: spill.map(|spill| SpilledSlices::new(spill, &parts)).transpose()?.map(Box::new),
             running: Running::new(windows, &parts.aggregates),
             parts,
             windows,
             watermark: Watermark::MIN,
             next: None,
             states: BTreeMap::new(),
+            firing: None,
             slots: Vec::new(),
             groups: Groups::new(),
             cuts: Cuts::default(),
@@ -181,29 +199,32 @@ impl WindowAggregate {
         }
     }
 
-    /// Puts out the results of a window, for all its keys or for `only` these.
-    fn fire(&mut self, window: Window, only: Option<Vec<u32>>, out: &mut Output) -> Result<(), OperatorError> {
+    /// The accumulators of a window, of all its keys or of `only` these; none where they are those of its slice.
+    fn merged(&mut self, window: Window, only: Option<&[u32]>) -> Result<Option<SliceState>, OperatorError> {
+        if self.windows.are_slices() {
+            return Ok(None);
+        }
+        if let (Some(running), None) = (&mut self.running, only) {
+            return running.merged(window, &self.states, &mut self.parts.aggregates).map(Some);
+        }
         let bounds = window.bounds();
-        let mut slices = self.states.range(bounds.start..).map(|(_, state)| state);
-        let merged;
-        let state = if self.windows.are_slices() {
-            let Some(state) = slices.next() else { return Ok(()) };
-            state
-        } else if let (Some(running), None) = (&mut self.running, &only) {
-            merged = running.merged(window, &self.states, &mut self.parts.aggregates)?;
-            &merged
-        } else {
-            let mut sum = SliceState::new(bounds, &self.parts.aggregates);
-            for slice in slices.take_while(|state| window.contains(state.slice.start)) {
-                let pairs: Vec<_> = match &only {
-                    None => slice.slots().map(|slot| (slot, slot)).collect(),
-                    Some(only) => only.iter().filter(|slot| slice.has(**slot)).map(|slot| (*slot, *slot)).collect(),
-                };
-                sum.merge(slice, &pairs, &mut self.parts.aggregates)?;
-            }
-            merged = sum;
-            &merged
-        };
+        let mut sum = SliceState::new(bounds, &self.parts.aggregates);
+        let slices = self.states.range(bounds.start..).map(|(_, state)| state);
+        for slice in slices.take_while(|state| window.contains(state.slice.start)) {
+            let pairs: Vec<_> = match only {
+                None => slice.slots().map(|slot| (slot, slot)).collect(),
+                Some(only) => only.iter().filter(|slot| slice.has(**slot)).map(|slot| (*slot, *slot)).collect(),
+            };
+            sum.merge(slice, &pairs, &mut self.parts.aggregates)?;
+        }
+        Ok(Some(sum))
+    }
+
+    /// Puts out results of a window, as many as may be at once. What is left to do, if anything.
+    fn put_out(&mut self, firing: Firing, out: &mut Output) -> Result<Option<Firing>, OperatorError> {
+        let bounds = firing.window.bounds();
+        let slice = || self.states.range(bounds.start..).next().map(|(_, state)| state);
+        let Some(state) = firing.merged.as_ref().or_else(slice) else { return Ok(None) };
         let mut emission = Emission {
             head: &self.parts.head,
             output: &self.parts.output,
@@ -213,17 +234,70 @@ impl WindowAggregate {
             bounds: Bounds::One(bounds),
             out,
         };
-        match only {
-            Some(only) => emission.put_out_all(only.into_iter()),
-            None => emission.put_out_all(state.slots()),
+        let done = emission.put_out_part(state.slots_from(firing.from))?;
+        let from = done.and_then(|last| last.checked_add(1));
+        Ok(from.map(|from| Firing { from, ..firing }))
+    }
+
+    /// Puts out the results of a window that has fired for the keys of rows that came since.
+    fn fire_for(&mut self, window: Window, slots: &[u32], out: &mut Output) -> Result<(), OperatorError> {
+        if self.needs_store(window) {
+            return self.fire_keys(window, slots, out);
         }
+        let merged = self.merged(window, Some(slots))?;
+        let bounds = window.bounds();
+        let slice = || self.states.range(bounds.start..).next().map(|(_, state)| state);
+        let Some(state) = merged.as_ref().or_else(slice) else { return Ok(()) };
+        let mut emission = Emission {
+            head: &self.parts.head,
+            output: &self.parts.output,
+            table: &self.parts.table,
+            aggregates: &mut self.parts.aggregates,
+            state,
+            bounds: Bounds::One(bounds),
+            out,
+        };
+        emission.put_out_all(slots.iter().copied())
+    }
+
+    /// Fires the windows that the watermark makes complete, until as much has been put out as may be at once.
+    fn fire_complete(&mut self, out: &mut Output) -> Result<(), OperatorError> {
+        loop {
+            if let Some(firing) = self.firing.take() {
+                self.firing = self.put_out(firing, out)?;
+                if out.is_full() && self.is_firing() {
+                    return Ok(());
+                }
+            } else if let Some(window) = self.next.filter(|window| window.has_fired(self.watermark)) {
+                if self.needs_store(window) {
+                    if self.fire_part(window, out)? {
+                        self.next = self.next_after(window);
+                    }
+                    // memory is bounded: one part at a time
+                    if self.is_firing() {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                self.firing = Some(Firing { window, merged: self.merged(window, None)?, from: 0 });
+                self.next = self.next_after(window);
+            } else {
+                break;
+            }
+        }
+        if self.forget_slices()? { self.forget_keys() } else { Ok(()) }
+    }
+
+    /// Whether windows that the watermark makes complete have yet to be put out.
+    fn is_firing(&self) -> bool {
+        self.firing.is_some() || self.next.is_some_and(|window| window.has_fired(self.watermark))
     }
 
     fn fire_again(&mut self, windows: BTreeMap<Window, Vec<u32>>, out: &mut Output) -> Result<(), OperatorError> {
         for (window, mut slots) in windows {
             slots.sort_unstable();
             slots.dedup();
-            self.fire(window, Some(slots), out)?;
+            self.fire_for(window, &slots, out)?;
         }
         Ok(())
     }
@@ -237,7 +311,7 @@ impl WindowAggregate {
     }
 
     /// Drops slices of which no window is open, and says whether there were any.
-    fn forget_slices(&mut self) -> bool {
+    fn forget_slices(&mut self) -> Result<bool, OperatorError> {
         let mut forgot = false;
         while let Some((start, _)) = self.states.first_key_value() {
             let start = *start;
@@ -245,9 +319,12 @@ impl WindowAggregate {
                 break;
             }
             self.states.remove(&start);
+            if let Some(spilled) = &mut self.spilled {
+                spilled.forget(start)?;
+            }
             forgot = true;
         }
-        forgot
+        Ok(forgot)
     }
 
     /// Makes the key table anew if fewer than half of its keys are in an open slice.
@@ -285,7 +362,8 @@ impl Operator for WindowAggregate {
         if first.contains(latest) {
             self.take_in(first, &batch, None, out)?;
             self.note_late(first, None, &mut again);
-            return self.fire_again(again, out);
+            self.fire_again(again, out)?;
+            return self.spill_if_over(batch.rows());
         }
         self.cuts.assign(self.windows.slices(), batch.times());
         for cut in 0..self.cuts.slices.len() {
@@ -293,16 +371,21 @@ impl Operator for WindowAggregate {
             self.take_in(slice, &batch, Some(cut), out)?;
             self.note_late(slice, Some(cut), &mut again);
         }
-        self.fire_again(again, out)
+        self.fire_again(again, out)?;
+        self.spill_if_over(batch.rows())
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
         self.watermark = self.watermark.max(watermark);
-        while let Some(window) = self.next.filter(|window| window.has_fired(self.watermark)) {
-            self.fire(window, None, out)?;
-            self.next = self.next_after(window);
+        self.fire_complete(out)
+    }
+
+    fn go_on(&mut self, out: &mut Output) -> Result<bool, OperatorError> {
+        let left = self.is_firing();
+        if left {
+            self.fire_complete(out)?;
         }
-        if self.forget_slices() { self.forget_keys() } else { Ok(()) }
+        Ok(left)
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {

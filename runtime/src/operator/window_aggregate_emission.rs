@@ -58,14 +58,35 @@ impl Bounds<'_> {
 impl Emission<'_> {
     /// Puts out the results of `slots`, in batches of the usual size.
     pub(super) fn put_out_all(&mut self, slots: impl Iterator<Item = u32>) -> Result<(), OperatorError> {
-        let mut waiting = Vec::with_capacity(self.state.touched.min(BATCH_ROWS));
-        for slot in slots {
-            waiting.push(slot);
-            if waiting.len() == BATCH_ROWS {
-                self.put_out(&mut waiting)?;
+        self.put_out_some(slots, usize::MAX).map(drop)
+    }
+
+    /// Puts out the results of `slots` until there are as many rows as may be put out at once; the last slot that is done
+    /// if others may be left.
+    pub(super) fn put_out_part(&mut self, slots: impl Iterator<Item = u32>) -> Result<Option<u32>, OperatorError> {
+        self.put_out_some(slots, self.out.rows_at_once)
+    }
+
+    fn put_out_some(
+        &mut self,
+        mut slots: impl Iterator<Item = u32>,
+        most: usize,
+    ) -> Result<Option<u32>, OperatorError> {
+        let at_once = most.clamp(1, BATCH_ROWS);
+        let mut waiting = Vec::with_capacity(self.state.touched.min(at_once));
+        loop {
+            waiting.extend(slots.by_ref().take(at_once));
+            let last = waiting.last().copied().filter(|_| waiting.len() == at_once);
+            self.put_out(&mut waiting)?;
+            if last.is_none() || most < usize::MAX && self.out.is_full() {
+                return Ok(last);
             }
         }
-        self.put_out(&mut waiting)
+    }
+
+    /// Keys and window bounds of `slots`, and the times of their results.
+    pub(super) fn heads(&self, slots: &[u32]) -> Result<(Vec<ArrayRef>, Vec<EventTime>), OperatorError> {
+        Ok((self.head_columns(slots)?, slots.iter().map(|slot| self.bounds.result_time(*slot)).collect()))
     }
 
     /// Puts out the results of `slots` as one batch, and clears the list.

@@ -8,6 +8,7 @@ use super::window_aggregate_slice::{Aggregate, Rows, SliceState, State};
 use super::{AggregateCall, AggregateColumns, Fold, OperatorError, Output, output_schema, rolling_schema};
 use crate::clock::Clock;
 use crate::record::{Batch, Schema};
+use crate::spill::Spill;
 use crate::state::KeyTable;
 use crate::window::{Firing, Trigger, WindowSpec};
 
@@ -36,6 +37,8 @@ pub struct WindowAggregateSpec {
     pub clock: Clock,
     /// what is computed, in output order
     pub aggregates: Vec<AggregateCall>,
+    /// where state goes that does not fit into memory; none: it stays there
+    pub spill: Option<Spill>,
 }
 
 impl WindowAggregateSpec {

@@ -227,6 +227,15 @@ impl SliceState {
         taken
     }
 
+    /// Bytes that are held.
+    pub(super) fn bytes(&self) -> usize {
+        let state = |state: &State| match state {
+            State::BuiltIn(accumulators) => accumulators.bytes(),
+            State::Fold(columns) => columns.bytes(),
+        };
+        self.rows.bytes() + self.states.iter().map(state).sum::<usize>() + self.failed.len() * 256
+    }
+
     /// Whether a slot has rows.
     pub(super) fn has(&self, slot: u32) -> bool {
         self.rows.get(slot).is_some_and(|rows| *rows > 0)
@@ -234,9 +243,16 @@ impl SliceState {
 
     /// Slots with rows, ascending.
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
-        self.rows.chunks().flat_map(|(chunk, rows)| {
+        self.slots_from(0)
+    }
+
+    /// Those that are not below `first`.
+    pub(super) fn slots_from(&self, first: u32) -> impl Iterator<Item = u32> {
+        let chunks = self.rows.chunks().skip_while(move |(chunk, _)| *chunk < Chunked::<i64>::chunk_of(first));
+        let slots = chunks.flat_map(|(chunk, rows)| {
             (Chunked::<i64>::first_slot(chunk)..).zip(rows).filter(|(_, rows)| **rows > 0).map(|(slot, _)| slot)
-        })
+        });
+        slots.skip_while(move |slot| *slot < first)
     }
 
     /// As [`Chunked::renumber`]; no slot with rows is dropped.

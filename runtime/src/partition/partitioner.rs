@@ -1,5 +1,7 @@
 //! Splits batches over the tasks of the next chain: an index list per task, then one `take` per task.
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt32Type;
 use arrow_array::{ArrayRef, UInt32Array};
 use arrow_buffer::ScalarBuffer;
 use arrow_select::take::take_record_batch;
@@ -22,6 +24,7 @@ enum Rule {
     Rebalance { rows_sent: Vec<u64> },
     Broadcast,
     Range { column: usize, splits: SplitPoints },
+    Addressed,
 }
 
 impl Partitioner {
@@ -51,11 +54,20 @@ impl Partitioner {
         Ok(Self { rule: Rule::Range { column, splits }, parallelism, hashes: Vec::new() })
     }
 
+    /// Rows go to the task whose number stands in their last column, which goes no further.
+    pub fn addressed(parallelism: usize) -> Result<Self, PartitionError> {
+        check(parallelism)?;
+        Ok(Self { rule: Rule::Addressed, parallelism, hashes: Vec::new() })
+    }
+
     /// The parts of `batch` with the task that each is for, by task, rows in their order, no part empty.
     /// A batch whose rows all go to one task is passed on as it is.
     pub fn split(&mut self, batch: &Batch) -> Result<Vec<(usize, Batch)>, PartitionError> {
         if batch.is_empty() {
             return Ok(Vec::new());
+        }
+        if matches!(self.rule, Rule::Addressed) {
+            return split_addressed(batch, self.parallelism);
         }
         if self.parallelism == 1 {
             return Ok(vec![(0, batch.clone())]);
@@ -82,6 +94,7 @@ impl Partitioner {
                 }
                 take_parts(batch, rows)
             }
+            Rule::Addressed => split_addressed(batch, self.parallelism),
             Rule::Broadcast => Ok((0..self.parallelism).map(|task| (task, batch.clone())).collect()),
             Rule::Rebalance { rows_sent } => {
                 let least = (0..).zip(rows_sent.iter_mut()).min_by_key(|(_, sent)| **sent);
@@ -99,6 +112,20 @@ fn check(parallelism: usize) -> Result<(), PartitionError> {
     } else {
         Err(PartitionError::Parallelism { parallelism, max: KEY_GROUPS })
     }
+}
+
+fn split_addressed(batch: &Batch, parallelism: usize) -> Result<Vec<(usize, Batch)>, PartitionError> {
+    let all = batch.columns().num_columns();
+    let wrong = || PartitionError::Column { index: all, columns: all };
+    let kept: Vec<usize> = (0..all.checked_sub(1).ok_or_else(wrong)?).collect();
+    let tasks = batch.columns().columns().last().and_then(|column| column.as_primitive_opt::<UInt32Type>());
+    let mut rows = vec![Vec::new(); parallelism];
+    for (row, task) in (0u32..).zip(tasks.ok_or_else(wrong)?.values()) {
+        rows.get_mut(*task as usize).ok_or_else(wrong)?.push(row);
+    }
+    let columns = batch.columns().project(&kept).map_err(|source| PartitionError::Take { target: 0, source })?;
+    let batch = Batch::new(columns, batch.times().clone()).ok_or_else(wrong)?;
+    take_parts(&batch, rows)
 }
 
 fn key_columns<'a>(batch: &'a Batch, columns: &[usize]) -> Result<Vec<&'a ArrayRef>, PartitionError> {

@@ -3,6 +3,7 @@
 //! Nothing runs before everything has been opened, so a pipeline that cannot start has no effect.
 
 mod operators;
+mod spill;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
+use self::spill::SharedSpill;
 use super::change::{Progress, TaskReport};
 use super::channels::Channels;
 use super::cut::{Cut, RestoreError};
@@ -29,6 +31,7 @@ use crate::partition::Partitioner;
 use crate::record::NO_EVENT_TIME;
 use crate::sink::{self, SinkContext, SinkEpochs, SinkError, Transactions};
 use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError, Trickle};
+use crate::spill::SpillError;
 use crate::wasm::{GuestError, GuestMetrics};
 
 pub(crate) use operators::instantiate_for;
@@ -111,6 +114,9 @@ pub enum StartError {
         #[source]
         source: RestoreError,
     },
+    /// the scratch store for state could not be made
+    #[error(transparent)]
+    Spill(#[from] SpillError),
     /// a bug of the planner: reported, never a panic
     #[error("internal error: {0}; please report it")]
     Internal(String),
@@ -163,6 +169,7 @@ pub(crate) async fn build(
         commands: Vec::new(),
         drift: drift_group(plan),
         drifting: 0,
+        spill: SharedSpill::open(plan)?,
     };
     let mut reports = reports.into_iter();
     let mut futures: Vec<TaskFuture> = Vec::with_capacity(tasks);
@@ -179,7 +186,7 @@ pub(crate) async fn build(
 
 fn node_tasks(node: &Node) -> NodeTasks {
     let slots = match &node.kind {
-        NodeKind::Guest { .. } | NodeKind::Process { .. } => 1,
+        NodeKind::Guest { .. } | NodeKind::Route { .. } | NodeKind::Process { .. } => 1,
         NodeKind::Aggregate { inputs, .. } => inputs.len(),
         NodeKind::Source { marks, .. } => usize::from(marks.assigner.is_some()),
         NodeKind::Select { .. }
@@ -239,6 +246,8 @@ struct Builder<'a> {
     drift: Arc<DriftGroup>,
     /// how many of them have been made
     drifting: usize,
+    /// where state goes that does not fit into memory
+    spill: Option<SharedSpill>,
 }
 
 /// Tasks of sources with `max_drift`.
@@ -268,6 +277,7 @@ impl Builder<'_> {
             match &planned.kind {
                 NodeKind::Source { .. } => source = Some(node),
                 NodeKind::Guest { .. }
+                | NodeKind::Route { .. }
                 | NodeKind::Select { .. }
                 | NodeKind::Aggregate { .. }
                 | NodeKind::Process { .. } => links.push(self.link(node, subtask)?),
@@ -405,6 +415,7 @@ impl Builder<'_> {
                         Exchange::Range { column, splits } => {
                             Partitioner::range(*column, splits.clone(), chain.parallelism)
                         }
+                        Exchange::Addressed => Partitioner::addressed(chain.parallelism),
                         Exchange::Broadcast => Partitioner::broadcast(chain.parallelism),
                         Exchange::Key(columns) => Partitioner::key(columns.clone(), chain.parallelism),
                     };

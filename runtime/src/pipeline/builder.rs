@@ -26,7 +26,9 @@ pub use step::Step;
 
 use super::check;
 use super::problems::Problems;
-use super::spec::{CheckpointSpec, ComponentSpec, KeySource, PipelineSpec, RestartSpec, SinkSpec, SourceSpec};
+use super::spec::{
+    CheckpointSpec, ComponentSpec, KeySource, PipelineSpec, RestartSpec, SinkSpec, SourceSpec, StateSpec,
+};
 use super::wiring::{Part, Role, Wiring};
 use crate::error::{PipelineError, Spanned};
 use crate::format::Format;
@@ -61,6 +63,7 @@ impl Pipeline {
             dead_letter: None,
             checkpoint: None,
             restart: None,
+            state: None,
         };
         Self { spec, wiring: Wiring::default(), problems: Problems::default() }
     }
@@ -139,6 +142,13 @@ impl Pipeline {
         self
     }
 
+    /// Holds so many bytes of state in memory, and the rest in the scratch folder `spill`.
+    pub fn state(mut self, memory_bytes: usize, spill: impl Into<String>) -> Self {
+        let spill: String = spill.into();
+        self.spec.state = Some(StateSpec { memory_bytes: memory_bytes.into(), spill: spill.into() });
+        self
+    }
+
     /// The pipeline, or all that is wrong with it.
     pub fn build(mut self) -> Result<PipelineSpec, PipelineError> {
         check::check(&self.spec, &self.wiring, &mut self.problems);
@@ -207,6 +217,7 @@ impl Source {
             start: KafkaStart::default(),
             bounded: false,
             security: KafkaSecurity::default(),
+            discover: crate::source::KAFKA_DISCOVER,
             properties: Vec::new(),
         }))
     }

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
+use super::check_state::check_state;
 use super::duration::{NANOSECONDS_MAX, display_ns};
 use super::problems::{Problems, code, quote};
 use super::spec::{CheckpointSpec, PipelineSpec, SinkSpec, SourceSpec};
@@ -88,6 +89,9 @@ pub(super) fn check(spec: &PipelineSpec, wiring: &Wiring, problems: &mut Problem
         transactions::check(spec, checkpoint, problems);
     }
     check_restart(spec, problems);
+    if let Some(state) = &spec.state {
+        check_state(spec, state, problems);
+    }
     check_files_differ(spec, problems);
     wiring.check(&spec.text, problems);
 }

@@ -40,6 +40,7 @@ pub(super) fn check_join(of: &str, step: &StepSpec, join: &JoinSpec, problems: &
         }
     }
     check_kind(of, join, problems);
+    check_late(of, step, join, problems);
     check_when(of, step, join, problems);
 }
 
@@ -65,10 +66,23 @@ fn check_kind(of: &str, join: &JoinSpec, problems: &mut Problems) {
     }
 }
 
+/// Where event time does not matter no row is late.
+fn check_late(of: &str, step: &StepSpec, join: &JoinSpec, problems: &mut Problems) {
+    if !matches!(join.when, JoinTime::Latest | JoinTime::Always { state_ttl: None }) {
+        return;
+    }
+    for (late, key) in join.late.iter().zip(["late", "late_with"]) {
+        let Some(output) = late.and_then(|output| step.side_outputs.get(output)) else { continue };
+        let message = format!("`{key}` has no meaning in {of}");
+        let label = "its rows meet whatever their times, so none is late";
+        problems.add(code::CONFLICT, output.span, message, label, format!("remove `{key}`"));
+    }
+}
+
 fn check_when(of: &str, step: &StepSpec, join: &JoinSpec, problems: &mut Problems) {
     match &join.when {
         JoinTime::Window(window) => {
-            if matches!(window.value, WindowSpec::Count { .. } | WindowSpec::Global) {
+            if window.value.is_counted() || window.value == WindowSpec::Global {
                 let message = format!("the window of {of} does not end by event time");
                 let label = "a join has tumbling, sliding or session windows";
                 let help = "remove `window` to join all rows of a key";

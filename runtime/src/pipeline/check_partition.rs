@@ -15,7 +15,11 @@ pub(super) fn check_partition(of: &str, step: &StepSpec, problems: &mut Problems
     if keyed {
         let message = format!("`partition` has no meaning in {of}");
         let label = "rows go to the task that holds their key";
-        problems.add(code::CONFLICT, partition.span, message, label, "remove `partition`");
+        let help = match &partition.value {
+            PartitionSpec::Custom(_) => "remove `partition`; a map, filter or select before the step may have it",
+            _ => "remove `partition`",
+        };
+        problems.add(code::CONFLICT, partition.span, message, label, help);
     }
     match &partition.value {
         PartitionSpec::Key(columns) if columns.is_empty() => {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::WINDOW_COLUMNS;
 use super::join::JoinSpec;
-use super::partition::PartitionSpec;
+use super::partition::{PartitionSpec, route_name};
 use super::plan::{Signatures, SlotId};
 use super::spec::{AggregateSpec, Keep, PipelineSpec, SourceSpec, StepKind, StepSpec};
 use crate::error::Spanned;
@@ -53,12 +53,16 @@ pub(super) fn needed<'a>(spec: &'a PipelineSpec, signatures: &Signatures) -> BTr
     }
     for step in readers_first(spec) {
         let beyond = needed.get(step.name.value.as_str()).cloned().unwrap_or_else(Needed::nothing);
-        if let Some(partition) = &step.partition {
-            add(&mut needed, &step.from, needed_to_spread(&partition.value));
-        }
+        add(&mut needed, &step.from, needed_to_spread(step, signatures));
         if let StepKind::Join(join) = &step.kind.value {
             add(&mut needed, &step.from, needed_by_join(join, 0));
             add(&mut needed, &step.with, needed_by_join(join, 1));
+            for (late, from) in join.late.iter().zip([&step.from, &step.with]) {
+                let output = late.and_then(|output| step.side_outputs.get(output));
+                if let Some(more) = output.and_then(|output| needed.get(output.value.as_str())).cloned() {
+                    add(&mut needed, from, more);
+                }
+            }
             continue;
         }
         add(&mut needed, &step.from, needed_by(step, signatures, beyond));
@@ -75,8 +79,14 @@ pub(super) fn needed<'a>(spec: &'a PipelineSpec, signatures: &Signatures) -> BTr
 }
 
 /// What has to be known of rows to tell which task they go to.
-fn needed_to_spread(partition: &PartitionSpec) -> Needed {
-    match partition {
+fn needed_to_spread(step: &StepSpec, signatures: &Signatures) -> Needed {
+    let Some(partition) = &step.partition else { return Needed::nothing() };
+    match &partition.value {
+        PartitionSpec::Custom(_) => {
+            let signature = signatures.get(&SlotId { step: route_name(&step.name.value), slot: 0 });
+            let fields = signature.iter().flat_map(|signature| signature.inputs.fields());
+            Needed::Columns(fields.map(|field| field.name.clone()).collect())
+        }
         PartitionSpec::Forward | PartitionSpec::Rebalance | PartitionSpec::Broadcast => Needed::nothing(),
         PartitionSpec::Row => Needed::All,
         PartitionSpec::Key(columns) => Needed::Columns(columns.iter().map(|column| column.value.clone()).collect()),
@@ -111,7 +121,7 @@ fn needed_by(step: &StepSpec, signatures: &Signatures, beyond: Needed) -> Needed
     if let StepKind::Aggregate { key_by, gap, aggregates, .. } = &step.kind.value {
         let read = aggregates.iter().filter_map(|aggregate| match aggregate {
             AggregateSpec::BuiltIn { column, .. } => column.as_ref(),
-            AggregateSpec::Component { .. } => None,
+            AggregateSpec::Component { .. } | AggregateSpec::Rows { .. } => None,
         });
         needed.add(Needed::Columns(key_by.iter().chain(gap).chain(read).map(|column| column.value.clone()).collect()));
     }
@@ -372,8 +382,9 @@ fn declared_by(
             None => all.untyped.push((column.to_owned(), user())),
         }
     }
-    if let Some(Needed::Columns(columns)) = step.partition.as_ref().map(|partition| needed_to_spread(&partition.value))
-    {
+    if let Some(signature) = signatures.get(&SlotId { step: route_name(&step.name.value), slot: 0 }) {
+        signature.inputs.fields().iter().try_for_each(|field| merge(&mut all.fields, field, step))?;
+    } else if let Needed::Columns(columns) = needed_to_spread(step, signatures) {
         all.untyped.extend(columns.into_iter().map(|column| (column, user())));
     }
     if let Some(Keep::Columns(columns)) = step.keep.as_ref().map(|keep| &keep.value) {

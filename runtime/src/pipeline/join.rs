@@ -19,6 +19,8 @@ pub struct JoinSpec {
     pub select: Option<Vec<Spanned<String>>>,
     /// which rows of equal keys meet
     pub when: JoinTime,
+    /// by which of the step's further outputs late rows of `from` and of `with` leave
+    pub late: [Option<usize>; 2],
 }
 
 /// `"seller = id"`, or `"id"` for one name on both sides

@@ -67,8 +67,10 @@ impl Merge {
             }
             Signal::Idle => {
                 state.idle = true;
-                self.idleness(out);
+                let last = state.watermark;
                 self.advance(out);
+                self.flush(last, out);
+                self.idleness(out);
             }
             Signal::Active => {
                 state.idle = false;
@@ -103,6 +105,19 @@ impl Merge {
         if let Some(next) = next.filter(|next| *next > self.watermark && (*next < Watermark::MAX || last)) {
             self.watermark = next;
             out.push(Signal::Watermark(next));
+        }
+    }
+
+    /// With the last input that becomes idle nothing holds event time back any more: it goes to where the furthest input
+    /// was, whichever of them became idle first. One that was still catching up, at `last`, has held nothing back.
+    fn flush(&mut self, last: Watermark, out: &mut Vec<Signal>) {
+        if last != self.watermark || self.inputs.iter().any(|input| !input.idle && !input.ended) {
+            return;
+        }
+        let known = self.inputs.iter().map(|input| input.watermark).filter(|watermark| *watermark < Watermark::MAX);
+        if let Some(furthest) = known.max().filter(|furthest| *furthest > self.watermark) {
+            self.watermark = furthest;
+            out.push(Signal::Watermark(furthest));
         }
     }
 
@@ -198,6 +213,39 @@ mod tests {
         assert_eq!(run(&mut merge, 0, Signal::Watermark(Watermark::MAX)), "");
         assert_eq!(run(&mut merge, 0, Signal::End), "");
         assert_eq!(run(&mut merge, 1, at(20)), "w20");
+    }
+
+    #[test]
+    fn where_all_are_idle_event_time_is_where_the_furthest_was_whichever_became_idle_first() {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let mut merge = Merge::new(3);
+            for (input, time) in [10, 5, 3].into_iter().enumerate() {
+                run(&mut merge, input, at(time));
+            }
+            let said = order.map(|input| run(&mut merge, input, Signal::Idle)).join(" ");
+            assert!(said.ends_with("w10 idle") || said == "w5 w10  idle", "{order:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn an_input_that_was_catching_up_when_it_became_idle_moves_nothing() {
+        let mut merge = Merge::new(3);
+        assert_eq!(run(&mut merge, 0, at(10)) + &run(&mut merge, 2, at(7)), "");
+        assert_eq!(run(&mut merge, 1, Signal::Idle), "w7");
+        assert_eq!(run(&mut merge, 1, Signal::Active) + &run(&mut merge, 1, at(4)), "");
+        assert_eq!(run(&mut merge, 2, Signal::Idle), "w10");
+        assert_eq!(run(&mut merge, 2, Signal::Active) + &run(&mut merge, 2, at(8)), "");
+        assert_eq!(run(&mut merge, 0, at(12)) + &run(&mut merge, 0, Signal::Idle), "w12");
+        assert_eq!(run(&mut merge, 1, Signal::Idle), "");
+        assert_eq!(run(&mut merge, 2, Signal::Idle), "idle");
+
+        let mut merge = Merge::new(3);
+        assert_eq!(run(&mut merge, 0, at(20)) + &run(&mut merge, 2, at(10)), "");
+        assert_eq!(run(&mut merge, 1, Signal::Idle), "w10");
+        assert_eq!(run(&mut merge, 0, Signal::Idle), "");
+        assert_eq!(run(&mut merge, 1, Signal::Active) + &run(&mut merge, 1, at(5)), "");
+        assert_eq!(run(&mut merge, 2, Signal::Idle), "");
+        assert_eq!(run(&mut merge, 1, Signal::Idle), "idle");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod channels;
 pub mod check;
 mod check_join;
 mod check_partition;
+mod check_state;
 mod columns;
 pub mod cut;
 mod dead_letter;

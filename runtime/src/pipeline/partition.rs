@@ -1,5 +1,6 @@
 //! How rows get to a step, as written.
 
+use super::spec::ComponentSpec;
 use crate::error::Spanned;
 use crate::partition::SplitPoints;
 
@@ -23,4 +24,11 @@ pub enum PartitionSpec {
         /// where ranges begin
         splits: Spanned<SplitPoints>,
     },
+    /// `{ custom = "router.wasm" }`: a component says which task
+    Custom(ComponentSpec),
+}
+
+/// The name under which the partitioner of a step runs, is swapped and shows in figures. No step can have it: a name has no dot.
+pub fn route_name(step: &str) -> String {
+    format!("{step}.partition")
 }

@@ -95,6 +95,15 @@ pub enum NodeKind {
         /// input columns that are carried over, before those the guest produces
         keep: Vec<usize>,
     },
+    /// the partitioner of a step, which stands behind it
+    Route {
+        /// position of the step in the specification
+        index: usize,
+        /// input columns that it reads, in its order
+        inputs: Vec<usize>,
+        /// tasks of the step
+        targets: usize,
+    },
     /// columns picked and renamed
     Select {
         /// position in the specification
@@ -186,9 +195,8 @@ impl NodeKind {
             Self::Process { keys, .. } => keys.get(port).cloned(),
             Self::Join { rule: JoinRule::Lookup, .. } => None,
             Self::Join { columns, .. } => columns.keys.get(port).cloned(),
-            Self::Source { .. } | Self::Guest { .. } | Self::Select { .. } | Self::Side { .. } | Self::Sink { .. } => {
-                None
-            }
+            Self::Source { .. } | Self::Guest { .. } | Self::Route { .. } | Self::Select { .. } => None,
+            Self::Side { .. } | Self::Sink { .. } => None,
         }
     }
 }
@@ -211,6 +219,8 @@ pub enum Exchange {
     Rebalance,
     /// all rows to all tasks
     Broadcast,
+    /// to the task whose number a partitioner has put behind the columns
+    Addressed,
     /// by the range that the value of this column lies in
     Range {
         /// its position

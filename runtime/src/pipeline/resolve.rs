@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::partition::{PartitionSpec, route_name};
 use super::plan::{Plan, Signatures, SlotId, plan};
 use super::problems::{alternatives, code, quote};
 use super::spec::{AggregateSpec, ComponentSpec, PipelineSpec, StepKind, StepSpec};
@@ -51,6 +52,14 @@ pub fn resolve(mut spec: PipelineSpec, sandbox: &Sandbox) -> Result<Resolution, 
             }
         }
     }
+    for step in &spec.steps {
+        let Some((name, component)) = partitioner_of(step) else { continue };
+        let of = format!("`partition` of step {}", quote(&step.name.value));
+        match load(&spec, &of, component, OperatorKind::Partitioner, sandbox) {
+            Ok(resolved) => drop(components.insert(SlotId { step: name, slot: 0 }, resolved)),
+            Err(diagnostic) => diagnostics.push(diagnostic),
+        }
+    }
     for source in &spec.sources {
         let Some(component) = &source.assigner else { continue };
         let of = format!("source {}", quote(&source.name.value));
@@ -84,9 +93,18 @@ pub fn components_of(step: &StepSpec) -> Vec<(usize, &ComponentSpec, OperatorKin
             .enumerate()
             .filter_map(|(slot, aggregate)| match aggregate {
                 AggregateSpec::Component { component, .. } => Some((slot, component, OperatorKind::Aggregator)),
+                AggregateSpec::Rows { component } => Some((slot, component, OperatorKind::WindowProcessor)),
                 AggregateSpec::BuiltIn { .. } => None,
             })
             .collect(),
+    }
+}
+
+/// The component that spreads a step's rows, and the name of the node that it is.
+pub fn partitioner_of(step: &StepSpec) -> Option<(String, &ComponentSpec)> {
+    match step.partition.as_ref().map(|partition| &partition.value) {
+        Some(PartitionSpec::Custom(component)) => Some((route_name(&step.name.value), component)),
+        _ => None,
     }
 }
 
@@ -162,6 +180,8 @@ fn key(kind: OperatorKind) -> &'static str {
         OperatorKind::FlatMapper => "flat_map",
         OperatorKind::Aggregator => "aggregate",
         OperatorKind::Processor => "process",
+        OperatorKind::WindowProcessor => "window_process",
+        OperatorKind::Partitioner => "partition = { custom = .. }",
     }
 }
 
@@ -172,6 +192,8 @@ fn noun(kind: OperatorKind) -> &'static str {
         OperatorKind::FlatMapper => "a flat-mapper",
         OperatorKind::Aggregator => "an aggregator",
         OperatorKind::Processor => "a processor",
+        OperatorKind::WindowProcessor => "a window-processor",
+        OperatorKind::Partitioner => "a partitioner",
     }
 }
 

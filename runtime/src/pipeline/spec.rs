@@ -44,6 +44,8 @@ pub struct PipelineSpec {
     pub checkpoint: Option<CheckpointSpec>,
     /// `restart = { .. }`: how a pipeline with checkpoints that has failed is started again
     pub restart: Option<Spanned<RestartSpec>>,
+    /// `state = { .. }`: state larger than memory
+    pub state: Option<StateSpec>,
 }
 
 /// `restart = { attempts = 10, within = "10m", first = "1s", max = "1m" }`, or `restart = "off"`, which is no attempts
@@ -75,6 +77,15 @@ impl RestartSpec {
     pub fn off() -> Self {
         Self { attempts: 0.into(), ..Self::default() }
     }
+}
+
+/// `state = { memory = "256MiB", spill = "scratch" }`
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateSpec {
+    /// `memory`: bytes of state that all tasks hold together
+    pub memory_bytes: Spanned<usize>,
+    /// `spill`: a scratch folder for the rest, relative to the pipeline file
+    pub spill: Spanned<String>,
 }
 
 /// `checkpoint = { store = "..", interval = "1s", retain = 3 }`
@@ -313,6 +324,11 @@ pub enum AggregateSpec {
         /// the component
         component: ComponentSpec,
     },
+    /// `window_process = "median.wasm"`: a component that takes all rows of a window and names its outputs; the only entry
+    Rows {
+        /// the component
+        component: ComponentSpec,
+    },
 }
 
 /// `[sink.<name>]`
@@ -342,6 +358,7 @@ impl AggregateSpec {
     pub fn output(&self) -> &Spanned<String> {
         match self {
             Self::BuiltIn { output, .. } | Self::Component { output, .. } => output,
+            Self::Rows { component } => &component.path,
         }
     }
 }

@@ -280,11 +280,8 @@ impl Chain {
             let Some(link) = self.links.get_mut(index) else { continue };
             let result = link.operator.on_watermark(watermark, &mut self.output);
             check(link, self.subtask, result)?;
-            link.counters.watermark(watermark.0);
-            let batches = self.collect(index).await?;
-            if !batches.is_empty() {
-                self.through(index + 1, 0, batches).await?;
-            }
+            self.let_out(index).await?;
+            self.links.get(index).into_iter().for_each(|link| link.counters.watermark(watermark.0));
         }
         if let Tail::Sink { counters, .. } = &self.tail {
             counters.watermark(watermark.0);
@@ -307,12 +304,23 @@ impl Chain {
             }
             let result = link.operator.on_processing_time(now_ms, &mut self.output);
             check(link, self.subtask, result)?;
-            let batches = self.collect(index).await?;
-            if !batches.is_empty() {
-                self.through(index + 1, 0, batches).await?;
-            }
+            self.let_out(index).await?;
         }
         Ok(())
+    }
+
+    /// Passes on what the operator at `index` has put out, then what it has left undone, part by part: a slow reader holds
+    /// it up in between.
+    async fn let_out(&mut self, index: usize) -> Result<(), TaskError> {
+        loop {
+            let batches = self.collect(index).await?;
+            self.through(index + 1, 0, batches).await?;
+            let Some(link) = self.links.get_mut(index) else { return Ok(()) };
+            let went_on = link.operator.go_on(&mut self.output);
+            if !went_on.map_err(|source| failed(&link.step, self.subtask, source))? {
+                return Ok(());
+            }
+        }
     }
 
     /// All inputs have reached the barrier: the change takes effect here and now.
@@ -438,3 +446,6 @@ pub(super) async fn run(mut inputs: Inputs, mut chain: Chain) -> Result<(), Task
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

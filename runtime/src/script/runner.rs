@@ -18,6 +18,7 @@ use crate::pipeline::plan::{Plan, Signatures, plan};
 use crate::pipeline::resolve::{Components, Resolution, resolve};
 use crate::pipeline::spec::PipelineSpec;
 use crate::record::{Batch, Watermark};
+use crate::rng::SplitMix;
 use crate::source::ChannelEvent;
 use crate::wasm::Sandbox;
 
@@ -160,13 +161,15 @@ struct Course<'a> {
     runner: &'a Runner,
     ends: Ends,
     engine: Option<Engine>,
+    /// that of the last restore which gave one
+    parallelism: Option<usize>,
     clock: Clock,
     told: Told,
     late: Counted,
     dead: Counted,
     /// dead letters that a line has looked at
     letters_read: u64,
-    random: u64,
+    random: SplitMix,
     rows: u64,
     held: usize,
 }
@@ -178,11 +181,12 @@ impl<'a> Course<'a> {
             runner,
             ends,
             engine: None,
+            parallelism: None,
             clock: Clock::virtual_at_ms(0),
             late: Counted::default(),
             dead: Counted::default(),
             letters_read: 0,
-            random: runner.options.shuffle_batches.unwrap_or(0),
+            random: SplitMix::new(runner.options.shuffle_batches.unwrap_or(0)),
             rows: 0,
             held: 0,
         }
@@ -219,20 +223,9 @@ impl<'a> Course<'a> {
         if self.runner.options.shuffle_batches.is_none() {
             return 1;
         }
-        let most = usize::try_from(1 + self.next_random() % SHUFFLED_ROWS).unwrap_or(1);
+        let most = usize::try_from(1 + self.random.draw() % SHUFFLED_ROWS).unwrap_or(1);
         let same = |act: &&Act| matches!(act.what, Do::Row { source, .. } if source == *first);
         acts.iter().take(most).take_while(same).count()
-    }
-
-    /// Xorshift (Marsaglia 2003); any seed will do.
-    fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.random | 1;
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.random ^= x;
-        x >> 16
     }
 
     /// Carries out an act; `now` is the act and those that go with it.
@@ -371,7 +364,8 @@ impl<'a> Course<'a> {
             Some(engine) => engine.abort().await,
             None => Vec::new(),
         };
-        let plan = self.replanned(parallelism, &components).map_err(|error| failed(error.to_string()))?;
+        self.parallelism = parallelism.or(self.parallelism);
+        let plan = self.replanned(&components).map_err(|error| failed(error.to_string()))?;
         let resolution = Resolution { plan, components };
         let options = RunOptions { restore: Some(Arc::new(cut)), ..self.options() };
         let engine = Engine::start(resolution, self.runner.sandbox.clone(), &options, rows).await;
@@ -379,10 +373,10 @@ impl<'a> Course<'a> {
         self.say_again().await
     }
 
-    /// The pipeline at another parallelism, with the components that run now.
-    fn replanned(&self, parallelism: Option<usize>, components: &Components) -> Result<Plan, PipelineError> {
+    /// The pipeline at the parallelism of the last restore, with the components that run now.
+    fn replanned(&self, components: &Components) -> Result<Plan, PipelineError> {
         let mut spec = self.runner.resolution.plan.spec.clone();
-        if let Some(parallelism) = parallelism {
+        if let Some(parallelism) = self.parallelism {
             spec.parallelism = Some(parallelism.into());
         }
         let signatures: Signatures =

@@ -29,6 +29,9 @@ pub(super) enum Fed {
         /// what follows them in the partition, in the source's own count
         next: u64,
     },
+    /// a partition was added to the input
+    #[cfg(feature = "kafka")]
+    PartitionAdded { partition: u32, position: Position },
     /// a partition has no more
     PartitionEnded { partition: u32 },
     /// all partitions have ended
@@ -196,6 +199,12 @@ impl Feed {
                     position.next = next;
                 }
                 self.decode(partition, frames, bad, arrived_ms)
+            }
+            #[cfg(feature = "kafka")]
+            Some(Fed::PartitionAdded { partition, position }) => {
+                self.positions.insert(partition, position);
+                // it has a watermark from its first row on
+                Ok(SourceEvent::Quiet)
             }
             Some(Fed::PartitionEnded { partition }) => {
                 if let Some(position) = self.positions.get_mut(&partition) {

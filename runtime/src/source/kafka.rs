@@ -6,7 +6,8 @@
 //! its channel, and librdkafka stops fetching once its queue is full.
 //!
 //! A broker that goes away later is waited for. Records that the broker no longer has when they should be read are an
-//! error, never skipped. Partitions that are added to the topic later are read from the next start on.
+//! error, never skipped. Partitions that are added to the topic later are found by asking again
+//! now and then, and read from their beginning.
 
 mod queue;
 mod reader;

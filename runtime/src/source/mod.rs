@@ -43,7 +43,8 @@ pub use channel::{ChannelEvent, ChannelInput, ChannelSource, SourceGone};
 pub use drift::{DriftGroup, DriftMember};
 pub use error::SourceError;
 pub use spec::{
-    Framing, GeneratorKind, GeneratorSpec, KafkaSourceSpec, KafkaStart, NexmarkStream, SourceKind, WatermarkSpec,
+    Framing, GeneratorKind, GeneratorSpec, KAFKA_DISCOVER, KafkaSourceSpec, KafkaStart, NexmarkStream, SourceKind,
+    WatermarkSpec,
 };
 pub use watermark::{AskedTime, PartitionWatermarks, Progress};
 

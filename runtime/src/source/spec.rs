@@ -48,11 +48,16 @@ pub struct KafkaSourceSpec {
     pub start: KafkaStart,
     /// `until = "end"`: bounded, stops at the offsets that were the end at start
     pub bounded: bool,
+    /// `discover`: how often to look for partitions that were added to the topic; never where `until = "end"`
+    pub discover: Duration,
     /// `tls`, `sasl`
     pub security: KafkaSecurity,
     /// `properties = { "fetch.min.bytes" = 1024 }`: handed to librdkafka
     pub properties: Vec<(String, String)>,
 }
+
+/// `discover` where a pipeline does not say.
+pub const KAFKA_DISCOVER: Duration = Duration::from_secs(30);
 
 /// Where a Kafka source starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

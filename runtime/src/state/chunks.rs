@@ -84,6 +84,12 @@ impl<T: Clone> Chunked<T> {
         self.chunks.iter().enumerate().filter_map(|(number, chunk)| Some((number, chunk.as_deref()?)))
     }
 
+    /// Bytes of the chunks, without what their values point to.
+    pub fn bytes(&self) -> usize {
+        let chunks = self.chunks.iter().flatten().count();
+        self.chunks.capacity() * size_of::<usize>() + chunks * CHUNK_ROWS * size_of::<T>()
+    }
+
     /// Moves values from old to new slots; those of all other slots are dropped. A value whose old chunk does not exist
     /// is not moved.
     pub fn renumber(&mut self, moves: &[(u32, u32)]) {

@@ -55,6 +55,18 @@ impl Columns {
         }
     }
 
+    /// Bytes that are held. Looks at every value of text and binary.
+    pub fn bytes(&self) -> usize {
+        let column = |column: &Column| match column {
+            Column::Words { values, valid } => values.bytes() + valid.as_ref().map_or(0, Chunked::bytes),
+            Column::Bytes(values) => {
+                let held = values.chunks().flat_map(|(_, values)| values).flatten();
+                values.bytes() + held.map(|bytes| heap_bytes(bytes.capacity())).sum::<usize>()
+            }
+        };
+        self.columns.iter().map(column).sum()
+    }
+
     /// The rows of `slots`, in their order. All chunks of the slots exist.
     pub fn gather(&self, slots: &[u32]) -> Result<RecordBatch, StateError> {
         let mut arrays = Vec::with_capacity(self.columns.len());
@@ -154,6 +166,11 @@ impl Columns {
             }
         }
     }
+}
+
+/// What an allocation of so many bytes takes.
+pub(crate) fn heap_bytes(capacity: usize) -> usize {
+    if capacity == 0 { 0 } else { capacity + 16 }
 }
 
 /// Most often nothing has changed, and nothing is visited.

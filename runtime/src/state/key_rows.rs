@@ -8,7 +8,7 @@
 //! text, binary          length as LEB128, bytes
 //! ```
 //!
-//! Lives in memory only; checkpoints write key columns, not these bytes.
+//! Lives in memory and in scratch files only; checkpoints write key columns, not these bytes.
 
 use arrow_array::{Array, ArrayRef};
 use arrow_buffer::NullBuffer;
@@ -31,9 +31,17 @@ pub(crate) fn canonical_float(bits: u64) -> u64 {
 
 /// Bytes of many rows: row i is `bytes[offsets[i] .. offsets[i + 1]]`.
 #[derive(Debug, Default)]
-pub(super) struct KeyRows {
+pub(crate) struct KeyRows {
     pub(super) offsets: Vec<usize>,
     pub(super) bytes: Vec<u8>,
+}
+
+impl KeyRows {
+    /// The bytes of row `row`; nothing if there is no such row.
+    pub(crate) fn row(&self, row: usize) -> &[u8] {
+        let range = self.offsets.get(row).zip(self.offsets.get(row + 1));
+        range.and_then(|(start, end)| self.bytes.get(*start..*end)).unwrap_or_default()
+    }
 }
 
 enum Cells<'a> {
@@ -43,7 +51,7 @@ enum Cells<'a> {
 
 impl KeyRows {
     /// Replaces what was there by the rows of `columns`.
-    pub(super) fn encode(&mut self, fields: &[Field], columns: &[&ArrayRef], rows: usize) -> Result<(), StateError> {
+    pub(crate) fn encode(&mut self, fields: &[Field], columns: &[&ArrayRef], rows: usize) -> Result<(), StateError> {
         let mut cells: Vec<(Kind, Cells<'_>, Option<&NullBuffer>)> = Vec::with_capacity(columns.len());
         for (field, array) in fields.iter().zip(columns) {
             let values = if is_word(field.kind) {

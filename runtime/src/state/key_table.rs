@@ -142,6 +142,24 @@ fn number_rows(
     Ok(())
 }
 
+/// Two words as one key.
+#[inline(always)]
+fn pair((first, high): (&Field, u64), (second, low): (&Field, u64)) -> u128 {
+    let part =
+        |field: &Field, word: u64| u128::from(if field.kind == Kind::Float64 { canonical_float(word) } else { word });
+    part(first, high) << 64 | part(second, low)
+}
+
+/// The slot of null where there are nulls.
+fn put_null(nulls: Option<&NullBuffer>, null: u32, slots: &mut [u32]) {
+    let Some(nulls) = nulls else { return };
+    for (slot, valid) in slots.iter_mut().zip(nulls.iter()) {
+        if !valid {
+            *slot = null;
+        }
+    }
+}
+
 /// What was found for the value that lies under a null does not count.
 fn forget_nulls(nulls: Option<&NullBuffer>, slots: &mut [u32]) {
     let Some(nulls) = nulls else { return };
@@ -177,6 +195,11 @@ impl KeyTable {
         }
     }
 
+    /// The key columns.
+    pub(crate) fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
     /// Number of keys, and so of slots.
     pub fn len(&self) -> usize {
         self.numbers.next as usize
@@ -204,12 +227,9 @@ impl KeyTable {
             }
             (Keys::Pair(keys), [first, second], [left, right]) => {
                 let (high, low) = (words(first, left)?, words(second, right)?);
-                let part = |field: &Field, word: u64| {
-                    u128::from(if field.kind == Kind::Float64 { canonical_float(word) } else { word })
-                };
                 self.pairs.clear();
                 let pairs = high.iter().zip(low.iter());
-                self.pairs.extend(pairs.map(|(high, low)| part(first, *high) << 64 | part(second, *low)));
+                self.pairs.extend(pairs.map(|(high, low)| pair((first, *high), (second, *low))));
                 keys.slots(&self.pairs, None, &mut self.numbers, slots)
             }
             (Keys::Bytes(keys), [field], [column]) => {
@@ -226,6 +246,52 @@ impl KeyTable {
             }
             _ => Err(StateError::ColumnCount { expected: self.fields.len(), found: columns.len() }),
         }
+    }
+
+    /// As [`KeyTable::slots`], but keys that are not there are not put in: theirs is [`NO_SLOT`].
+    pub(crate) fn find(&mut self, columns: &[&ArrayRef], rows: usize, slots: &mut Vec<u32>) -> Result<(), StateError> {
+        self.check(columns, rows)?;
+        let null = self.numbers.null.unwrap_or(NO_SLOT);
+        match (&mut self.keys, self.fields.as_slice(), columns) {
+            (Keys::Word(keys), [field], [column]) => {
+                let float = field.kind == Kind::Float64;
+                let values = words(field, column)?;
+                self.words.clear();
+                self.words.extend(values.iter().map(|word| if float { canonical_float(*word) } else { *word }));
+                keys.table.find(&self.words, slots);
+                put_null(column.nulls(), null, slots);
+            }
+            (Keys::Pair(keys), [first, second], [left, right]) => {
+                let (high, low) = (words(first, left)?, words(second, right)?);
+                self.pairs.clear();
+                let pairs = high.iter().zip(low.iter());
+                self.pairs.extend(pairs.map(|(high, low)| pair((first, *high), (second, *low))));
+                keys.table.find(&self.pairs, slots);
+            }
+            (Keys::Bytes(keys), [field], [column]) => {
+                let (offsets, bytes) = varlen(field, column)?;
+                self.rows.offsets.clear();
+                self.rows.offsets.extend(offsets.iter().map(|offset| *offset as usize));
+                keys.find(RowBytes { offsets: &self.rows.offsets, bytes }, slots);
+                put_null(column.nulls(), null, slots);
+            }
+            (Keys::Rows(keys), fields, columns) => {
+                self.rows.encode(fields, columns, rows)?;
+                keys.find(RowBytes { offsets: &self.rows.offsets, bytes: &self.rows.bytes }, slots);
+            }
+            _ => return Err(StateError::ColumnCount { expected: self.fields.len(), found: columns.len() }),
+        }
+        Ok(())
+    }
+
+    /// Bytes that are held.
+    pub fn bytes(&self) -> usize {
+        let keys = match &self.keys {
+            Keys::Word(keys) => keys.table.bytes() + keys.by_slot.bytes(),
+            Keys::Pair(keys) => keys.table.bytes() + keys.by_slot.bytes(),
+            Keys::Bytes(keys) | Keys::Rows(keys) => keys.bytes(),
+        };
+        keys + self.words.capacity() * 8 + self.pairs.capacity() * 16 + self.rows.bytes.capacity()
     }
 
     /// Column count, row counts and nulls as declared; kinds are checked where values are read.

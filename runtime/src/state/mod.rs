@@ -22,9 +22,11 @@ mod snapshot;
 
 pub(crate) use arrays::{ColumnBuilder, is_word, varlen, words};
 pub use chunks::{CHUNK_ROWS, Chunked};
+pub(crate) use columns::heap_bytes;
 pub use columns::{Columns, check_rows};
-pub(crate) use key_rows::canonical_float;
+pub(crate) use key_rows::{KeyRows, canonical_float};
 pub use key_table::KeyTable;
+pub(crate) use rounds::NO_SLOT;
 pub use snapshot::{Snapshot, Table};
 
 use arrow_schema::{ArrowError, DataType};

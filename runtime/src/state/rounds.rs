@@ -14,7 +14,7 @@ use std::hash::{BuildHasher, RandomState};
 use super::prefetch::{AHEAD_ROWS, FROM_BYTES, prefetch};
 
 /// The slot of a key that is not in the table, and of a bucket without a key.
-pub(super) const NO_SLOT: u32 = u32::MAX;
+pub(crate) const NO_SLOT: u32 = u32::MAX;
 
 const FIRST_BUCKETS: usize = 256;
 const ONE_PART_BUCKETS: usize = 1 << 16;
@@ -132,6 +132,11 @@ impl<K: Packed> Rounds<K> {
         };
         let buckets = parts.iter().map(|part| part.buckets.len()).sum();
         Self { parts, buckets, seed, hashes: Vec::new(), looking: Vec::new() }
+    }
+
+    /// Bytes that are held.
+    pub(super) fn bytes(&self) -> usize {
+        self.buckets * size_of::<Bucket<K>>() + self.hashes.capacity() * 8 + self.looking.capacity() * 4
     }
 
     /// The slot of every key, [`NO_SLOT`] where it is not in the table. `slots` is cleared first.

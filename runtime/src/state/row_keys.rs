@@ -79,6 +79,12 @@ impl RowKeys {
         Self { hash_mask: 3, ..Self::with_room(0) }
     }
 
+    /// Bytes that are held.
+    pub(super) fn bytes(&self) -> usize {
+        let arena: usize = self.arena.iter().map(Vec::capacity).sum();
+        self.short.bytes() + self.long.bytes() + self.by_slot.bytes() + arena + self.collided.len() * 96
+    }
+
     /// The slot of every key, [`NO_SLOT`] where it is not there. `slots` is cleared first.
     pub(super) fn find(&mut self, rows: RowBytes<'_>, slots: &mut Vec<u32>) {
         self.packed.clear();

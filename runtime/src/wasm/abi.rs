@@ -89,7 +89,7 @@ pub(super) struct VarlenOut {
     pub(super) bytes: Vec<u8>,
 }
 
-/// `flat-mapper.expansion` as returned.
+/// `flat-mapper.expansion` or `window-processor.window-results` as returned.
 #[derive(Debug, ComponentType, Lift)]
 #[component(record)]
 pub(super) struct ExpansionOut {
@@ -200,7 +200,10 @@ pub(super) enum SettingIn {
 pub(super) type BatchParams<'a> = (BatchIn<'a>,);
 pub(super) type PairParams<'a> = (BatchIn<'a>, BatchIn<'a>);
 pub(super) type AccumulateParams<'a> = (&'a [u32], BatchIn<'a>, BatchIn<'a>);
+pub(super) type WindowsParams<'a> = (&'a [i64], &'a [i64], &'a [u32], &'a [i64], BatchIn<'a>);
 pub(super) type BatchReturn = (Result<BatchOut, FailureOut>,);
+pub(super) type RouteParams<'a> = (BatchIn<'a>, u32);
+pub(super) type RouteReturn = (Result<Vec<u32>, FailureOut>,);
 pub(super) type MaskReturn = (Result<Vec<u8>, FailureOut>,);
 pub(super) type ExpansionReturn = (Result<ExpansionOut, FailureOut>,);
 pub(super) type DescribeReturn = (Result<SignatureOut, String>,);
@@ -208,7 +211,9 @@ pub(super) type DescribeReturn = (Result<SignatureOut, String>,);
 pub(super) type Describe = TypedFunc<(), DescribeReturn>;
 pub(super) type Transform = TypedFunc<BatchParams<'static>, BatchReturn>;
 pub(super) type Select = TypedFunc<BatchParams<'static>, MaskReturn>;
+pub(super) type Route = TypedFunc<RouteParams<'static>, RouteReturn>;
 pub(super) type Expand = TypedFunc<BatchParams<'static>, ExpansionReturn>;
+pub(super) type ProcessWindows = TypedFunc<WindowsParams<'static>, ExpansionReturn>;
 pub(super) type Create = TypedFunc<(), BatchReturn>;
 pub(super) type Accumulate = TypedFunc<AccumulateParams<'static>, BatchReturn>;
 pub(super) type Merge = TypedFunc<PairParams<'static>, BatchReturn>;

@@ -6,7 +6,10 @@ use wasmtime::Engine;
 use wasmtime::component::types::{self, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex};
 
-use super::abi::{AccumulateParams, BatchParams, BatchReturn, DescribeReturn, ExpansionReturn, MaskReturn, PairParams};
+use super::abi::{
+    AccumulateParams, BatchParams, BatchReturn, DescribeReturn, ExpansionReturn, MaskReturn, PairParams, RouteParams,
+    RouteReturn, WindowsParams,
+};
 use super::error::LoadError;
 use super::process_abi::{DescribeProcessReturn, OutcomeReturn, ProcessParams};
 
@@ -30,11 +33,23 @@ pub enum OperatorKind {
     Aggregator,
     /// handles rows key by key, with state and timers
     Processor,
+    /// makes rows of all rows of a window
+    WindowProcessor,
+    /// decides which task gets a row
+    Partitioner,
 }
 
 impl OperatorKind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Mapper, Self::Filter, Self::FlatMapper, Self::Aggregator, Self::Processor];
+    pub const ALL: [Self; 7] = [
+        Self::Mapper,
+        Self::Filter,
+        Self::FlatMapper,
+        Self::Aggregator,
+        Self::Processor,
+        Self::WindowProcessor,
+        Self::Partitioner,
+    ];
 
     /// The name of the kind's interface in the contract.
     pub const fn interface(self) -> &'static str {
@@ -44,6 +59,8 @@ impl OperatorKind {
             Self::FlatMapper => "flat-mapper",
             Self::Aggregator => "aggregator",
             Self::Processor => "processor",
+            Self::WindowProcessor => "window-processor",
+            Self::Partitioner => "partitioner",
         }
     }
 
@@ -57,6 +74,8 @@ impl OperatorKind {
                 &[Function::Describe, Function::Create, Function::Accumulate, Function::Merge, Function::Finish]
             }
             Self::Processor => &[Function::DescribeProcess, Function::Process],
+            Self::WindowProcessor => &[Function::Describe, Function::ProcessWindows],
+            Self::Partitioner => &[Function::Describe, Function::Route],
         }
     }
 }
@@ -80,6 +99,8 @@ pub(super) enum Function {
     Finish,
     DescribeProcess,
     Process,
+    ProcessWindows,
+    Route,
 }
 
 impl Function {
@@ -93,7 +114,8 @@ impl Function {
             Self::Accumulate => "accumulate",
             Self::Merge => "merge",
             Self::Finish => "finish",
-            Self::Process => "process",
+            Self::Process | Self::ProcessWindows => "process",
+            Self::Route => "route",
         }
     }
 
@@ -110,6 +132,11 @@ impl Function {
             Self::Finish => "func(accumulators: batch) -> result<batch, failure>",
             Self::DescribeProcess => "func() -> result<process-signature, string>",
             Self::Process => "func(call: call) -> result<outcome, failure>",
+            Self::ProcessWindows => {
+                "func(starts: list<s64>, ends: list<s64>, groups: list<u32>, times: list<s64>, input: batch) \
+                 -> result<window-results, failure>"
+            }
+            Self::Route => "func(input: batch, targets: u32) -> result<list<u32>, failure>",
         }
     }
 
@@ -126,6 +153,8 @@ impl Function {
             Self::Merge => function.typecheck::<PairParams<'_>, BatchReturn>(&types),
             Self::DescribeProcess => function.typecheck::<(), DescribeProcessReturn>(&types),
             Self::Process => function.typecheck::<ProcessParams<'_>, OutcomeReturn>(&types),
+            Self::ProcessWindows => function.typecheck::<WindowsParams<'_>, ExpansionReturn>(&types),
+            Self::Route => function.typecheck::<RouteParams<'_>, RouteReturn>(&types),
         }
     }
 }

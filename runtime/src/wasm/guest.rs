@@ -141,6 +141,21 @@ impl Guest {
         self.accept(checked, BooleanArray::true_count)
     }
 
+    /// Partitioner: for each row of `input` which of `targets` tasks gets it.
+    pub fn route(&mut self, input: &RecordBatch, targets: u32) -> Result<Vec<u32>, CallError> {
+        let rows = input.num_rows();
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
+        let mut scratch = std::mem::take(&mut self.left);
+        let inputs = self.signature.inputs.clone();
+        let answered = lower(&mut scratch, "input", &inputs, input)
+            .and_then(|lowered| self.call(rows, |live| live.route((lowered.batch(), targets))));
+        self.left = scratch;
+        let checked = lift::targets(rows, targets, answered?);
+        self.accept(checked, Vec::len)
+    }
+
     /// Flat-mapper: any number of rows of `signature.outputs` for each row of `input`, in its order.
     pub fn expand(&mut self, input: &RecordBatch) -> Result<Expansion, CallError> {
         let rows = input.num_rows();
@@ -239,7 +254,7 @@ impl Guest {
     }
 
     /// Calls the guest, again where it asks for it. `metered` is what the call is metered with, `rows` bounds row failures.
-    fn call_with<T>(
+    pub(super) fn call_with<T>(
         &mut self,
         metered: usize,
         rows: usize,

@@ -9,7 +9,7 @@ use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 use super::OperatorKind;
 use super::abi::{
     Accumulate, AccumulateParams, BatchOut, BatchParams, Create, Describe, Expand, ExpansionOut, FailureOut, Finish,
-    Merge, PairParams, Select, Transform,
+    Merge, PairParams, ProcessWindows, Route, RouteParams, Select, Transform, WindowsParams,
 };
 use super::contract::Export;
 use super::error::CallError;
@@ -131,6 +131,8 @@ enum Functions {
     FlatMapper(Describe, Expand),
     Aggregator { describe: Describe, create: Create, accumulate: Accumulate, merge: Merge, finish: Finish },
     Processor { describe: DescribeProcess, process: Process },
+    WindowProcessor(Describe, ProcessWindows),
+    Partitioner(Describe, Route),
 }
 
 /// A call's outcome: the guest's answer, or its refusal, or a trap.
@@ -180,6 +182,8 @@ impl Live {
             Functions::Mapper(describe, _)
             | Functions::Filter(describe, _)
             | Functions::FlatMapper(describe, _)
+            | Functions::WindowProcessor(describe, _)
+            | Functions::Partitioner(describe, _)
             | Functions::Aggregator { describe, .. } => describe,
             Functions::Processor { describe, .. } => {
                 let said = describe.call(&mut self.store, ()).map(|(answer,)| answer)?;
@@ -207,11 +211,25 @@ impl Live {
         select.call(&mut self.store, params).map(|(answer,)| answer)
     }
 
+    pub(super) fn route(&mut self, params: RouteParams<'_>) -> Answer<Vec<u32>> {
+        let Functions::Partitioner(_, route) = &self.functions else {
+            return Err(wrong_kind(OperatorKind::Partitioner));
+        };
+        route.call(&mut self.store, params).map(|(answer,)| answer)
+    }
+
     pub(super) fn expand(&mut self, params: BatchParams<'_>) -> Answer<ExpansionOut> {
         let Functions::FlatMapper(_, expand) = &self.functions else {
             return Err(wrong_kind(OperatorKind::FlatMapper));
         };
         expand.call(&mut self.store, params).map(|(answer,)| answer)
+    }
+
+    pub(super) fn process_windows(&mut self, params: WindowsParams<'_>) -> Answer<ExpansionOut> {
+        let Functions::WindowProcessor(_, process) = &self.functions else {
+            return Err(wrong_kind(OperatorKind::WindowProcessor));
+        };
+        process.call(&mut self.store, params).map(|(answer,)| answer)
     }
 
     pub(super) fn create(&mut self) -> Answer<BatchOut> {
@@ -257,6 +275,9 @@ impl Functions {
             OperatorKind::FlatMapper => {
                 Self::FlatMapper(function(instance, store, next())?, function(instance, store, next())?)
             }
+            OperatorKind::Partitioner => {
+                Self::Partitioner(function(instance, store, next())?, function(instance, store, next())?)
+            }
             OperatorKind::Aggregator => Self::Aggregator {
                 describe: function(instance, store, next())?,
                 create: function(instance, store, next())?,
@@ -268,6 +289,9 @@ impl Functions {
                 describe: function(instance, store, next())?,
                 process: function(instance, store, next())?,
             },
+            OperatorKind::WindowProcessor => {
+                Self::WindowProcessor(function(instance, store, next())?, function(instance, store, next())?)
+            }
         })
     }
 }

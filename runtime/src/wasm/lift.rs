@@ -49,6 +49,20 @@ pub(super) fn mask(rows: usize, returned: &[u8]) -> Result<BooleanArray, String>
     Ok(BooleanArray::new(bits_from_bytes(returned), None))
 }
 
+/// Checks the targets of `rows` rows, each of which must be less than `targets`.
+pub(super) fn targets(rows: usize, targets: u32, returned: Vec<u32>) -> Result<Vec<u32>, String> {
+    if returned.len() != rows {
+        return Err(format!("returned {} targets, expected one for each of {rows} rows", returned.len()));
+    }
+    match returned.iter().zip(0..).find(|(target, _)| **target >= targets) {
+        Some((target, row)) => {
+            let row: usize = row;
+            Err(format!("row {row} is routed to task {target}, expected 0 to {}", targets.saturating_sub(1)))
+        }
+        None => Ok(returned),
+    }
+}
+
 /// Checks an expansion of `rows` rows: its columns, and an origin for each row that exists and never decreases.
 pub(super) fn expansion(
     schema: &Schema,

@@ -28,6 +28,7 @@ mod sandbox;
 mod settings;
 mod signature;
 mod wasi;
+mod window_process;
 
 #[cfg(test)]
 mod tests;
@@ -42,3 +43,4 @@ pub use process::{ProcessCall, Processed, SideRows, Timer, TimerClock, Work};
 pub use sandbox::{Sandbox, SandboxOptions};
 pub use settings::{Setting, Settings};
 pub use signature::{ProcessSignature, Signature, StateSchema};
+pub use window_process::WindowCall;

@@ -24,7 +24,7 @@ const COLUMN_NAME_BYTES: usize = 256;
 pub struct Signature {
     /// columns read, in the order in which they cross the boundary
     pub inputs: Schema,
-    /// columns produced; empty for filters
+    /// columns produced; empty for filters and partitioners
     pub outputs: Schema,
     /// columns of an accumulator or of a key's state; present for aggregators and processors, and only for them
     pub state: Option<StateSchema>,
@@ -113,8 +113,8 @@ impl Signature {
         let inputs = schema("inputs", said.inputs)?;
         let outputs = schema("outputs", said.outputs)?;
         let state = said.state.map(StateSchema::check).transpose()?;
-        if kind == OperatorKind::Filter && !outputs.fields().is_empty() {
-            return Err(format!("outputs of a filter must be empty, found {outputs}"));
+        if matches!(kind, OperatorKind::Filter | OperatorKind::Partitioner) && !outputs.fields().is_empty() {
+            return Err(format!("outputs of a {kind} must be empty, found {outputs}"));
         }
         match (&state, kind) {
             (None, OperatorKind::Aggregator) => {

@@ -20,6 +20,13 @@ pub enum KeyWindow {
         /// how many
         rows: u64,
     },
+    /// after every so many rows of a key its last ones; as [`WindowSpec::SlidingCount`] with `every` less than `rows`
+    SlidingCount {
+        /// rows of a window
+        rows: u64,
+        /// rows from one to the next
+        every: u64,
+    },
     /// all rows
     Global,
 }
@@ -42,6 +49,9 @@ impl KeyWindow {
             WindowSpec::SessionByColumn => Ok(Self::Session { gap: gap.map(Gap::Column).ok_or(WindowError::NoGap)? }),
             WindowSpec::Count { rows: 0 } => Err(WindowError::NoRows),
             WindowSpec::Count { rows } => Ok(Self::Count { rows }),
+            WindowSpec::SlidingCount { rows, every } if every == 0 || every > rows => Err(WindowError::NoRows),
+            WindowSpec::SlidingCount { rows, every } if every == rows => Ok(Self::Count { rows }),
+            WindowSpec::SlidingCount { rows, every } => Ok(Self::SlidingCount { rows, every }),
             WindowSpec::Global => Ok(Self::Global),
             WindowSpec::Rolling { .. } => Err(WindowError::Kind { window: spec }),
             WindowSpec::Tumbling { .. } | WindowSpec::Sliding { .. } => {
@@ -53,6 +63,15 @@ impl KeyWindow {
     /// Whether windows end by event time.
     pub fn ends(&self) -> bool {
         matches!(self, Self::Session { .. } | Self::Aligned(_))
+    }
+
+    /// Windows that a row can be in at once.
+    pub fn overlap(&self) -> usize {
+        match self {
+            Self::Aligned(windows) => windows.overlap(),
+            Self::SlidingCount { rows, every } => usize::try_from(rows.div_ceil((*every).max(1))).unwrap_or(usize::MAX),
+            Self::Session { .. } | Self::Count { .. } | Self::Global => 1,
+        }
     }
 
     /// Whether windows grow and join.

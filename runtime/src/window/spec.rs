@@ -33,6 +33,13 @@ pub enum WindowSpec {
         /// rows of a key that make a window, at least 1
         rows: u64,
     },
+    /// `{ count = 100, every = 10 }`: after every so many rows of a key its last ones
+    SlidingCount {
+        /// rows of a window, at least 1; the first windows of a key have fewer
+        rows: u64,
+        /// rows from one result to the next, at least 1 and at most `rows`
+        every: u64,
+    },
     /// `{ global = true }`
     Global,
     /// `window` left out: all rows of a key so far, no bounds
@@ -56,6 +63,11 @@ impl WindowSpec {
     /// Whether there are windows at all: results have their bounds.
     pub fn has_bounds(&self) -> bool {
         !matches!(self, Self::Rolling { .. })
+    }
+
+    /// Whether windows are made of a number of rows, whatever their times.
+    pub fn is_counted(&self) -> bool {
+        matches!(self, Self::Count { .. } | Self::SlidingCount { .. })
     }
 
     /// Whether windows lie alike for all keys.

@@ -1,4 +1,4 @@
-//! `#[map]`, `#[filter]` and `#[flat_map]`.
+//! `#[map]`, `#[filter]`, `#[flat_map]`, `#[window_process]` and `#[partition]`.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -11,6 +11,8 @@ pub(crate) enum Kind {
     Map,
     Filter,
     FlatMap,
+    WindowProcess,
+    Partition,
 }
 
 impl Kind {
@@ -19,6 +21,8 @@ impl Kind {
             Kind::Map => "map",
             Kind::Filter => "filter",
             Kind::FlatMap => "flat_map",
+            Kind::WindowProcess => "window_process",
+            Kind::Partition => "partition",
         }
     }
 
@@ -27,7 +31,14 @@ impl Kind {
             Kind::Map => "fn name(row: In) -> Out",
             Kind::Filter => "fn name(row: In) -> bool",
             Kind::FlatMap => "fn name(row: In) -> impl Iterator<Item = Out>",
+            Kind::WindowProcess => "fn name(window: WindowRows<In>) -> impl Iterator<Item = Out>",
+            Kind::Partition => "fn name(row: In, targets: u32) -> u32",
         }
+    }
+
+    /// Parameters before the configuration.
+    fn parameters(self) -> usize {
+        if self == Kind::Partition { 2 } else { 1 }
     }
 }
 
@@ -54,7 +65,12 @@ fn check(kind: Kind, function: &ItemFn) -> Result<()> {
     {
         return refuse(parameter.span(), "an operator cannot be generic: its rows are the columns that it declares");
     }
-    if !(1..=2).contains(&signature.inputs.len()) {
+    let parameters = kind.parameters();
+    if kind == Kind::Partition && !(parameters..=parameters + 1).contains(&signature.inputs.len()) {
+        let what = "a partitioner takes a row, the number of tasks, and its configuration if it has one";
+        return refuse(signature.paren_token.span.join(), what);
+    }
+    if kind != Kind::Partition && !(1..=2).contains(&signature.inputs.len()) {
         return refuse(
             signature.paren_token.span.join(),
             "an operator takes a row, and its configuration if it has one",
@@ -67,8 +83,8 @@ fn check(kind: Kind, function: &ItemFn) -> Result<()> {
         return refuse(signature.ident.span(), "the function answers nothing");
     }
     let columns = over_columns(function);
-    if columns && kind == Kind::FlatMap {
-        return refuse(signature.inputs.span(), "a flat_map works on rows");
+    if columns && matches!(kind, Kind::FlatMap | Kind::WindowProcess | Kind::Partition) {
+        return refuse(signature.inputs.span(), &format!("a {} works on rows", kind.attribute()));
     }
     if !columns
         && let Some(FnArg::Typed(row)) = signature.inputs.first()
@@ -100,15 +116,15 @@ fn is_fallible(function: &ItemFn) -> bool {
     }
 }
 
-/// The type of the second parameter, without its `&`.
-fn configuration(function: &ItemFn) -> Result<Option<&Type>> {
-    match function.sig.inputs.iter().nth(1) {
+/// The type of the last parameter, without its `&`.
+fn configuration(kind: Kind, function: &ItemFn) -> Result<Option<&Type>> {
+    match function.sig.inputs.iter().nth(kind.parameters()) {
         None => Ok(None),
         Some(FnArg::Typed(second)) => match &*second.ty {
             Type::Reference(reference) if reference.mutability.is_none() => Ok(Some(&reference.elem)),
             other => Err(Error::new(
                 other.span(),
-                "the second parameter is the configuration, by shared reference: `config: &Config`",
+                "the last parameter is the configuration, by shared reference: `config: &Config`",
             )),
         },
         Some(other) => Err(Error::new(other.span(), "an operator is a function, not a method")),
@@ -119,10 +135,12 @@ fn configuration(function: &ItemFn) -> Result<Option<&Type>> {
 fn operator(kind: Kind, function: &ItemFn) -> Result<TokenStream> {
     let name = &function.sig.ident;
     let visibility = &function.vis;
-    let configuration = configuration(function)?;
+    let configuration = configuration(kind, function)?;
     let columns = over_columns(function);
 
-    let called = if configuration.is_some() { quote!(#name(row, config)) } else { quote!(#name(row)) };
+    let targets = (kind == Kind::Partition).then(|| quote!(targets,));
+    let called =
+        if configuration.is_some() { quote!(#name(row, #targets config)) } else { quote!(#name(row, #targets)) };
     let answer = if is_fallible(function) {
         called
     } else {
@@ -138,17 +156,25 @@ fn operator(kind: Kind, function: &ItemFn) -> Result<TokenStream> {
             }),
         ),
     };
-    let closure = quote!(|row, config: &#instance| { let _ = config; #answer });
+    let closure = quote!(|row, #targets config: &#instance| { let _ = config; #answer });
 
     let suffix = if columns { "_columns" } else { "" };
     let drive = format_ident!("{}{}", kind.attribute(), suffix);
     let signature = format_ident!("{}{}_signature", kind.attribute(), suffix);
-    let input = if columns { quote!(input) } else { quote!(&input) };
+    let input = if columns || kind == Kind::WindowProcess { quote!(input) } else { quote!(&input) };
+    let taken = if kind == Kind::WindowProcess {
+        quote!(&::millstream_sdk::WindowCall)
+    } else {
+        quote!(::millstream_sdk::Batch)
+    };
     let (operator, method, output) = match kind {
         Kind::Map => (quote!(MapOperator), quote!(transform), quote!(::millstream_sdk::Batch)),
         Kind::Filter => (quote!(FilterOperator), quote!(select), quote!(::std::vec::Vec<u8>)),
         Kind::FlatMap => (quote!(FlatMapOperator), quote!(expand), quote!(::millstream_sdk::Expansion)),
+        Kind::WindowProcess => (quote!(WindowProcessOperator), quote!(process), quote!(::millstream_sdk::Expansion)),
+        Kind::Partition => (quote!(PartitionOperator), quote!(route), quote!(::std::vec::Vec<u32>)),
     };
+    let targets_type = (kind == Kind::Partition).then(|| quote!(targets: u32,));
     let document = format!("The operator `{name}`, as `millstream_sdk::testing` takes it.");
     let export = export(&format_ident!("{}", kind.attribute()), &quote!(#name));
     Ok(quote! {
@@ -175,9 +201,10 @@ fn operator(kind: Kind, function: &ItemFn) -> Result<TokenStream> {
         impl ::millstream_sdk::#operator for #name {
             fn #method(
                 instance: &Self::Instance,
-                input: ::millstream_sdk::Batch,
+                input: #taken,
+                #targets_type
             ) -> ::std::result::Result<#output, ::millstream_sdk::Failure> {
-                ::millstream_sdk::drive::#drive(#input, instance, #closure)
+                ::millstream_sdk::drive::#drive(#input, #targets instance, #closure)
             }
         }
 

@@ -35,6 +35,19 @@ pub fn flat_map(arguments: TokenStream, item: TokenStream) -> TokenStream {
     function(function::Kind::FlatMap, arguments, item)
 }
 
+/// Makes a function from a `WindowRows<In>` to a `Vec` or iterator of rows an operator: it is handed all rows of a window and
+/// key when the window fires, and any number of rows come out, beside the window's key and bounds.
+#[proc_macro_attribute]
+pub fn window_process(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    function(function::Kind::WindowProcess, arguments, item)
+}
+
+/// Makes a function from a row and the number of tasks to `u32` an operator: the number of the task that gets the row.
+#[proc_macro_attribute]
+pub fn partition(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    function(function::Kind::Partition, arguments, item)
+}
+
 /// Makes an implementation of `Aggregate` an operator.
 ///
 /// `#[aggregate(version = 2)]` is raised whenever the accumulator's fields or their meaning change; it starts at 1.

@@ -22,6 +22,7 @@ use serde_json::{Map, Value};
 
 mod columns;
 mod folded;
+mod processors;
 mod rowwise;
 
 type Row = Map<String, Value>;

@@ -48,6 +48,11 @@ fn call(guest: &mut Guest, input: &RecordBatch) -> Result<Vec<Row>, CallError> {
             assert!(made.origin.is_sorted() && made.origin.iter().all(|row| (*row as usize) < input.num_rows()));
             run::record_batch_rows(&made.output)
         }
-        kind @ (OperatorKind::Aggregator | OperatorKind::Processor) => panic!("{kind}: does not answer row by row"),
+        kind @ (OperatorKind::Aggregator
+        | OperatorKind::Processor
+        | OperatorKind::WindowProcessor
+        | OperatorKind::Partitioner) => {
+            panic!("{kind}: does not answer row by row")
+        }
     })
 }

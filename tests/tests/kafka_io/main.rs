@@ -44,6 +44,7 @@ fn spec(broker: &Broker, topic: &str) -> KafkaSourceSpec {
         start: KafkaStart::Earliest,
         bounded: true,
         security: KafkaSecurity::default(),
+        discover: std::time::Duration::from_millis(300),
         properties: Vec::new(),
     }
 }

@@ -76,6 +76,41 @@ async fn records_without_a_value_are_empty_text_but_bad_json() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_are_added_to_a_topic_are_read_from_their_beginning() {
+    let broker = broker_or_return!();
+    let topic = broker.topic_name("grows");
+    broker.create_topic(&topic, 1).await.unwrap();
+    let to_topic = producer(broker, &[]);
+    produce(&to_topic, &topic, 0, Some("of 0"), 5);
+    to_topic.flush(PATIENCE).unwrap();
+    let unbounded = KafkaSourceSpec { bounded: false, start: KafkaStart::Latest, ..spec(broker, &topic) };
+    let subtask = |subtask| SourceContext { subtask, parallelism: 2, ..context(Format::Text) };
+    let (mut first, mut second) =
+        (open(unbounded.clone(), subtask(0)).await, open(unbounded.clone(), subtask(1)).await);
+    assert_eq!((first.partitions().len(), second.partitions().len()), (1, 0));
+    broker.add_partitions(&topic, 4).await.unwrap();
+    // the other producer knows one partition
+    let to_topic = producer(broker, &[]);
+    for partition in 1..4 {
+        produce(&to_topic, &topic, partition, Some(&format!("of {partition}")), 7);
+    }
+    to_topic.flush(PATIENCE).unwrap();
+    for (source, expected) in [(&mut first, vec![(2, "of 2")]), (&mut second, vec![(1, "of 1"), (3, "of 3")])] {
+        let mut told = Told::default();
+        read_rows(&mut **source, &mut told, expected.len()).await;
+        let mut rows: Vec<(u32, &str)> = told.rows.iter().map(|(partition, value, _)| (*partition, &**value)).collect();
+        rows.sort_unstable();
+        assert_eq!(rows, expected);
+        let positions = source.positions();
+        for (partition, _) in expected {
+            let (_, position) = positions.iter().find(|(number, _)| *number == partition).expect("a position");
+            assert_eq!((position.next, position.ended), (1, false));
+            assert_eq!(position.partition, format!("{topic}/{partition}"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn latest_starts_with_what_comes_after_it_was_opened() {
     let broker = broker_or_return!();
     let topic = broker.topic_name("latest");
@@ -128,6 +163,7 @@ async fn a_topic_that_is_not_there_is_named_with_those_that_are() {
 async fn a_broker_that_does_not_answer_is_named_within_seconds() {
     let watch = Stopwatch::start();
     let spec = KafkaSourceSpec {
+        discover: std::time::Duration::from_secs(30),
         brokers: "127.0.0.1:1".into(),
         topic: "orders".into(),
         start: KafkaStart::Earliest,
@@ -145,6 +181,7 @@ async fn a_broker_that_does_not_answer_is_named_within_seconds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn properties_that_would_break_the_source_are_refused() {
     let spec = KafkaSourceSpec {
+        discover: std::time::Duration::from_secs(30),
         brokers: "127.0.0.1:1".into(),
         topic: "orders".into(),
         start: KafkaStart::Earliest,

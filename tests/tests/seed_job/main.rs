@@ -111,6 +111,7 @@ fn source(brokers: &str, topic: &str, bounded: bool) -> Source {
         start: KafkaStart::Earliest,
         bounded,
         security: KafkaSecurity::default(),
+        discover: std::time::Duration::from_millis(300),
         properties: Vec::new(),
     });
     let fields = [("value", Kind::Text), ("amount", Kind::Int64), ("shard", Kind::Int64), ("number", Kind::Int64)];

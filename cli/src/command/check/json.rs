@@ -84,7 +84,9 @@ fn nodes(plan: &Plan) -> Vec<NodeJson<'_>> {
         NodeKind::Source { index, .. } => {
             ("source", plan.spec.sources.get(*index).map(|source| table::source_name(&source.kind.value)))
         }
-        NodeKind::Guest { .. } | NodeKind::Select { .. } | NodeKind::Aggregate { .. } => ("step", None),
+        NodeKind::Guest { .. } | NodeKind::Route { .. } | NodeKind::Select { .. } | NodeKind::Aggregate { .. } => {
+            ("step", None)
+        }
         NodeKind::Process { .. } => ("step", None),
         NodeKind::Top { .. } => ("step", None),
         NodeKind::Join { .. } => ("step", None),
@@ -117,6 +119,7 @@ fn chains(plan: &Plan) -> Vec<ChainJson<'_>> {
             Exchange::Range { column, .. } => {
                 ("range", fields.get(*column).map(|field| field.name.as_str()).into_iter().collect())
             }
+            Exchange::Addressed => ("custom", Vec::new()),
             Exchange::Broadcast => ("broadcast", Vec::new()),
             Exchange::Rebalance => ("rebalance", Vec::new()),
             Exchange::Key(columns) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use millstream::format::Format;
 use millstream::pipeline::join::{BoundSpec, JoinKey, JoinSpec, JoinTime};
 use millstream::pipeline::plan::{Exchange, Node, NodeKind, Plan};
-use millstream::pipeline::resolve::{Resolution, Resolved};
+use millstream::pipeline::resolve::{Resolution, Resolved, partitioner_of};
 use millstream::pipeline::spec::{AggregateSpec, PipelineSpec, SelectedColumn, StepKind};
 use millstream::record::Schema;
 use millstream::sink::SinkKind;
@@ -39,7 +39,9 @@ pub(super) fn plan(resolution: &Resolution, paint: Paint) -> String {
 fn role(node: &Node) -> &'static str {
     match node.kind {
         NodeKind::Source { .. } => "source",
-        NodeKind::Guest { .. } | NodeKind::Select { .. } | NodeKind::Aggregate { .. } => "step",
+        NodeKind::Guest { .. } | NodeKind::Route { .. } | NodeKind::Select { .. } | NodeKind::Aggregate { .. } => {
+            "step"
+        }
         NodeKind::Process { .. } => "step",
         NodeKind::Top { .. } => "step",
         NodeKind::Join { .. } => "step",
@@ -79,6 +81,11 @@ fn what(spec: &PipelineSpec, node: &Node) -> String {
         NodeKind::Top { index, .. } | NodeKind::Join { index, .. } => {
             spec.steps.get(*index).map_or_else(String::new, |step| step_name(&step.kind.value))
         }
+        NodeKind::Route { index, .. } => spec
+            .steps
+            .get(*index)
+            .and_then(partitioner_of)
+            .map_or_else(String::new, |(_, component)| format!("partition by {}", component.path.value)),
         NodeKind::Side { .. } => "rows beside those of the step".to_owned(),
         NodeKind::Sink { index } => spec.sinks.get(*index).map_or_else(String::new, |sink| {
             let format = sink.format.as_ref().map_or(Format::Json, |format| format.value);
@@ -157,6 +164,7 @@ fn aggregate_name(aggregate: &AggregateSpec) -> String {
             format!("{} = {}({column})", output.value, function.value.name())
         }
         AggregateSpec::Component { output, component } => format!("{} = {}", output.value, component.path.value),
+        AggregateSpec::Rows { component } => format!("all rows to {}", component.path.value),
     }
 }
 
@@ -168,6 +176,9 @@ fn window_name(window: &WindowSpec) -> String {
         }
         WindowSpec::Session { gap } => format!("sessions, gap {}", figures::duration(*gap)),
         WindowSpec::Count { rows } => format!("every {} rows", figures::count(*rows)),
+        WindowSpec::SlidingCount { rows, every } => {
+            format!("last {} rows every {}", figures::count(*rows), figures::count(*every))
+        }
         WindowSpec::SessionByColumn => "sessions, gap by column".to_owned(),
         WindowSpec::Global => "all rows".to_owned(),
         WindowSpec::Rolling { emit: Emit::Changes } => "every change".to_owned(),
@@ -260,6 +271,7 @@ fn exchange_name(plan: &Plan, from: usize, exchange: &Exchange) -> String {
             let name = fields.get(*column).map_or("", |field| field.name.as_str());
             format!("{} ranges of {name}", splits.ranges())
         }
+        Exchange::Addressed => "as its partitioner says".to_owned(),
         Exchange::Broadcast => "broadcast".to_owned(),
         Exchange::Key(columns) => {
             let fields = plan.nodes.get(from).map(|node| node.schema.fields()).unwrap_or_default();

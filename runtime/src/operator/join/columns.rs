@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::{LEFT, RIGHT, arrow, wrong};
 use crate::limits::BATCH_ROWS;
+use crate::operator::late_rows::put_out_late_by;
 use crate::operator::{OperatorError, Output};
 use crate::record::{Batch, EventTime, Schema};
 use crate::window::Slice;
@@ -85,6 +86,21 @@ pub struct JoinColumns {
     pub columns: Vec<JoinColumn>,
     /// the result
     pub output: Schema,
+    /// by which of the step's further outputs late rows of `from` and of `with` leave
+    pub late: [Option<usize>; 2],
+}
+
+impl JoinColumns {
+    /// Counts late rows of a side, and puts them out as they came if there is an output for them.
+    pub(super) fn put_out_late(
+        &self,
+        side: usize,
+        batch: &Batch,
+        rows: Vec<u32>,
+        out: &mut Output,
+    ) -> Result<(), OperatorError> {
+        put_out_late_by(batch, rows, self.late.get(side).copied().flatten(), out)
+    }
 }
 
 /// A row of one side: batch and row in it.

@@ -145,7 +145,8 @@ impl IntervalJoin {
         if late == 0 {
             return Ok((batch, known));
         }
-        out.late_rows += late as u64;
+        let rows = (0u32..).zip(&in_time).filter_map(|(row, in_time)| (!in_time).then_some(row));
+        self.columns.put_out_late(side, &batch, rows.collect(), out)?;
         known.retain(|row| !self.is_late(row.time, row.high));
         Ok((keys::picked(&batch, &in_time)?, known))
     }

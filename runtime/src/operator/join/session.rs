@@ -105,10 +105,11 @@ impl SessionJoin {
         let mut numbers = Vec::with_capacity(batch.rows());
         self.sides.get_mut(side).map_or(Ok(()), |rows| rows.add(batch.columns(), &mut numbers))?;
         let slots = std::mem::take(&mut self.slots);
-        let mut late = Vec::new();
-        for ((key, time), number) in slots.iter().zip(batch.times()).zip(&numbers) {
+        let (mut late, mut late_rows) = (Vec::new(), Vec::new());
+        for (row, ((key, time), number)) in (0u32..).zip(slots.iter().zip(batch.times()).zip(&numbers)) {
             if self.is_late(*key, *time) {
                 late.push(*number);
+                late_rows.push(row);
                 continue;
             }
             let end = self.window_of(*time).result_time();
@@ -123,15 +124,17 @@ impl SessionJoin {
             }
         }
         self.slots = slots;
-        out.late_rows += late.len() as u64;
+        self.columns.put_out_late(side, batch, late_rows, out)?;
         self.sides.get_mut(side).map_or(Ok(()), |rows| rows.remove(&late))
     }
 
     fn put_in_loners(&mut self, side: usize, batch: &Batch, out: &mut Output) -> Result<(), OperatorError> {
         let window = |time: &EventTime| Slice { start: *time, end: time.saturating_add(self.gap_ms) };
-        let in_time = batch.times().iter().map(|time| !window(time).is_complete(self.watermark)).collect();
+        let is_late = |time: &EventTime| window(time).is_complete(self.watermark);
+        let late_rows = (0u32..).zip(batch.times()).filter_map(|(row, time)| is_late(time).then_some(row)).collect();
+        let in_time = batch.times().iter().map(|time| !is_late(time)).collect();
         let in_time = keys::picked(batch, &in_time)?;
-        out.late_rows += (batch.rows() - in_time.rows()) as u64;
+        self.columns.put_out_late(side, batch, late_rows, out)?;
         if !self.columns.kind.keeps(side) {
             return Ok(());
         }
@@ -177,19 +180,18 @@ impl SessionJoin {
         let mut joined = Joined::new(&self.columns, &self.nulls, [&left_batches, &right_batches])?;
         for Session { window, rows, .. } in sessions {
             let time = window.result_time();
-            let of = |side: usize| rows.iter().filter(move |row| row.1 == side).map(|row| row.2);
-            let has = [of(LEFT).next().is_some(), of(RIGHT).next().is_some()];
-            for number in of(LEFT) {
-                if !has[RIGHT] && self.columns.kind.keeps(LEFT) {
-                    joined.push(left.place(number), None, time, *window, out)?;
+            let (lefts, rights): (Vec<&Waiting>, Vec<&Waiting>) = rows.iter().partition(|row| row.1 == LEFT);
+            for (.., number) in &lefts {
+                if rights.is_empty() && self.columns.kind.keeps(LEFT) {
+                    joined.push(left.place(*number), None, time, *window, out)?;
                 }
-                for partner in of(RIGHT) {
-                    joined.push(left.place(number), right.place(partner), time, *window, out)?;
+                for (.., partner) in &rights {
+                    joined.push(left.place(*number), right.place(*partner), time, *window, out)?;
                 }
             }
-            if !has[LEFT] && self.columns.kind.keeps(RIGHT) {
-                for number in of(RIGHT) {
-                    joined.push(None, right.place(number), time, *window, out)?;
+            if lefts.is_empty() && self.columns.kind.keeps(RIGHT) {
+                for (.., number) in rights {
+                    joined.push(None, right.place(*number), time, *window, out)?;
                 }
             }
         }

@@ -32,7 +32,14 @@ fn columns(kind: JoinKind, windowed: bool) -> JoinColumns {
         fields.extend(["window_start", "window_end"].map(|name| Field::new(name, Kind::TimestampMs)));
         columns.extend([JoinColumn::WindowStart, JoinColumn::WindowEnd]);
     }
-    JoinColumns { inputs: [left(), right()], keys: [vec![0], vec![0]], kind, columns, output: Schema::new(fields) }
+    JoinColumns {
+        inputs: [left(), right()],
+        keys: [vec![0], vec![0]],
+        kind,
+        columns,
+        output: Schema::new(fields),
+        late: [None; 2],
+    }
 }
 
 /// A row: key, a number that tells it from others, event time, and for the left side how long it may meet others.

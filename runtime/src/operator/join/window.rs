@@ -2,7 +2,7 @@
 //!
 //! Rows wait in the slices of their windows, without an index: keys are looked at when a window fires, once a row and
 //! window. A window fires when the watermark reaches its last time, and its results carry that time. Rows that came too
-//! late for all of their windows are dropped and counted.
+//! late for all of their windows are counted, and put out as late if the step names an output for them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -61,7 +61,8 @@ impl WindowJoin {
     fn put_in(&mut self, side: usize, batch: &Batch, loners: bool, out: &mut Output) -> Result<(), OperatorError> {
         for (start, rows) in self.by_slice(batch) {
             if self.windows.first_open_of(start, self.watermark).is_none() {
-                out.late_rows += rows.as_ref().map_or(batch.rows(), Vec::len) as u64;
+                let rows = rows.unwrap_or_else(|| (0u32..).take(batch.rows()).collect());
+                self.columns.put_out_late(side, batch, rows, out)?;
                 continue;
             }
             let columns = match rows {

@@ -20,6 +20,8 @@ pub(super) struct Assignment {
     pub(super) merges: Vec<(u32, u32)>,
     /// counted windows that have all their rows, and windows that took rows after their end, in order
     pub(super) complete: Vec<u32>,
+    /// of counted windows that slide: by row, the layer of the latest window that has it
+    pub(super) newest: Vec<usize>,
     /// windows that have as many rows as the trigger waits for, in the order of the rows that made it so
     pub(super) counted: Vec<u32>,
 }
@@ -43,10 +45,11 @@ pub(super) enum Gaps {
 impl Assignment {
     pub(super) fn new(layers: usize, rows: usize) -> Self {
         let layer = || Layer { places: vec![0; rows], picked: Vec::new() };
-        Self { layers: (0..layers).map(|_| layer()).collect(), ..Self::default() }
+        let newest = if layers > 1 { vec![0; rows] } else { Vec::new() };
+        Self { newest, layers: (0..layers).map(|_| layer()).collect(), ..Self::default() }
     }
 
-    fn put(&mut self, layer: usize, row: u32, place: u32) {
+    pub(super) fn put(&mut self, layer: usize, row: u32, place: u32) {
         let Some(layer) = self.layers.get_mut(layer) else { return };
         layer.places.get_mut(row as usize).into_iter().for_each(|to| *to = place);
         layer.picked.push(row);
@@ -92,7 +95,7 @@ impl KeyWindowAggregate {
         self.by_key.resize_with(self.parts.table.len(), Vec::new);
         let rows = slots.iter().zip(batch.times().iter()).enumerate().skip(first);
         let mut stopped = slots.len();
-        let timeless = matches!(self.window, KeyWindow::Count { .. } | KeyWindow::Global);
+        let timeless = !self.window.ends();
         for (row, (key, time)) in rows {
             if !to.counted.is_empty() && self.must_fire(*key) {
                 stopped = row;
@@ -122,6 +125,10 @@ impl KeyWindowAggregate {
                 KeyWindow::Count { rows } => {
                     let place = self.assign_counted(*key, time, rows, to);
                     to.put(0, row, place);
+                    true
+                }
+                KeyWindow::SlidingCount { rows, every } => {
+                    self.assign_sliding(*key, time, (rows, every), row, to);
                     true
                 }
                 KeyWindow::Global => {
@@ -157,8 +164,10 @@ impl KeyWindowAggregate {
                 to.complete.push(place);
             }
         } else if let Trigger::Every { interval } = self.trigger {
-            window.early = window.early.min(next_multiple(time.max(self.watermark.0), interval));
-            let early = window.early;
+            let now = self.watermark.0;
+            let due = if window.early <= now { next_multiple(now, interval) } else { window.early };
+            let early = due.min(next_multiple(time.max(now), interval));
+            window.early = early;
             if early < window.timer {
                 self.set_timer(place, early);
             }
@@ -243,17 +252,13 @@ impl KeyWindowAggregate {
         Some(place)
     }
 
-    /// What the session at `other` waits for, the one at `place` waits for now.
+    /// What the session at `other` waits for, the one at `place` waits for now: the row that joins them sets the timer.
     fn join(&mut self, place: u32, other: u32) {
         let Some(gone) = self.windows.get(other as usize).copied() else { return };
         self.timers.remove(&(gone.timer, other));
         if let Some(window) = self.windows.get_mut(place as usize) {
             window.pending += gone.pending;
             window.early = window.early.min(gone.early);
-            let early = window.early;
-            if early < window.timer {
-                self.set_timer(place, early);
-            }
         }
     }
 

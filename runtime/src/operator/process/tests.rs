@@ -225,6 +225,19 @@ fn keys_without_state_and_timers_are_forgotten() {
 }
 
 #[test]
+fn timers_of_keys_whose_state_is_gone_still_fire() {
+    let clock = Clock::virtual_at_ms(0);
+    let mut step = step_with(Some(Duration::from_secs(1)), OnError::DeadLetter, clock.clone());
+    let names: Vec<String> = (0..6_000).map(|key| format!("k{key}")).collect();
+    let (timed, others) = names.split_at(2_000);
+    rows(&mut step, &timed.iter().map(|name| (Some(name.as_str()), "timer", 50, 0)).collect::<Vec<_>>());
+    clock.set_ms(5_000);
+    rows(&mut step, &others.iter().map(|name| (Some(name.as_str()), "clear", 0, 0)).collect::<Vec<_>>());
+    assert_eq!(step.keys_held(), 2_000);
+    assert_eq!(watermark(&mut step, 50).len(), 2_000);
+}
+
+#[test]
 fn another_version_takes_over_state_and_timers() {
     let mut step = step();
     rows(&mut step, &[(Some("a"), "timer", 9, 1)]);

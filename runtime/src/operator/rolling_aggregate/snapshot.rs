@@ -14,29 +14,56 @@ use crate::operator::OperatorError;
 use crate::operator::aggregate_fold::internal;
 use crate::operator::saved_table::SavedTable;
 use crate::operator::window_aggregate::times;
+use crate::operator::window_aggregate_parts::Parts;
 use crate::operator::window_aggregate_slice::saved_fields;
 use crate::record::{Kind, Watermark};
 use crate::state::Snapshot;
 use crate::window::Emit;
 
+/// The columns after the keys.
+pub(super) fn value_fields(parts: &Parts) -> Vec<ArrowField> {
+    let changed_at = ArrowField::new("changed_at", Kind::TimestampMs.data_type(), true);
+    std::iter::once(changed_at).chain(saved_fields(&parts.aggregates)).collect()
+}
+
 impl RollingAggregate {
     fn saved_table(&self) -> SavedTable {
-        let changed_at = ArrowField::new("changed_at", Kind::TimestampMs.data_type(), true);
-        let rest = std::iter::once(changed_at).chain(saved_fields(&self.parts.aggregates));
-        SavedTable::new("keys", self.parts.head.fields(), rest)
+        SavedTable::new("keys", self.parts.head.fields(), value_fields(&self.parts))
     }
 
-    pub(super) fn save(&self) -> Result<Snapshot, OperatorError> {
+    /// Rows of the table: these slots.
+    pub(super) fn rows_of(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, OperatorError> {
+        let mut columns = self.parts.table.keys(slots).map_err(|error| internal(&error))?;
+        let changed_at = slots.iter().map(|slot| self.changed_at.get(*slot).copied().flatten());
+        columns.push(Arc::new(changed_at.collect::<TimestampMillisecondArray>()));
+        columns.extend(self.state.save(&self.parts.aggregates, slots)?);
+        Ok(columns)
+    }
+
+    /// Takes over rows of the table but their keys; `self.slots` are theirs.
+    pub(super) fn load_rows(&mut self, columns: &[ArrayRef]) -> Result<(), OperatorError> {
+        let Some((changed_at, accumulators)) = columns.split_first() else { return Ok(()) };
+        self.state.load(&self.parts.aggregates, &self.slots, accumulators)?;
+        if self.emit == Emit::Changes {
+            return Ok(());
+        }
+        for ((row, slot), time) in self.slots.iter().enumerate().zip(times(Some(changed_at))?) {
+            if changed_at.is_valid(row) {
+                self.changed_at.set(*slot, Some(time));
+                self.changed.push(*slot);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn save(&mut self) -> Result<Snapshot, OperatorError> {
         let table = self.saved_table();
         let mut writer = table.writer();
         let slots: Vec<u32> = self.state.slots().collect();
         for slots in slots.chunks(BATCH_ROWS) {
-            let mut columns = self.parts.table.keys(slots).map_err(|error| internal(&error))?;
-            let changed_at = slots.iter().map(|slot| self.changed_at.get(*slot).copied().flatten());
-            columns.push(Arc::new(changed_at.collect::<TimestampMillisecondArray>()));
-            columns.extend(self.state.save(&self.parts.aggregates, slots)?);
-            writer.push(slots.len(), columns)?;
+            writer.push(slots.len(), self.rows_of(slots)?)?;
         }
+        self.spilled_rows(|rows, columns| writer.push(rows, columns))?;
         writer.finish(Snapshot::default())
     }
 
@@ -48,17 +75,9 @@ impl RollingAggregate {
             let keys: Vec<&ArrayRef> = keys.iter().collect();
             let slots = &mut self.slots;
             self.parts.table.slots(&keys, batch.num_rows(), slots).map_err(|error| internal(&error))?;
-            let Some((changed_at, accumulators)) = rest.split_first() else { continue };
-            self.state.load(&self.parts.aggregates, &self.slots, accumulators)?;
-            if self.emit == Emit::Changes {
-                continue;
-            }
-            for ((row, slot), time) in self.slots.iter().enumerate().zip(times(Some(changed_at))?) {
-                if changed_at.is_valid(row) {
-                    self.changed_at.set(*slot, Some(time));
-                    self.changed.push(*slot);
-                }
-            }
+            self.load_rows(rest)?;
+            self.note_used(0);
+            self.spill_if_over(batch.num_rows())?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::operator::window_aggregate::tests::model::{
 };
 use crate::operator::{AggregateCall, AggregateFunction, AggregateStep, OnError};
 use crate::restoring::{Event, Restoring};
+use crate::spill::testing;
 use crate::state::cells::{Cell, batch, rows};
 use crate::window::{Firing, Trigger};
 
@@ -29,6 +30,7 @@ fn spec(keys: &[usize], emit: Emit, aggregates: Vec<AggregateCall>) -> WindowAgg
         firing: Firing::Accumulating,
         clock: Clock::virtual_at_ms(0),
         aggregates,
+        spill: None,
     }
 }
 
@@ -130,6 +132,69 @@ proptest! {
             Box::new(step.unwrap()) as Box<dyn Operator>
         };
         Restoring::new(make).keyed(&[&keys]).check(&script);
+    }
+}
+
+/// A step that may hold so many bytes in memory.
+fn bounded(keys: &[usize], emit: Emit, memory_bytes: Option<usize>) -> Box<dyn Operator> {
+    let spill = memory_bytes.map(testing::spill);
+    let spec = WindowAggregateSpec { spill, ..spec(keys, emit, aggregates()) };
+    let outputs = spec.aggregates.iter().map(|_| None).collect();
+    Box::new(AggregateStep::new(spec, OnError::DeadLetter, outputs).unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+    #[test]
+    fn keys_that_spill_come_back_as_they_were(
+        happenings in events(),
+        keys in prop::sample::select(vec![vec![0], vec![1], vec![0, 1], vec![3], vec![]]),
+        emit in emits(),
+        rows_a_batch in 1usize..50,
+        memory_bytes in prop_oneof![Just(1_usize), 50_000_usize..500_000],
+    ) {
+        let mut script = Vec::new();
+        for (rows, watermark) in batches(&happenings, rows_a_batch) {
+            script.push(Event::rows(0, as_batch(&rows)));
+            script.extend(watermark.map(Event::Watermark));
+        }
+        let keyed: &[&[usize]] = &[&keys];
+        let spilling = Restoring::new(|| bounded(&keys, emit, Some(memory_bytes))).keyed(keyed);
+        spilling.same_as(&Restoring::new(|| bounded(&keys, emit, None)).keyed(keyed), &script);
+        spilling.check(&script);
+    }
+}
+
+#[test]
+fn more_keys_than_fit_leave_memory_and_come_back() {
+    const MEMORY_BYTES: usize = 1 << 20;
+    for emit in [Emit::Changes, Emit::Latest] {
+        let count =
+            || vec![AggregateCall::BuiltIn { output: "n".into(), function: AggregateFunction::Count, column: None }];
+        let spec = WindowAggregateSpec { spill: Some(testing::spill(MEMORY_BYTES)), ..spec(&[0], emit, count()) };
+        let mut operator = RollingAggregate::new(spec).unwrap();
+        let row = |id| vec![Cell::Int(id), Cell::Null, Cell::Null, Cell::Float(0.0), Cell::Null];
+        let (mut found, mut most) = (Vec::new(), 0);
+        for round in 0..2 {
+            for first in (0..60_000).step_by(2_000) {
+                let rows: Vec<_> = (first..first + 2_000).map(|id| (row(id), round)).collect();
+                let mut out = Output::default();
+                operator.on_batch(as_batch(&rows), &mut out).unwrap();
+                found.extend(out.batches);
+                most = most.max(operator.state.bytes() + operator.parts.table.bytes());
+            }
+            let mut out = Output::default();
+            operator.on_watermark(Watermark(round), &mut out).unwrap();
+            while operator.go_on(&mut out).unwrap() {}
+            found.extend(out.batches);
+        }
+        assert!(most < MEMORY_BYTES * 5 / 4, "{most}");
+        let mut counts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for row in found.iter().flat_map(|batch| rows(batch.columns().columns())) {
+            counts.entry(format!("{:?}", row[0])).or_default().push(format!("{:?}", row[1]));
+        }
+        assert_eq!(counts.len(), 60_000);
+        assert!(counts.values().all(|counts| counts == &["Int(1)", "Int(2)"]), "{emit:?}");
     }
 }
 

@@ -21,7 +21,7 @@ use crate::record::EventTime;
 use crate::window::{Slice, Window, Windows};
 
 /// With fewer slices a window, merging them is as cheap.
-const SLICES_MIN: i64 = 4;
+pub(super) const SLICES_MIN: i64 = 4;
 
 /// Merges that the next window needs.
 pub(super) struct Running {
@@ -61,6 +61,11 @@ impl Running {
         self.back = SliceState::new(NOWHERE, aggregates);
         (self.middle, self.until) = (i128::MIN, i128::MIN);
         self.stale.clear();
+    }
+
+    /// Bytes that are held.
+    pub(super) fn bytes(&self) -> usize {
+        self.back.bytes() + self.front.values().map(SliceState::bytes).sum::<usize>()
     }
 
     /// Notes that rows of these keys came into the slice that starts at `start`.
@@ -159,7 +164,7 @@ impl Running {
 }
 
 /// The bounds of what is merged from slices.
-const NOWHERE: Slice = Slice { start: EventTime::MAX, end: EventTime::MIN };
+pub(super) const NOWHERE: Slice = Slice { start: EventTime::MAX, end: EventTime::MIN };
 
 /// Slices that start at `from` or later and before `to`.
 fn between(slices: &Slices, from: i128, to: i128) -> Range<'_, EventTime, SliceState> {
@@ -173,7 +178,11 @@ fn between(slices: &Slices, from: i128, to: i128) -> Range<'_, EventTime, SliceS
     }
 }
 
-fn merge_all(into: &mut SliceState, from: &SliceState, aggregates: &mut [Aggregate]) -> Result<(), OperatorError> {
+pub(super) fn merge_all(
+    into: &mut SliceState,
+    from: &SliceState,
+    aggregates: &mut [Aggregate],
+) -> Result<(), OperatorError> {
     let pairs: Vec<_> = from.slots().map(|slot| (slot, slot)).collect();
     into.merge(from, &pairs, aggregates)
 }

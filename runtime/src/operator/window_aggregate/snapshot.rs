@@ -12,9 +12,9 @@ use crate::operator::OperatorError;
 use crate::operator::aggregate_fold::{Groups, internal};
 use crate::operator::saved_table::SavedTable;
 use crate::operator::window_aggregate_parts::Parts;
-use crate::operator::window_aggregate_slice::saved_fields;
+use crate::operator::window_aggregate_slice::{Aggregate, saved_fields};
 use crate::record::{Field, Kind, Watermark};
-use crate::state::{Snapshot, words};
+use crate::state::{KeyTable, Snapshot, words};
 use crate::window::Slice;
 
 /// `windows` of a step whose windows have bounds under the names `head`.
@@ -22,6 +22,13 @@ pub(in crate::operator) fn windows_table(parts: &Parts, head: &[(&str, Kind)]) -
     let head = head.iter().map(|(name, kind)| ArrowField::new(*name, kind.data_type(), false));
     let keys = parts.output.fields().get(..parts.keys.len()).unwrap_or_default();
     SavedTable::new("windows", keys, head.chain(saved_fields(&parts.aggregates)))
+}
+
+/// Columns of a row in the store: the keys, then accumulators.
+pub(super) fn row_fields(parts: &Parts) -> Vec<ArrowField> {
+    let keys = parts.output.fields().iter().take(parts.keys.len());
+    let keys = keys.map(|field| ArrowField::new(&field.name, field.kind.data_type(), field.nullable));
+    keys.chain(saved_fields(&parts.aggregates)).collect()
 }
 
 /// A column of times.
@@ -36,24 +43,44 @@ fn same_time(time: i64, rows: usize) -> ArrayRef {
     std::sync::Arc::new(arrow_array::TimestampMillisecondArray::from_value(time, rows))
 }
 
+/// Rows of the table: the slots of a slice.
+fn rows_of(
+    table: &KeyTable,
+    state: &SliceState,
+    aggregates: &[Aggregate],
+    slots: &[u32],
+) -> Result<Vec<ArrayRef>, OperatorError> {
+    let mut columns = table.keys(slots).map_err(|error| internal(&error))?;
+    columns.push(same_time(state.slice.start, slots.len()));
+    columns.push(same_time(state.slice.end, slots.len()));
+    columns.extend(state.save(aggregates, slots)?);
+    Ok(columns)
+}
+
 impl WindowAggregate {
     fn saved_table(&self) -> SavedTable {
         let time = Kind::TimestampMs;
         windows_table(&self.parts, &[("slice_start", time), ("slice_end", time)])
     }
 
-    pub(super) fn save(&self) -> Result<Snapshot, OperatorError> {
+    pub(super) fn save(&mut self) -> Result<Snapshot, OperatorError> {
         let table = self.saved_table();
         let mut writer = table.writer();
-        for state in self.states.values() {
+        let spilled = self.spilled_slices();
+        for state in self.states.values().filter(|state| !spilled.contains(&state.slice.start)) {
             let slots: Vec<u32> = state.slots().collect();
             for slots in slots.chunks(BATCH_ROWS) {
-                let mut columns = self.parts.table.keys(slots).map_err(|error| internal(&error))?;
-                columns.push(same_time(state.slice.start, slots.len()));
-                columns.push(same_time(state.slice.end, slots.len()));
-                columns.extend(state.save(&self.parts.aggregates, slots)?);
-                writer.push(slots.len(), columns)?;
+                writer.push(slots.len(), rows_of(&self.parts.table, state, &self.parts.aggregates, slots)?)?;
             }
+        }
+        for start in spilled {
+            self.merged_slice(start, |table, state, aggregates| {
+                let slots: Vec<u32> = state.slots().collect();
+                for slots in slots.chunks(BATCH_ROWS) {
+                    writer.push(slots.len(), rows_of(table, state, aggregates, slots)?)?;
+                }
+                Ok(())
+            })?;
         }
         writer.finish(Snapshot::default())
     }
@@ -76,6 +103,7 @@ impl WindowAggregate {
                 self.load_slice(Slice { start: *start, end: *end }, row..row + rows, &run)?;
                 row += rows;
             }
+            self.spill_if_over(batch.num_rows())?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ pub(in crate::operator) mod model;
 mod restoring;
 mod rules;
 mod sliding;
+mod spilling;
 mod triggers;
 
 use std::sync::Arc;
@@ -57,6 +58,7 @@ fn spec(
         clock: Clock::virtual_at_ms(0),
         late: true,
         aggregates,
+        spill: None,
     }
 }
 

@@ -121,3 +121,24 @@ fn rows_of_one_range_reach_one_task_in_their_order() {
     assert_eq!(found, [(0, vec![0, 1, 2, 3, 4]), (1, vec![5, 6, 7]), (2, vec![8, 9])]);
     assert!(Partitioner::range(7, splits, 3).unwrap().split(&numbers(0..10)).is_err());
 }
+
+#[test]
+fn rows_reach_the_task_in_their_last_column_which_goes_no_further() {
+    let addressed = |tasks: &[u32]| {
+        let rows = numbers(0..tasks.len() as i64);
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("n", std::sync::Arc::clone(rows.column(0))),
+            ("task", std::sync::Arc::new(arrow_array::UInt32Array::from(tasks.to_vec()))),
+        ];
+        Batch::new(arrow_array::RecordBatch::try_from_iter(columns).unwrap(), rows.times().clone()).unwrap()
+    };
+    let mut partitioner = Partitioner::addressed(3).unwrap();
+    let parts = partitioner.split(&addressed(&[2, 0, 2, 0])).unwrap();
+    let found: Vec<_> =
+        parts.iter().map(|(task, part)| (*task, part.times().to_vec(), part.columns().num_columns())).collect();
+    assert_eq!(found, [(0, vec![1, 3], 1), (2, vec![0, 2], 1)]);
+    let only = Partitioner::addressed(1).unwrap().split(&addressed(&[0, 0])).unwrap();
+    assert_eq!((only[0].0, only[0].1.columns().num_columns()), (0, 1));
+    assert!(partitioner.split(&addressed(&[3])).is_err());
+    assert!(partitioner.split(&numbers(0..1)).is_err());
+}

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use super::{Builder, NodeTasks, StartError};
 use crate::operator::{
-    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OrderBy, ProcessSpec, ProcessStep, Select, Top,
-    TopSpec, TopWindows, WindowAggregateSpec, join_operator,
+    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OrderBy, ProcessSpec, ProcessStep, RouteStep, Select,
+    Top, TopSpec, TopWindows, WindowAggregateSpec, WindowProcess, join_operator,
 };
 use crate::pipeline::plan::{Node, NodeIndex, NodeKind, SlotId};
 use crate::pipeline::resolve::Resolved;
 use crate::pipeline::spec::{AggregateSpec, LimitsSpec, StepKind, StepSpec};
 use crate::pipeline::task::{Link, Versions};
 use crate::record::{Field, Schema};
+use crate::spill::Spill;
 use crate::wasm::{Guest, GuestError, GuestMetrics, GuestOptions};
 
 impl Builder<'_> {
@@ -23,7 +24,7 @@ impl Builder<'_> {
         let planned = self.node(node)?;
         let tasks = self.nodes.get(node).ok_or_else(|| StartError::Internal("no counters".to_owned()))?;
         let versions = tasks.versions.get(subtask).map(Arc::clone).unwrap_or_default();
-        let operator = self.operator(planned, subtask, &versions, tasks)?;
+        let operator = self.operator(planned, (node, subtask), &versions, tasks)?;
         let (step, counters) = (planned.name.clone(), self.counters(node, subtask));
         Ok(Link { step, operator, counters, versions, sides })
     }
@@ -31,7 +32,7 @@ impl Builder<'_> {
     fn operator(
         &self,
         node: &Node,
-        subtask: usize,
+        (index_of_node, subtask): (NodeIndex, usize),
         versions: &Versions,
         tasks: &NodeTasks,
     ) -> Result<Box<dyn Operator>, StartError> {
@@ -43,10 +44,17 @@ impl Builder<'_> {
                 let (inputs, keep) = (inputs.clone(), keep.clone());
                 Ok(Box::new(GuestStep::new(guest, *operator, inputs, keep, node.schema.clone(), spec.on_error)))
             }
+            NodeKind::Route { index, inputs, targets } => {
+                let spec = self.step(*index)?;
+                let guest = self.guest_at(&node.name, 0, spec.limits, subtask, metrics, versions)?;
+                let targets = u32::try_from(*targets).unwrap_or(u32::MAX);
+                Ok(Box::new(RouteStep::new(guest, inputs.clone(), targets, spec.on_error)))
+            }
             NodeKind::Select { columns, .. } => Ok(Box::new(Select::new(columns.clone(), node.schema.clone()))),
             NodeKind::Aggregate { index, keys, inputs } => {
                 let spec = self.step(*index)?;
-                self.aggregate(spec, node, keys, inputs, subtask, &metrics, versions)
+                let spill = self.spill(index_of_node, subtask);
+                self.aggregate(spec, node, keys, inputs, subtask, &metrics, versions, spill)
             }
             NodeKind::Process { index, keys, sides } => {
                 let guest = self.guest(self.step(*index)?, 0, subtask, metrics, versions)?;
@@ -103,14 +111,27 @@ impl Builder<'_> {
         metrics: Arc<GuestMetrics>,
         versions: &Versions,
     ) -> Result<Guest, StartError> {
-        let id = SlotId { step: step.name.value.clone(), slot };
+        self.guest_at(&step.name.value, slot, step.limits, subtask, metrics, versions)
+    }
+
+    /// A guest of the node `name`.
+    fn guest_at(
+        &self,
+        name: &str,
+        slot: usize,
+        limits: LimitsSpec,
+        subtask: usize,
+        metrics: Arc<GuestMetrics>,
+        versions: &Versions,
+    ) -> Result<Guest, StartError> {
+        let id = SlotId { step: name.to_owned(), slot };
         let resolved =
             self.components.get(&id).ok_or_else(|| StartError::Internal(format!("no component for {id:?}")))?;
         if let Some(version) = versions.lock().ok().as_mut().and_then(|versions| versions.get_mut(slot)) {
             *version = Some(*resolved.component.digest());
         }
-        instantiate(resolved, step, subtask, metrics)
-            .map_err(|source| StartError::Guest { step: step.name.value.clone(), source })
+        instantiate_for(resolved, name, limits, subtask, metrics)
+            .map_err(|source| StartError::Guest { step: name.to_owned(), source })
     }
 
     /// A source's watermark assigner, and where its version is told.
@@ -172,6 +193,7 @@ impl Builder<'_> {
         subtask: usize,
         metrics: &Arc<GuestMetrics>,
         versions: &Versions,
+        spill: Option<Spill>,
     ) -> Result<Box<dyn Operator>, StartError> {
         let StepKind::Aggregate { window, allowed_lateness, gap, trigger, firing, aggregates, .. } = &step.kind.value
         else {
@@ -184,7 +206,7 @@ impl Builder<'_> {
             .and_then(|&input| self.plan.nodes.get(input))
             .map(|input| input.schema.clone())
             .ok_or_else(|| StartError::Internal("an aggregate without input".to_owned()))?;
-        let (mut calls, mut outputs) = (Vec::new(), Vec::new());
+        let (mut calls, mut outputs, mut whole) = (Vec::new(), Vec::new(), None);
         for (slot, aggregate) in aggregates.iter().enumerate() {
             let read = inputs.get(slot).cloned().unwrap_or_default();
             match aggregate {
@@ -200,6 +222,10 @@ impl Builder<'_> {
                     calls.push(AggregateCall::Fold(Box::new(fold)));
                     outputs.push(Some(schema));
                 }
+                AggregateSpec::Rows { .. } => {
+                    let guest = self.guest(step, slot, subtask, Arc::clone(metrics), versions)?;
+                    whole = Some((guest, read));
+                }
             }
         }
         let spec = WindowAggregateSpec {
@@ -213,7 +239,12 @@ impl Builder<'_> {
             clock: self.options.clock.clone(),
             input,
             aggregates: calls,
+            spill,
         };
+        if let Some((guest, reads)) = whole {
+            let output = node.schema.clone();
+            return Ok(Box::new(WindowProcess::new(spec, guest, reads, output, step.on_error).map_err(failed)?));
+        }
         Ok(Box::new(AggregateStep::new(spec, step.on_error, outputs).map_err(failed)?))
     }
 }
@@ -224,16 +255,6 @@ fn named_outputs(outputs: &Schema, entry: &str) -> Schema {
         [only] => Schema::new([Field { name: entry.to_owned(), ..only.clone() }]),
         _ => outputs.clone(),
     }
-}
-
-/// A guest of `resolved` for one task of `step`.
-fn instantiate(
-    resolved: &Resolved,
-    step: &StepSpec,
-    subtask: usize,
-    counters: Arc<GuestMetrics>,
-) -> Result<Guest, GuestError> {
-    instantiate_for(resolved, &step.name.value, step.limits, subtask, counters)
 }
 
 /// A guest of `resolved` for one task of the step or source `name`.

@@ -140,6 +140,13 @@ impl JoinParts {
             }
         };
         let select = self.select.map(|names| names.into_iter().map(Spanned::from).collect());
-        Some(JoinSpec { on, kind: self.kind.into(), prefix: self.prefix.map(Spanned::from), select, when })
+        Some(JoinSpec {
+            on,
+            kind: self.kind.into(),
+            prefix: self.prefix.map(Spanned::from),
+            select,
+            when,
+            late: [None; 2],
+        })
     }
 }

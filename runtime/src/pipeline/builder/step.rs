@@ -21,6 +21,7 @@ pub struct Step {
     from: Vec<Spanned<String>>,
     with: Vec<Spanned<String>>,
     late: Option<Spanned<String>>,
+    late_with: Option<Spanned<String>>,
     side_outputs: Vec<Spanned<String>>,
     with_key_by: Vec<Spanned<String>>,
     state_ttl: Option<Duration>,
@@ -60,6 +61,7 @@ impl Step {
             from: Vec::new(),
             with: Vec::new(),
             late: None,
+            late_with: None,
             side_outputs: Vec::new(),
             with_key_by: Vec::new(),
             state_ttl: None,
@@ -136,6 +138,14 @@ impl Step {
         Self::of(Operation::Aggregate)
     }
 
+    /// Rows that a component makes of all rows of a window and key: needs a window such as [`Self::tumbling`].
+    pub fn window_process(component: impl Into<String>) -> Self {
+        let mut step = Self::of(Operation::Aggregate);
+        let component = ComponentSpec { path: component.into().into(), config: Settings::default() };
+        step.aggregates.push(AggregateSpec::Rows { component });
+        step
+    }
+
     pub(super) fn of_top(top: TopStepSpec) -> Self {
         Self::of(Operation::Top(top))
     }
@@ -145,6 +155,12 @@ impl Step {
         if let Operation::Top(top) = &mut self.operation {
             change(top);
         }
+        self
+    }
+
+    /// Rows of the other input of a join that come too late leave under this name, to be read like a step.
+    pub fn late_with(mut self, output: impl Into<String>) -> Self {
+        self.late_with = Some(output.into().into());
         self
     }
 
@@ -176,7 +192,7 @@ impl Step {
 
     /// Names of its outputs beside its own.
     pub(super) fn outputs(&self) -> impl Iterator<Item = &Spanned<String>> {
-        self.late.iter().chain(&self.side_outputs)
+        self.late.iter().chain(&self.late_with).chain(&self.side_outputs)
     }
 
     /// Gives a selected column another name.
@@ -411,7 +427,7 @@ impl Step {
         if !config.is_empty() {
             let mut readers = 0;
             for aggregate in &mut self.aggregates {
-                if let AggregateSpec::Component { component, .. } = aggregate {
+                if let AggregateSpec::Component { component, .. } | AggregateSpec::Rows { component } = aggregate {
                     component.config = Arc::clone(&config);
                     readers += 1;
                 }
@@ -440,19 +456,20 @@ impl Step {
         problems: &mut Problems,
     ) -> Option<StepSpec> {
         let of = format!("step {}", quote(&name.value));
-        let lateness = !self.allowed_lateness.is_zero() || self.late.is_some();
+        let lateness = !self.allowed_lateness.is_zero();
         if !config.is_empty() || !self.key_by.is_empty() || !self.aggregates.is_empty() || lateness {
             let message = format!("{of} is a join and has keys, results, lateness or `config`");
             let help = "aggregate in a step of its own that reads from this one";
             problems.add(code::CONFLICT, Span::default(), message, "they belong to other steps", help);
         }
         let join = std::mem::take(&mut self.join);
-        let join = join.into_spec(&of, lookup, self.window.take(), problems)?;
+        let mut join = join.into_spec(&of, lookup, self.window.take(), problems)?;
+        join.late = [self.late.as_ref().map(|_| 0), self.late_with.as_ref().map(|_| usize::from(self.late.is_some()))];
         Some(self.with_kind(name, StepKind::Join(Box::new(join))))
     }
 
     fn refuse_join(&self, of: &str, problems: &mut Problems) {
-        if !self.join.is_empty() {
+        if !self.join.is_empty() || self.late_with.is_some() {
             let message = format!("{of} has parts of a join and is none");
             let help = "start it by `Step::join(\"other\")`";
             problems.add(code::CONFLICT, Span::default(), message, "they belong to a join", help);
@@ -464,7 +481,7 @@ impl Step {
             name,
             from: self.from,
             with: self.with,
-            side_outputs: self.late.into_iter().chain(self.side_outputs).collect(),
+            side_outputs: self.late.into_iter().chain(self.late_with).chain(self.side_outputs).collect(),
             kind: kind.into(),
             parallelism: self.parallelism,
             keep: self.keep,

@@ -5,6 +5,7 @@ use super::{
     process, unique_columns,
 };
 use crate::error::{Span, Spanned};
+use crate::limits::COUNTED_WINDOWS_AT_ONCE;
 use crate::pipeline::check_join::check_join;
 use crate::pipeline::check_partition::check_partition;
 use crate::pipeline::duration::display_ns;
@@ -33,7 +34,8 @@ pub(super) fn check_step(step: &StepSpec, problems: &mut Problems) {
         StepKind::Aggregate { key_by, window, allowed_lateness, gap, trigger, firing, aggregates } => {
             if !allowed_lateness.is_zero() {
                 positive(&format!("`allowed_lateness` of {of}"), *allowed_lateness, step.kind.span, problems);
-                if matches!(window.value, WindowSpec::Count { .. } | WindowSpec::Global | WindowSpec::Rolling { .. }) {
+                if window.value.is_counted() || matches!(window.value, WindowSpec::Global | WindowSpec::Rolling { .. })
+                {
                     let message = format!("`allowed_lateness` has no meaning in {of}");
                     let label = "these windows do not fire by event time, so no row is late";
                     problems.add(code::CONFLICT, window.span, message, label, "remove `allowed_lateness`");
@@ -100,13 +102,22 @@ fn check_aggregate(
     }
     let keys = key_by.iter().map(|column| (column.value.as_str(), column.span));
     let window = bounds.iter().map(|column| (*column, span));
-    let results = aggregates.iter().map(|aggregate| match aggregate {
+    let results = aggregates.iter().filter_map(|aggregate| match aggregate {
         AggregateSpec::BuiltIn { output, .. } | AggregateSpec::Component { output, .. } => {
-            (output.value.as_str(), output.span)
+            Some((output.value.as_str(), output.span))
         }
+        AggregateSpec::Rows { .. } => None,
     });
     unique_columns(&format!("the output of {of}"), keys.chain(window).chain(results), problems);
     for aggregate in aggregates {
+        if let AggregateSpec::Rows { component } = aggregate {
+            not_empty(&format!("the component of {of}"), &component.path.value, component.path.span, problems);
+            if bounds.is_empty() || aggregates.len() > 1 {
+                let message = format!("{of} takes all rows of a window and has none, or has other results beside");
+                let help = "give it a window, and aggregate in a step of its own";
+                problems.add(code::CONFLICT, component.path.span, message, "needs a window, and nothing beside", help);
+            }
+        }
         if let AggregateSpec::Component { output, component } = aggregate {
             let what = format!("the component of {} in {of}", quote(&output.value));
             not_empty(&what, &component.path.value, component.path.span, problems);
@@ -183,6 +194,10 @@ pub(in crate::pipeline) fn check_window(of: &str, window: &Spanned<WindowSpec>, 
             }
             return;
         }
+        WindowSpec::SlidingCount { rows, every } => {
+            check_sliding_count(of, rows, every, window.span, problems);
+            return;
+        }
         WindowSpec::Global | WindowSpec::SessionByColumn | WindowSpec::Rolling { .. } => return,
     };
     if u128::from(offset_ms.unsigned_abs()) >= every.as_millis() {
@@ -196,8 +211,25 @@ pub(in crate::pipeline) fn check_window(of: &str, window: &Spanned<WindowSpec>, 
     }
 }
 
+fn check_sliding_count(of: &str, rows: u64, every: u64, span: Span, problems: &mut Problems) {
+    if rows == 0 || every == 0 {
+        let message = format!("`{}` of {of} is 0", if rows == 0 { "count" } else { "every" });
+        problems.add(code::BAD_VALUE, span, message, "expected 1 or more", "write `count = 100, every = 10`");
+    } else if every > rows {
+        let message = format!("windows of {of} would have gaps between them");
+        let label = format!("`every` is more than the {rows} rows of a window");
+        let help = "rows in the gaps would be in no window: make `every` smaller, or filter those rows out before";
+        problems.add(code::BAD_VALUE, span, message, label, help);
+    } else if rows.div_ceil(every) > COUNTED_WINDOWS_AT_ONCE {
+        let message = format!("a row of {of} would be in {} windows at once", rows.div_ceil(every));
+        let label = format!("expected at most {COUNTED_WINDOWS_AT_ONCE}");
+        let help = format!("write `every = {}` or more", rows.div_ceil(COUNTED_WINDOWS_AT_ONCE));
+        problems.add(code::BAD_VALUE, span, message, label, help);
+    }
+}
+
 fn check_trigger(of: &str, window: WindowSpec, trigger: &Spanned<Trigger>, problems: &mut Problems) {
-    if matches!(window, WindowSpec::Count { .. }) {
+    if window.is_counted() {
         let message = format!("`trigger` has no meaning in {of}");
         let label = "windows of so many rows fire when they have them";
         let help = "remove `trigger`, or write `window = { global = true }` to fire whenever so many rows have come";
@@ -221,7 +253,7 @@ fn check_trigger(of: &str, window: WindowSpec, trigger: &Spanned<Trigger>, probl
 
 /// What becomes of rows after a firing matters where a window may fire again.
 fn check_firing(of: &str, window: WindowSpec, span: Span, fires_again: bool, problems: &mut Problems) {
-    if fires_again && !matches!(window, WindowSpec::Count { .. }) {
+    if fires_again && !window.is_counted() {
         return;
     }
     let message = format!("`firing` has no meaning in {of}");

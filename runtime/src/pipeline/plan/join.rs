@@ -43,6 +43,7 @@ impl Planner<'_> {
             kind: join.kind.value,
             columns: chosen.iter().map(|candidate| candidate.column).collect(),
             output: output.clone(),
+            late: join.late,
         };
         Some((NodeKind::Join { index, columns: Box::new(columns), rule }, output))
     }

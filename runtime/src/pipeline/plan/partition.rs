@@ -1,9 +1,9 @@
 //! How rows get to the tasks of a step that says so itself.
 
-use super::{Exchange, NodeIndex, Planner};
+use super::{Exchange, Node, NodeIndex, NodeKind, Planner, SlotId};
 use crate::error::Spanned;
 use crate::partition::SplitPoints;
-use crate::pipeline::partition::PartitionSpec;
+use crate::pipeline::partition::{PartitionSpec, route_name};
 use crate::pipeline::problems::{code, listed};
 use crate::pipeline::spec::StepSpec;
 use crate::record::Schema;
@@ -20,6 +20,7 @@ impl Planner<'_> {
         let Some(partition) = &step.partition else { return Some(None) };
         let place = format!("the input of step `{}`", step.name.value);
         let exchange = match &partition.value {
+            PartitionSpec::Custom(_) => Exchange::Addressed,
             PartitionSpec::Rebalance => Exchange::Rebalance,
             PartitionSpec::Broadcast => Exchange::Broadcast,
             PartitionSpec::Row => Exchange::Key((0..input.fields().len()).collect()),
@@ -43,6 +44,30 @@ impl Planner<'_> {
             PartitionSpec::Forward => self.forward(step, partition, from)?,
         };
         Some(Some(exchange))
+    }
+
+    /// Puts the step's partitioner, if it has one, between it and what it reads. It runs in the tasks that send: where all
+    /// have one parallelism rows keep the order in which a task sends them.
+    pub(super) fn route(
+        &mut self,
+        index: usize,
+        step: &StepSpec,
+        input: &Schema,
+        from: &[NodeIndex],
+    ) -> Option<Option<NodeIndex>> {
+        let Some(PartitionSpec::Custom(component)) = step.partition.as_ref().map(|partition| &partition.value) else {
+            return Some(None);
+        };
+        let name = route_name(&step.name.value);
+        let signature = self.signatures.get(&SlotId { step: name.clone(), slot: 0 })?.clone();
+        let inputs = self.guest_inputs(step, component.path.span, &signature.inputs, input)?;
+        let targets = self.parallelism(step.parallelism.as_ref());
+        let parallelism = from.iter().filter_map(|&from| self.nodes.get(from)).map(|from| from.parallelism).max()?;
+        let kind = NodeKind::Route { index, inputs, targets };
+        let (ports, schema) = (vec![0; from.len()], input.clone());
+        let node = Node { name, kind, inputs: from.to_vec(), ports, schema, parallelism, partition: None };
+        self.nodes.push(node);
+        Some(Some(self.nodes.len() - 1))
     }
 
     fn check_splits(

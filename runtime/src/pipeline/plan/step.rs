@@ -12,7 +12,7 @@ use crate::window::WindowSpec;
 
 impl Planner<'_> {
     pub(super) fn step(&mut self, index: usize, step: &StepSpec, inputs: Vec<NodeIndex>) -> Option<Node> {
-        let ports: Vec<usize> = step.inputs().map(|(port, _)| port).collect();
+        let mut ports: Vec<usize> = step.inputs().map(|(port, _)| port).collect();
         let (from, with) = inputs.split_at_checked(step.from.len())?;
         let input = self.united(&step.name, &step.from, from)?;
         let (kind, schema) = match &step.kind.value {
@@ -27,6 +27,11 @@ impl Planner<'_> {
         };
         let parallelism = self.parallelism(step.parallelism.as_ref());
         let partition = self.partition(step, &input, from)?;
+        let mut inputs = inputs.clone();
+        if let Some(route) = self.route(index, step, &input, from)? {
+            inputs.splice(..step.from.len(), [route]);
+            ports.drain(1..step.from.len());
+        }
         Some(Node { name: step.name.value.clone(), kind, inputs, ports, schema, parallelism, partition })
     }
 
@@ -39,9 +44,13 @@ impl Planner<'_> {
                 Some(self.nodes.get(*input)?.schema.clone())
             }
             StepKind::Process { .. } => self.process_side_schema(step, output),
-            StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) | StepKind::Join(_) => {
-                None
+            StepKind::Join(ref join) => {
+                let side = join.late.iter().position(|late| *late == Some(output))?;
+                let node = self.nodes.get(of)?;
+                let at = node.ports.iter().position(|port| *port == side)?;
+                Some(self.nodes.get(*node.inputs.get(at)?)?.schema.clone())
             }
+            StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) => None,
         }
     }
 
@@ -171,7 +180,7 @@ impl Planner<'_> {
     ) -> Option<(NodeKind, Schema)> {
         let StepKind::Aggregate { key_by, aggregates, window, gap, .. } = &step.kind.value else { return None };
         let has_bounds = window.value.has_bounds();
-        let timeless = matches!(window.value, WindowSpec::Count { .. } | WindowSpec::Global);
+        let timeless = window.value.is_counted() || window.value == WindowSpec::Global;
         if has_bounds && !timeless {
             self.check_has_event_time(step, "has a window", window.span, from);
         }
@@ -250,6 +259,11 @@ impl Planner<'_> {
                         None
                     }
                 }
+            }
+            AggregateSpec::Rows { component } => {
+                let signature = self.signatures.get(&SlotId { step: step.name.value.clone(), slot })?.clone();
+                let read = self.guest_inputs(step, component.path.span, &signature.inputs, input)?;
+                Some((read, signature.outputs.fields().to_vec()))
             }
             AggregateSpec::Component { output, component } => {
                 let signature = self.signatures.get(&SlotId { step: step.name.value.clone(), slot })?.clone();

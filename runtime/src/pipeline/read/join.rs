@@ -31,7 +31,8 @@ pub(super) fn read(step: &mut Table, item: Item, problems: &mut Problems) -> Rea
     // sessions whose rows say their gap are refused with all windows that a join cannot have
     let window = window.map(|window| window.map(|(window, _)| window));
     let when = window.and_then(|window| read_when(&mut table, window, problems));
-    let join = || Some(JoinSpec { on: on?, kind: kind?, prefix: prefix?, select: select?, when: when? });
+    let join =
+        || Some(JoinSpec { on: on?, kind: kind?, prefix: prefix?, select: select?, when: when?, late: [None; 2] });
     ReadJoin { with, join: join() }
 }
 
@@ -48,7 +49,16 @@ pub(super) fn read_lookup(step: &mut Table, item: Item, problems: &mut Problems)
     let kind = read_kind(&mut table, problems);
     let prefix = optional(table.take("prefix"), |item| item.text(problems));
     let select = optional(table.take("select"), |item| item.texts(problems));
-    let join = || Some(JoinSpec { on: on?, kind: kind?, prefix: prefix?, select: select?, when: JoinTime::Latest });
+    let join = || {
+        Some(JoinSpec {
+            on: on?,
+            kind: kind?,
+            prefix: prefix?,
+            select: select?,
+            when: JoinTime::Latest,
+            late: [None; 2],
+        })
+    };
     ReadJoin { with, join: join() }
 }
 

@@ -43,6 +43,7 @@ pub(super) const PIPELINE: Keys = Keys {
         key("dead_letter", "{ file = { path = \"dead.json\" } }"),
         key("checkpoint", "{ store = \"state\", interval = \"1s\" }"),
         key("restart", "{ attempts = 10 }"),
+        key("state", "{ memory = \"256MiB\", spill = \"scratch\" }"),
     ],
     later: &[],
 };
@@ -72,6 +73,12 @@ pub(super) const ENCRYPT: Keys = Keys {
 pub(super) const RESTART: Keys = Keys {
     section: "Restarts",
     known: &[key("attempts", "10"), key("within", "\"10m\""), key("first", "\"1s\""), key("max", "\"1m\"")],
+    later: &[],
+};
+
+pub(super) const STATE: Keys = Keys {
+    section: "State",
+    known: &[key("memory", "\"256MiB\""), key("spill", "\"/var/tmp/millstream\"")],
     later: &[],
 };
 
@@ -128,6 +135,7 @@ pub(super) const KAFKA_SOURCE: Keys = Keys {
         key("topic", "\"input\""),
         key("start", "\"latest\""),
         key("until", "\"end\""),
+        key("discover", "\"30s\""),
         key("tls", "{ ca = \"ca.pem\" }"),
         key("sasl", "{ mechanism = \"SCRAM-SHA-256\", username = \"millstream\", password_env = \"KAFKA_PASSWORD\" }"),
         key("properties", "{ \"fetch.min.bytes\" = 1 }"),
@@ -148,8 +156,8 @@ pub(super) const WATERMARK: Keys = Keys {
 };
 
 /// The keys of a step that say what is done.
-pub(super) const OPERATIONS: [&str; 9] =
-    ["map", "filter", "flat_map", "aggregate", "select", "top", "join", "lookup", "process"];
+pub(super) const OPERATIONS: [&str; 10] =
+    ["map", "filter", "flat_map", "aggregate", "select", "top", "join", "lookup", "process", "window_process"];
 
 pub(super) const STEP: Keys = Keys {
     section: "Step",
@@ -165,12 +173,14 @@ pub(super) const STEP: Keys = Keys {
         key("trigger", "{ every = \"1s\" }"),
         key("firing", "\"discarding\""),
         key("late", "\"late_rows\""),
+        key("late_with", "\"late_prices\""),
         key("emit", "\"latest\""),
         key("aggregate", "{ count = \"count()\" }"),
         key("top", "{ n = 3, by = \"count\" }"),
         key("join", "{ with = \"persons\", on = [\"seller = id\"] }"),
         key("lookup", "{ with = \"rules\", on = [\"rule = id\"] }"),
         key("process", "\"inactivity.wasm\""),
+        key("window_process", "\"median.wasm\""),
         key("with", "\"rules\""),
         key("with_key_by", "[\"id\"]"),
         key("state_ttl", "\"1h\""),
@@ -258,8 +268,9 @@ pub(super) const PARTITION: Keys = Keys {
         key("key", "[\"customer\"]"),
         key("hash", "\"row\""),
         key("range", "{ column = \"price\", splits = [10, 100] }"),
+        key("custom", "\"router.wasm\""),
     ],
-    later: &["custom"],
+    later: &[],
 };
 
 pub(super) const RANGE: Keys =
@@ -348,11 +359,12 @@ pub(super) const FORMATS_LATER: [&str; 1] = ["avro"];
 
 /// Every table, for the test against the documentation.
 #[cfg(test)]
-pub(super) const ALL: [&Keys; 30] = [
+pub(super) const ALL: [&Keys; 31] = [
     &PIPELINE,
     &CHECKPOINT,
     &ENCRYPT,
     &RESTART,
+    &STATE,
     &SOURCE,
     &GENERATOR,
     &FILE_SOURCE,

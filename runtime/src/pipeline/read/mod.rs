@@ -16,6 +16,7 @@ mod process;
 mod restart;
 mod sink;
 mod source;
+mod state;
 mod step;
 mod top;
 mod trigger;
@@ -132,6 +133,7 @@ fn walk(root: Node, path: PathBuf, text: Arc<str>, base: PathBuf) -> Result<Pipe
         dead_letter: None,
         checkpoint: None,
         restart: None,
+        state: None,
     };
     let mut walk = Walk { spec, wiring: Wiring::default(), outputs: Vec::new(), problems: Problems::default() };
     let item = Item { what: "the pipeline".to_owned(), key: Span::default(), node: root };
@@ -156,6 +158,7 @@ impl Walk {
         self.spec.dead_letter = table.take("dead_letter").and_then(|item| sink::read_dead_letter(item, problems));
         self.spec.checkpoint = table.take("checkpoint").and_then(|item| checkpoint::read(item, problems));
         self.spec.restart = table.take("restart").and_then(|item| restart::read(item, problems));
+        self.spec.state = table.take("state").and_then(|item| state::read(item, problems));
         self.wiring.incomplete = table.refused_instead_of(&["source", "step", "sink"]);
         for role in [Role::Source, Role::Step, Role::Sink] {
             self.section(role, table.take(role.name()));

@@ -21,10 +21,11 @@ pub(super) fn read(item: Item, problems: &mut Problems) -> Option<Spanned<Partit
         return Some(Spanned::new(partition, place));
     }
     let mut table = Table::open(item, &keys::PARTITION, problems)?;
-    let (kind, item) = table.take_kind(&["key", "hash", "range"], "by what rows are spread", problems)?;
+    let (kind, item) = table.take_kind(&["key", "hash", "range", "custom"], "by what rows are spread", problems)?;
     let partition = match kind {
         "key" => PartitionSpec::Key(item.texts(problems)?),
         "hash" => item.choice(&[("row", ())], problems).map(|_| PartitionSpec::Row)?,
+        "custom" => PartitionSpec::Custom(super::step::read_component(item, None, problems)?),
         _ => read_range(item, problems)?,
     };
     Some(Spanned::new(partition, place))

@@ -53,8 +53,7 @@ pub(super) fn read(
     for key in OF_WINDOWS {
         if let Some(item) = table.take(key) {
             let message = format!("`{key}` has no meaning in {} with `process`", table.what);
-            let help =
-                "a processor sets timers where it waits; aggregate in a step of its own that reads from this one";
+            let help = "a processor sets timers where it waits; `window_process` is handed all rows of a window";
             problems.add(code::CONFLICT, item.key, message, "belongs to `aggregate`", help);
         }
     }

@@ -12,7 +12,8 @@ use crate::pipeline::problems::{Problems, alternatives, code, quote};
 use crate::pipeline::spec::{ComponentSpec, SourceSpec};
 use crate::record::{Field, Kind, Schema};
 use crate::source::{
-    Framing, GeneratorKind, GeneratorSpec, KafkaSourceSpec, KafkaStart, NexmarkStream, SourceKind, WatermarkSpec,
+    Framing, GeneratorKind, GeneratorSpec, KAFKA_DISCOVER, KafkaSourceSpec, KafkaStart, NexmarkStream, SourceKind,
+    WatermarkSpec,
 };
 
 const ON_ERROR: [(&str, OnError); 3] =
@@ -167,6 +168,7 @@ fn read_kafka(item: Item, problems: &mut Problems) -> Option<KafkaSourceSpec> {
     let start = optional(table.take("start"), |item| item.choice(&starts, problems));
     let until = optional(table.take("until"), |item| item.choice(&[("end", true)], problems));
     let security = read_security(&mut table, problems);
+    let discover = optional(table.take("discover"), |item| item.positive_duration(problems));
     let properties = optional(table.take("properties"), |item| item.properties(problems));
     Some(KafkaSourceSpec {
         brokers: brokers?.value,
@@ -174,6 +176,7 @@ fn read_kafka(item: Item, problems: &mut Problems) -> Option<KafkaSourceSpec> {
         start: start?.map(|start| start.value).unwrap_or_default(),
         bounded: until?.is_some(),
         security: security?,
+        discover: discover?.unwrap_or(KAFKA_DISCOVER),
         properties: properties?.unwrap_or_default(),
     })
 }

@@ -36,15 +36,23 @@ pub(super) struct ReadStep {
 pub(super) fn read(name: Spanned<String>, item: Item, problems: &mut Problems) -> ReadStep {
     let Some(mut table) = Table::open(item, &keys::STEP, problems) else { return ReadStep::default() };
     let from = table.required("from", problems).and_then(|item| item.texts(problems));
-    let late = if keys::OPERATIONS.iter().any(|key| !["aggregate", "top"].contains(key) && table.has(key)) {
+    let with_late = ["aggregate", "top", "window_process", "join"];
+    let late = if keys::OPERATIONS.iter().any(|key| !with_late.contains(key) && table.has(key)) {
         Some(None) // refused beside the operation
     } else {
         optional(table.take("late"), |item| item.text(problems))
     };
     let [mut with, sides] = process::read_names(&mut table, problems);
+    let late = late.zip(read_late_with(&mut table, problems));
+    let join_late = late
+        .as_ref()
+        .map(|(late, with)| [late.as_ref().map(|_| 0), with.as_ref().map(|_| usize::from(late.is_some()))]);
     let side_outputs: Option<Vec<Spanned<String>>> =
-        late.zip(sides).map(|(late, sides)| late.into_iter().chain(sides).collect());
-    let kind = read_kind(&mut table, &mut with, problems);
+        late.zip(sides).map(|((late, with), sides)| late.into_iter().chain(with).chain(sides).collect());
+    let mut kind = read_kind(&mut table, &mut with, problems);
+    if let Some(StepKind::Join(join)) = kind.as_mut().map(|kind| &mut kind.value) {
+        join.late = join_late.unwrap_or_default();
+    }
     let parallelism = optional(table.take("parallelism"), |item| item.integer(problems));
     let keep = optional(table.take("keep"), |item| read_keep(item, problems));
     let on_error = optional(table.take("on_error"), |item| read_on_error(item, problems));
@@ -73,6 +81,19 @@ pub(super) fn read(name: Spanned<String>, item: Item, problems: &mut Problems) -
     ReadStep { from, outputs: side_outputs.unwrap_or_default(), step }
 }
 
+/// `late_with`, which only joins have.
+fn read_late_with(table: &mut Table, problems: &mut Problems) -> Option<Option<Spanned<String>>> {
+    let is_join = table.has("join");
+    let item = table.take("late_with");
+    if let Some(item) = item.as_ref().filter(|_| !is_join) {
+        let message = format!("`late_with` has no meaning in {} without `join`", table.what);
+        let help = "remove it; `late` names the rows of `from` that come too late";
+        problems.add(code::CONFLICT, item.key, message, "belongs to `join`", help);
+        return None;
+    }
+    optional(item, |item| item.text(problems))
+}
+
 fn read_kind(
     table: &mut Table,
     with: &mut Option<Vec<Spanned<String>>>,
@@ -99,6 +120,9 @@ fn read_kind(
     process::refuse_beside(table, key, problems);
     if key == "aggregate" {
         return read_aggregate(table, item, config, problems).map(|kind| Spanned::new(kind, place));
+    }
+    if key == "window_process" {
+        return read_window_process(table, item, config, problems).map(|kind| Spanned::new(kind, place));
     }
     if key == "top" {
         if let Some((_, place)) = config? {
@@ -151,22 +175,61 @@ fn refuse_keyed(table: &mut Table, operation: &str, problems: &mut Problems) {
     }
 }
 
+/// An aggregate whose only entry takes all rows.
+fn read_window_process(
+    table: &mut Table,
+    item: Item,
+    config: Option<StepConfig>,
+    problems: &mut Problems,
+) -> Option<StepKind> {
+    if !table.has("window") {
+        let message = format!("{} has `window_process` and no `window`", table.what);
+        let help = "add `window = { tumbling = \"1m\" }`; `process` handles rows one by one, without a window";
+        problems.add(code::MISSING_KEY, item.key, message, "it takes all rows of a window", help);
+        table.take("emit");
+        return None;
+    }
+    let place = item.key;
+    let entry = |item: Item, problems: &mut Problems| {
+        let component = read_component(item, config?, problems)?;
+        Some(vec![AggregateSpec::Rows { component }])
+    };
+    read_windowed(table, place, item, problems, entry)
+}
+
 fn read_aggregate(
     table: &mut Table,
     item: Item,
     config: Option<StepConfig>,
     problems: &mut Problems,
 ) -> Option<StepKind> {
+    let what = table.what.clone();
+    let place = item.span();
+    let entries = |item: Item, problems: &mut Problems| {
+        let aggregates = aggregate::read(item, problems);
+        let mut aggregates = aggregates?;
+        if let Some((settings, place)) = config? {
+            give_config(&what, &mut aggregates, &settings, place, problems)?;
+        }
+        Some(aggregates)
+    };
+    read_windowed(table, place, item, problems, entries)
+}
+
+/// Keys, windows and what is made of them.
+fn read_windowed(
+    table: &mut Table,
+    place: Span,
+    item: Item,
+    problems: &mut Problems,
+    entries: impl FnOnce(Item, &mut Problems) -> Option<Vec<AggregateSpec>>,
+) -> Option<StepKind> {
     let key_by = optional(table.take("key_by"), |item| item.texts(problems));
-    let window = read_window_or_none(table, item.span(), problems);
+    let window = read_window_or_none(table, place, problems);
     let trigger = optional(table.take("trigger"), |item| read_trigger(item, problems));
     let firing = optional(table.take("firing"), |item| read_firing(item, problems));
     let allowed_lateness = optional(table.take("allowed_lateness"), |item| item.duration(problems));
-    let aggregates = aggregate::read(item, problems);
-    let mut aggregates = aggregates?;
-    if let Some((settings, place)) = config? {
-        give_config(&table.what, &mut aggregates, &settings, place, problems)?;
-    }
+    let aggregates = entries(item, problems)?;
     let allowed_lateness = allowed_lateness?.unwrap_or_default();
     let (window, gap) = window?;
     Some(StepKind::Aggregate {

@@ -192,6 +192,7 @@ fn every_key_of_a_step_is_read() {
             AggregateSpec::BuiltIn { output, function, column } => {
                 format!("{}={:?}({})", output.value, function.value, column.as_ref().map_or("", |c| &c.value))
             }
+            AggregateSpec::Rows { .. } => panic!("no window-processor"),
             AggregateSpec::Component { output, component } => {
                 assert_eq!(component.config.get("digits"), Some(&Setting::Int64(2)), "the step's configuration");
                 format!("{}={}", output.value, component.path.value)

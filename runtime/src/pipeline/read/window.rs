@@ -34,6 +34,15 @@ pub(super) fn read_window(item: Item, problems: &mut Problems) -> Option<ReadWin
             let gap = session.required("gap", problems)?.text(problems)?;
             return Some((Spanned::new(WindowSpec::SessionByColumn, table.span), Some(gap)));
         }
+        "count" => {
+            refuse_keys_of_others(&mut table, kind, &[OFFSET], problems)?;
+            let rows = item.integer(problems);
+            let every = optional(table.take("every"), |item| item.integer(problems));
+            match (rows?.value, every?) {
+                (rows, Some(every)) => WindowSpec::SlidingCount { rows, every: every.value },
+                (rows, None) => WindowSpec::Count { rows },
+            }
+        }
         _ => {
             refuse_keys_of_others(&mut table, kind, &[EVERY, OFFSET], problems)?;
             read_keyed(kind, item, problems)?
@@ -46,7 +55,6 @@ pub(super) fn read_window(item: Item, problems: &mut Problems) -> Option<ReadWin
 fn read_keyed(kind: &str, item: Item, problems: &mut Problems) -> Option<WindowSpec> {
     match kind {
         "session" => Some(WindowSpec::Session { gap: item.positive_duration(problems)? }),
-        "count" => Some(WindowSpec::Count { rows: item.integer(problems)?.value }),
         _ => {
             let (what, place) = (item.what.clone(), item.span());
             if item.boolean(problems)? {
@@ -59,7 +67,7 @@ fn read_keyed(kind: &str, item: Item, problems: &mut Problems) -> Option<WindowS
 }
 
 /// Keys that not all kinds have, and those that do.
-const EVERY: (&str, &str) = ("every", "`sliding`");
+const EVERY: (&str, &str) = ("every", "`sliding` and `count`");
 const OFFSET: (&str, &str) = ("offset", "`tumbling` and `sliding`");
 
 /// `others` are keys that have no meaning beside `kind`, and the kinds that they belong to.

@@ -203,6 +203,12 @@ fn wrong_tops_are_refused_with_place_and_help() {
         ),
         sasl("{ mechanism = «\"GSSAPI\", username = \"u\", password_env = \"P\" }", UNKNOWN_VALUE, &["SCRAM-SHA-256"]),
         sasl("{ mechanism = \"PLAIN\", username = \"u\", «password = \"x\" }", UNKNOWN_KEY, &["password_env"]),
+        top("name = \"p\"\nstate = { memory = «7.5, spill = \"x\" }", WRONG_TYPE, &["a size in quotes"]),
+        top("name = \"p\"\nstate = { memory = «\"7 bytes\", spill = \"x\" }", BAD_SIZE, &["7 bytes", "64MiB"]),
+        top("name = \"p\"\nstate = { memory = «\"1023B\", spill = \"x\" }", BAD_VALUE, &["1023", "1KiB", "256MiB"]),
+        top("name = \"p\"\n«state = { memory = \"1GiB\" }", MISSING_KEY, &["`spill`", "spill = "]),
+        top("name = \"p\"\nstate = { memory = \"1GiB\", spill = «\"\" }", BAD_VALUE, &["empty", "expected text"]),
+        top("name = \"p\"\nstate = { memory = \"1GiB\", spill = \"x\", «disk = 1 }", UNKNOWN_KEY, &["`disk`", "spill"]),
         top("name = \"p\"\ndead_letter = «\"dead.json\"", WRONG_TYPE, &["expected a table", "file"]),
         top("name = \"p\"\n«dead_letter = {}", NO_KIND, &["where rows go", "file"]),
         top("name = \"p\"\ndead_letter = { print = «{} }", BAD_VALUE, &["stdout carries results only", "file"]),
@@ -312,6 +318,25 @@ fn wrong_columns_and_times_are_refused_with_place_and_help() {
             &["`max_out_of_orderness`", "one place"],
         ),
         stdin("event_time = «2020-01-01", WRONG_TYPE, &["found a date or time"]),
+    ]);
+}
+
+#[test]
+fn wrong_window_processors_are_refused_with_place_and_help() {
+    let whole = |rest: &str, code, words| {
+        step(
+            &format!("from = \"s\"\nwindow = {{ tumbling = \"1s\" }}\nwindow_process = \"a.wasm\"\n{rest}"),
+            code,
+            words,
+        )
+    };
+    check(vec![
+        step("from = \"s\"\n«window_process = \"a.wasm\"", MISSING_KEY, &["no `window`", "all rows of a window"]),
+        step("from = \"s\"\nwindow = { global = true }\nwindow_process = «7", WRONG_TYPE, &["found an integer"]),
+        whole("«state_ttl = \"1s\"", CONFLICT, &["`state_ttl` has no meaning", "belongs to `process`"]),
+        whole("«emit = \"latest\"", CONFLICT, &["`emit` has no meaning", "`window`"]),
+        whole("keep = «\"all\"", CONFLICT, &["`keep` has no meaning"]),
+        whole("allowed_lateness = «5", WRONG_TYPE, &["duration in quotes"]),
     ]);
 }
 
@@ -461,6 +486,10 @@ fn wrong_windows_are_refused_with_place_and_help() {
         window("{ tumbling = \"1s\", offset = «\"- 1s\" }", BAD_DURATION, &["no duration"]),
         window("{ «tumblin = \"1s\" }", UNKNOWN_KEY, &["did you mean `tumbling`"]),
         window("{ sliding = \"10s\", every = «\"0s\" }", BAD_DURATION, &["`every`", "is zero"]),
+        window("«{ count = 5, every = 0 }", BAD_VALUE, &["`every`", "is 0"]),
+        window("«{ count = 5, every = 6 }", BAD_VALUE, &["gaps", "the 5 rows"]),
+        window("«{ count = 5_000, every = 1 }", BAD_VALUE, &["5000 windows at once", "`every = 5`"]),
+        window("{ count = 5, every = «\"1s\" }", WRONG_TYPE, &["`every`"]),
         window("«{ sliding = \"1s\", every = \"2s\" }", BAD_DURATION, &["gaps", "longer than the window, 1s"]),
         window("«{ sliding = \"9s\", every = \"2s\", offset = \"2s\" }", BAD_DURATION, &["not smaller than `every`"]),
         window("{ sliding = \"1s\", «tumbling = \"2s\" }", SEVERAL_KINDS, &["`sliding`, `tumbling`"]),
@@ -653,7 +682,12 @@ fn wrong_joins_are_refused_with_place_and_help() {
             CONFLICT,
             &["`allowed_lateness`", "`join`"],
         ),
-        join("join = { with = \"o\", on = \"k\" }\n«late = \"l\"", CONFLICT, &["`late`", "`join`"]),
+        join("join = { with = \"o\", on = \"k\" }\nlate_with = «7", WRONG_TYPE, &["`late_with`"]),
+        join(
+            "lookup = { with = \"o\", on = \"k\" }\n«late_with = \"l\"",
+            CONFLICT,
+            &["`late_with`", "belongs to `join`"],
+        ),
         join("join = { with = \"o\", on = \"k\" }\nkeep = «\"all\"", CONFLICT, &["`keep`", "select"]),
         join("join = { with = \"o\", on = \"k\" }\n«config = { a = 1 }", CONFLICT, &["a join takes none"]),
         join("join = { with = \"o\", on = \"k\" }\n«map = \"m.wasm\"", SEVERAL_KINDS, &["`join`, `map`"]),
@@ -718,7 +752,7 @@ fn wrong_partitions_are_refused_with_place_and_help() {
         map("«partition = {}", NO_KIND, &["by what rows are spread"]),
         map("partition = «{ key = [] }", BAD_VALUE, &["`key`", "at least one column"]),
         map("partition = { hash = «\"rows\" }", UNKNOWN_VALUE, &["row"]),
-        map("partition = { «custom = \"router.wasm\" }", NOT_AVAILABLE, &["`custom`"]),
+        map("partition = { custom = «7 }", WRONG_TYPE, &["`custom`"]),
         map("partition = { «range = { splits = [1] } }", MISSING_KEY, &["`column`"]),
         map("partition = { range = { column = \"a\", splits = «[] } }", BAD_VALUE, &["at least one"]),
         map("partition = { range = { column = \"a\", splits = «[2, 1] } }", BAD_VALUE, &["ascend"]),

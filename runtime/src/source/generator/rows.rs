@@ -14,6 +14,7 @@ use arrow_schema::ArrowError;
 
 use super::nexmark;
 use crate::record::{EventTime, Field, Kind, Schema};
+use crate::rng;
 use crate::source::{GeneratorKind, NexmarkStream};
 
 /// What all rows have in common.
@@ -205,12 +206,12 @@ impl Series {
     /// 64 random bits that belong to row `index`.
     #[inline]
     pub(super) fn draw(self, index: u64) -> u64 {
-        split_mix(self.seed.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+        rng::mix(self.seed.wrapping_add(index.wrapping_add(1).wrapping_mul(rng::STEP)))
     }
 
     /// Another 64 bits of the same row, independent of the first.
     fn second_draw(self, index: u64) -> u64 {
-        split_mix(self.draw(index) ^ 0xD6E8_FEB8_6659_FD93)
+        rng::mix(self.draw(index) ^ 0xD6E8_FEB8_6659_FD93)
     }
 
     /// Event time of each row: `start_ms + floor(index * interval_ns / 10⁶)`, saturating.
@@ -263,13 +264,6 @@ impl Series {
             Visit::PageView | Visit::AddToCart => 0.0,
         }
     }
-}
-
-#[inline]
-const fn split_mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    bits ^ (bits >> 31)
 }
 
 /// Random bits as a number in `0..bound`.

@@ -1,5 +1,6 @@
 //! The thread that takes records from librdkafka and hands them to the task by partition.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,7 +173,13 @@ impl Reader {
 
     /// Reads until all partitions have ended (bounded), the source is dropped, or reading on would skip records.
     fn read(&self, queue: &mut Queue, open: &mut Vec<Open>) -> Result<(), Stop> {
+        let mut known: BTreeSet<i32> = open.iter().map(|open| open.partition).collect();
+        let mut looked = Stopwatch::start();
         loop {
+            if !self.spec.bounded && looked.elapsed() >= self.spec.discover {
+                self.discover(queue, open, &mut known)?;
+                looked = Stopwatch::start();
+            }
             self.end_partitions(queue, open)?;
             if open.is_empty() && self.spec.bounded {
                 self.feeder.send(Fed::End)?;
@@ -198,6 +205,34 @@ impl Reader {
                 self.send_all(open, BATCH_ROWS)?;
             }
         }
+    }
+
+    /// Starts this subtask's partitions that have been added to the topic, each from its beginning.
+    fn discover(&self, queue: &mut Queue, open: &mut Vec<Open>, known: &mut BTreeSet<i32>) -> Result<(), Stop> {
+        let log = Log::new(format!("source `{}`", self.source_name));
+        let partitions = match partitions_of(queue.consumer().client(), &log, || (), &self.spec.topic) {
+            Ok(partitions) => partitions,
+            // as for records: a broker that is away is waited for
+            Err(reason) => {
+                tracing::warn!(source = self.source_name, reason, "cannot look for new partitions; trying again");
+                return Ok(());
+            }
+        };
+        let mine = |p: &i32| usize::try_from(*p).is_ok_and(|p| p % self.parallelism == self.subtask);
+        for partition in partitions.into_iter().filter(mine) {
+            if !known.insert(partition) {
+                continue;
+            }
+            let failed = |error: String| Stop::Failed(format!("cannot read partition {partition}: {error}"));
+            queue.start(partition, FROM_BEGINNING).map_err(failed)?;
+            let begins = Position::new(format!("{}/{partition}", self.spec.topic), 0, false);
+            let (frames, bad) = (self.feeder.spare(), Vec::new());
+            let added = Open { partition, until: None, frames, bad, ended: false, next: 0, begins: begins.clone() };
+            tracing::info!(source = self.source_name, partition, "a partition was added to the topic");
+            self.feeder.send(Fed::PartitionAdded { partition: added.number(), position: begins })?;
+            open.push(added);
+        }
+        Ok(())
     }
 
     /// Puts a record to its partition's frames.

@@ -115,6 +115,27 @@ fn a_mask_has_a_zero_or_one_for_each_row() {
 }
 
 #[test]
+fn a_route_is_a_task_that_exists_for_each_row() {
+    let answer = |routes: &[u32], targets| {
+        let mut wat = Wat::new(OperatorKind::Partitioner, &[], &[]);
+        let bytes: Vec<u8> = routes.iter().flat_map(|route| route.to_le_bytes()).collect();
+        let [at, _] = wat.string(std::str::from_utf8(&bytes).unwrap());
+        let wat = wat.answers("route", &[0, at, u32::try_from(routes.len()).unwrap()]);
+        guest(OperatorKind::Partitioner, &wat).route(&record_batch(&[], 3, vec![]), targets)
+    };
+    assert_eq!(answer(&[2, 0, 1], 3).unwrap(), [2, 0, 1]);
+    let reason = |routes, targets| answer(routes, targets).unwrap_err().to_string();
+    assert_eq!(reason(&[2, 0, 1], 2), "row 0 is routed to task 2, expected 0 to 1");
+    assert_eq!(reason(&[0, 0, 127], 3), "row 2 is routed to task 127, expected 0 to 2");
+    assert_eq!(reason(&[0, 0], 3), "returned 2 targets, expected one for each of 3 rows");
+    assert_eq!(reason(&[0; 4], 3), "returned 4 targets, expected one for each of 3 rows");
+    let named = Wat::new(OperatorKind::Partitioner, &[], &[field("n", Kind::Int64)]).function("route", "unreachable");
+    let component = sandbox().load_bytes("router", &named.bytes()).unwrap();
+    let error = component.guest(OperatorKind::Partitioner, options()).unwrap_err().to_string();
+    assert!(error.contains("outputs of a partitioner must be empty"), "{error}");
+}
+
+#[test]
 fn an_expansion_names_an_input_row_for_each_row() {
     let outputs = [field("n", Kind::Int64)];
     let answer = |rows: u32, origin: &[u32], values: Vec<i64>| {

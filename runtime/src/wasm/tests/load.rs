@@ -76,7 +76,8 @@ fn a_component_without_a_known_operator_is_refused() {
         refusal(&mapper().interface("millstream:operator/sorter@0.1.0").bytes()),
         "component op.wasm exports no operator: expected one of `millstream:operator/mapper@0.1.0`, \
          `millstream:operator/filter@0.1.0`, `millstream:operator/flat-mapper@0.1.0`, \
-         `millstream:operator/aggregator@0.1.0`, `millstream:operator/processor@0.1.0`; \
+         `millstream:operator/aggregator@0.1.0`, `millstream:operator/processor@0.1.0`, \
+         `millstream:operator/window-processor@0.1.0`, `millstream:operator/partitioner@0.1.0`; \
          found `millstream:operator/sorter@0.1.0`"
     );
     assert!(refusal(&wat::parse_str("(component)").unwrap()).ends_with("found nothing"));

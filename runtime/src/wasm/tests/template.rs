@@ -117,6 +117,10 @@ impl Wat {
             "describe" => ("(result (result $signature (error string)))".to_owned(), 0),
             "transform" => (format!("(param \"input\" $batch) {batch_result}"), 3),
             "select" => ("(param \"input\" $batch) (result (result (list u8) (error $failure)))".into(), 3),
+            "route" => (
+                "(param \"input\" $batch) (param \"targets\" u32) (result (result (list u32) (error $failure)))".into(),
+                4,
+            ),
             "expand" => ("(param \"input\" $batch) (result (result $expansion (error $failure)))".into(), 3),
             "create" => (batch_result.into(), 0),
             "accumulate" => (

@@ -52,6 +52,20 @@ impl Model {
         let windows = self.windows.entry(format!("{:?}", cells[0])).or_default();
         let end = |length: i64| time.saturating_add(length);
         let mut new = Open { start: time, end: end(1), rows: vec![cells.to_vec()], touched: true };
+        if let WindowSpec::SlidingCount { rows, every } = self.window {
+            self.seen.1 += usize::from(cells[2] == Cell::Int(13));
+            windows.push(new);
+            if windows.len() % every as usize == 0 {
+                let last = &windows[windows.len().saturating_sub(rows as usize)..];
+                let mut open = last[0].clone();
+                for more in &last[1..] {
+                    (open.start, open.end) = (open.start.min(more.start), open.end.max(more.end));
+                    open.rows.extend(more.rows.clone());
+                }
+                self.put_out(&open);
+            }
+            return;
+        }
         if let WindowSpec::Session { gap } = self.window {
             new.end = end(gap.as_millis() as i64);
             let (joined, others) = windows.drain(..).partition(|open| open.start <= new.end && new.start <= open.end);
@@ -148,6 +162,11 @@ fn run(events: &[Event], window: WindowSpec, lateness: i64, rows_a_batch: usize)
     (found, out.dead.len(), out.late_rows)
 }
 
+/// The last rows of a key, again and again.
+pub(super) fn sliding_counts() -> impl Strategy<Value = WindowSpec> {
+    (1u64..9, 1u64..9).prop_map(|(rows, every)| WindowSpec::SlidingCount { rows, every: every.min(rows) })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
@@ -157,6 +176,7 @@ proptest! {
             4 => (1u64..12).prop_map(session),
             1 => Just(session(i64::MAX as u64)),
             2 => (1u64..6).prop_map(|rows| WindowSpec::Count { rows }),
+            3 => sliding_counts(),
             1 => Just(WindowSpec::Global),
         ],
         lateness in prop_oneof![2 => Just(0), 1 => 1i64..30, 1 => Just(i64::MAX)],

@@ -9,7 +9,7 @@ use crate::operator::{AggregateStep, OnError};
 use crate::restoring::{Event, Restoring};
 
 /// All functions over columns of all kinds, beside those of the model and a component.
-fn all_aggregates() -> Vec<AggregateCall> {
+pub(super) fn all_aggregates() -> Vec<AggregateCall> {
     use AggregateFunction::{CountDistinct, First, Last, Max, Min};
     let mut all = Vec::new();
     for (column, name) in ["id", "name", "amount", "price", "note"].into_iter().enumerate() {
@@ -23,7 +23,7 @@ fn all_aggregates() -> Vec<AggregateCall> {
     all
 }
 
-fn script(happenings: &[Happening], rows_a_batch: usize) -> Vec<Event> {
+pub(super) fn script(happenings: &[Happening], rows_a_batch: usize) -> Vec<Event> {
     let mut script = Vec::new();
     for (rows, watermark) in batches(happenings, rows_a_batch) {
         let mut cells: Vec<_> = rows.iter().map(|row| row.0.clone()).collect();
@@ -59,6 +59,7 @@ fn window() -> impl Strategy<Value = WindowSpec> {
         1 => Just(WindowSpec::Session { gap: Duration::from_millis(i64::MAX as u64) }),
         1 => Just(WindowSpec::SessionByColumn),
         2 => (1u64..6).prop_map(|rows| WindowSpec::Count { rows }),
+        2 => super::keyed::sliding_counts(),
         1 => Just(WindowSpec::Global),
     ]
 }
@@ -73,7 +74,7 @@ proptest! {
         lateness in prop_oneof![2 => Just(0), 1 => 1u64..30, 1 => Just(i64::MAX as u64)],
         rows_a_batch in 4usize..50,
     ) {
-        let lateness = if matches!(window, WindowSpec::Count { .. } | WindowSpec::Global) { 0 } else { lateness };
+        let lateness = if window.is_counted() || window == WindowSpec::Global { 0 } else { lateness };
         Restoring::new(|| Box::new(step(&keys, window, lateness, Trigger::End, Firing::Accumulating)) as Box<dyn Operator>)
             .keyed(&[&keys])
             .in_any_order(letters_in_order)
@@ -94,7 +95,7 @@ proptest! {
         rows_a_batch in 4usize..50,
         rings in prop::collection::vec(1usize..20, 0..10),
     ) {
-        prop_assume!(!matches!(window, WindowSpec::Count { .. }));
+        prop_assume!(!window.is_counted());
         let lateness = if window == WindowSpec::Global { 0 } else { lateness };
         let mut script = script(&happenings, rows_a_batch);
         for (after, now_ms) in rings.iter().zip((10..).step_by(10)) {

@@ -152,12 +152,19 @@ impl Model {
 
     fn advance(&mut self, watermark: i64) {
         let (ends, at_end) = (self.ends(), self.trigger.fires_at_end());
+        let forgets = !ends && self.firing == Firing::Discarding;
+        let interval = match self.trigger {
+            Trigger::Every { interval } => interval.as_millis() as i64,
+            _ => 1,
+        };
         self.watermark = watermark;
         self.each(|open| {
             let ended = if ends { open.end - 1 <= watermark } else { watermark == i64::MAX };
             let early = open.early.is_some_and(|early| early <= watermark);
             if early || ended {
-                open.early = None;
+                // a window that has fired early does so at every multiple from then on; one of all rows begins anew
+                let goes_on = !ended && !forgets;
+                open.early = goes_on.then(|| (watermark.div_euclid(interval) + 1) * interval);
             }
             if ended {
                 let fires = at_end && !open.fired;
