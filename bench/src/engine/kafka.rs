@@ -45,6 +45,7 @@ pub(super) fn groups(
         topic,
         start: KafkaStart::Earliest,
         bounded: true,
+        discover: std::time::Duration::from_secs(30),
         properties: Vec::new(),
     }));
     let sides = vec![
