@@ -23,6 +23,9 @@ use millstream::wasm::Setting;
 use millstream_tests::run;
 use tokio::sync::mpsc;
 
+/// Rows, status, and what became of the swaps.
+type Ran = (Vec<serde_json::Map<String, serde_json::Value>>, Result<Status, String>, Vec<Result<(), String>>);
+
 const TOO_LONG: Duration = Duration::from_secs(60);
 
 fn guests() -> PathBuf {
@@ -37,12 +40,8 @@ fn custom(path: &str, config: &[(&str, i64)]) -> PartitionSpec {
 
 type Swap = (&'static str, &'static str);
 
-/// Runs to the end, swapping meanwhile; rows, status, and what became of the swaps.
-fn run_to_end(
-    spec: PipelineSpec,
-    mut results: mpsc::Receiver<Batch>,
-    swap: Option<Swap>,
-) -> (Vec<serde_json::Map<String, serde_json::Value>>, Result<Status, String>, Vec<Result<(), String>>) {
+/// Runs to the end, swapping meanwhile.
+fn run_to_end(spec: PipelineSpec, mut results: mpsc::Receiver<Batch>, swap: Option<Swap>) -> Ran {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async move {

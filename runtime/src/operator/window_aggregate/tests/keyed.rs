@@ -55,7 +55,7 @@ impl Model {
         if let WindowSpec::SlidingCount { rows, every } = self.window {
             self.seen.1 += usize::from(cells[2] == Cell::Int(13));
             windows.push(new);
-            if windows.len() % every as usize == 0 {
+            if windows.len().is_multiple_of(every as usize) {
                 let last = &windows[windows.len().saturating_sub(rows as usize)..];
                 let mut open = last[0].clone();
                 for more in &last[1..] {
