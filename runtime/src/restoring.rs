@@ -213,7 +213,6 @@ impl Tasks<'_> {
                 for operator in &mut self.operators {
                     let mut out = Output { rows_at_once: 2, ..Output::default() };
                     operator.on_watermark(Watermark(*time), &mut out).unwrap();
-                    while operator.go_on(&mut out).unwrap() {}
                     note(out, comparable, seen);
                     let_out(operator.as_mut(), comparable, seen);
                 }
