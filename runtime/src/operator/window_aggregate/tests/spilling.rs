@@ -96,7 +96,7 @@ fn a_large_window_leaves_in_parts_and_memory_stays_within_its_bounds() {
     assert!(parts.len() > 10 && largest < 20_000, "{} parts, the largest of {largest} rows", parts.len());
     let mut found: Vec<String> = parts.concat().iter().map(|row| format!("{row:?}")).collect();
     let mut expected: Vec<String> =
-        results(&advance(&mut in_memory, 19)).iter().map(|row| format!("{row:?}")).collect();
+        self::parts(&mut in_memory, 19).concat().iter().map(|row| format!("{row:?}")).collect();
     found.sort();
     expected.sort();
     assert_eq!(found.len(), 160_000);
@@ -144,5 +144,5 @@ fn a_store_that_fails_fails_the_task_and_says_where() {
         "{error}"
     );
     // nothing that was taken in is gone
-    assert_eq!(results(&advance(&mut operator, 9)).len(), 80_000);
+    assert_eq!(parts(&mut operator, 9).concat().len(), 80_000);
 }
