@@ -252,7 +252,7 @@ impl<'a> Reader<'a> {
         for _ in 0..self.count()? {
             rows.push(self.batch(&schema)?);
         }
-        Ok(Table { name, keys, rows })
+        Ok(Table { name, keys, rows, later: Vec::new() })
     }
 
     fn field(&mut self, depth: usize) -> Result<Field, StateFileError> {

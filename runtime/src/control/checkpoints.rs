@@ -372,7 +372,11 @@ impl Session {
                 Err(error) => Err(error),
             };
             match written {
-                Ok(bytes) => return Ok(bytes),
+                Ok(bytes) => {
+                    // frozen copies of large state take milliseconds to go
+                    drop(tokio::task::spawn_blocking(move || drop(draft)));
+                    return Ok(bytes);
+                }
                 Err(error) if error.is_passing() => self.wait(&mut pause, error).await?,
                 Err(error) => return Err(error.into()),
             }
