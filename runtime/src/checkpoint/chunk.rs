@@ -132,7 +132,7 @@ pub(super) fn digest(content: &[u8]) -> String {
 }
 
 /// Bytes of the rows, not of the buffers that they may share with others.
-fn bytes_of(batch: &RecordBatch) -> usize {
+pub(super) fn bytes_of(batch: &RecordBatch) -> usize {
     let bytes = |column: &arrow_array::ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(usize::MAX / 1024);
     batch.columns().iter().map(bytes).sum()
 }

@@ -122,8 +122,7 @@ impl FrozenSlices {
         let mut batches = Vec::new();
         for (part, slice) in parts {
             let slots = slots_of(&part.chunks);
-            let slots: Vec<u32> =
-                slice.state.slots_from(slots.start).take_while(|slot| slots.contains(slot)).collect();
+            let slots: Vec<u32> = slice.state.slots_from(slots.start).take_while(|slot| slots.contains(slot)).collect();
             let mut columns = self.keys.keys(&slots)?;
             columns.extend(slice.head(&slots));
             columns.extend(slice.state.save_by(self.aggregates.iter().map(Option::as_ref), &slots)?);

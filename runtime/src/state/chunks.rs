@@ -256,8 +256,13 @@ mod tests {
         column.set(300, -1);
         assert_eq!((first.get(300), column.get(300), column.get(301)), (Some(&300), Some(&-1), Some(&301)));
         let second = column.freeze();
-        let changed: Vec<usize> =
-            marks(&first).iter().zip(marks(&second)).enumerate().filter(|(_, (a, b))| **a != *b).map(|(at, _)| at).collect();
+        let changed: Vec<usize> = marks(&first)
+            .iter()
+            .zip(marks(&second))
+            .enumerate()
+            .filter(|(_, (a, b))| **a != *b)
+            .map(|(at, _)| at)
+            .collect();
         assert_eq!(changed, [1]);
         drop((first, again, second));
         column.set(0, -2);

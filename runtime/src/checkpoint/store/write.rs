@@ -87,15 +87,10 @@ impl Store {
         files.buffered(CONCURRENT).try_collect().await
     }
 
-    async fn write_piece(
-        &self,
-        epoch: u64,
-        step: &str,
-        name: String,
-        piece: Piece,
-    ) -> Result<Written, StoreError> {
+    async fn write_piece(&self, epoch: u64, step: &str, name: String, piece: Piece) -> Result<Written, StoreError> {
         let frozen = piece.frozen;
-        let unchanged = frozen.and_then(|id| self.frozen.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned());
+        let unchanged =
+            frozen.and_then(|id| self.frozen.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned());
         if let Some(file) = unchanged
             && self.is_there(&file).await?
         {

@@ -81,12 +81,7 @@ pub(super) fn gather(
 }
 
 #[inline]
-fn push_key(
-    fields: &[Field],
-    by_slot: BySlot<'_>,
-    slot: u32,
-    columns: &mut [ColumnBuilder],
-) -> Result<(), StateError> {
+fn push_key(fields: &[Field], by_slot: BySlot<'_>, slot: u32, columns: &mut [ColumnBuilder]) -> Result<(), StateError> {
     let missing = || StateError::Slot { slot };
     let mut scratch = [0; 16];
     match (by_slot, columns) {
