@@ -5,6 +5,7 @@ mod judge;
 mod mending;
 mod outcome;
 mod quiet;
+mod ranges;
 mod request;
 mod restart;
 mod run;
