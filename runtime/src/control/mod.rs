@@ -13,6 +13,7 @@ mod status;
 mod supervise;
 mod swap;
 mod transactions;
+mod trial;
 mod versions;
 
 pub use checkpoints::{CheckpointError, CheckpointStatus, Restored, StartFrom, open_store};
@@ -23,4 +24,8 @@ pub use run::{OpenError, RunError};
 pub use status::{ComponentVersion, NodeRole, NodeStatus, RestartStatus, Status};
 pub use supervise::{Handle, Running};
 pub use swap::{SwapError, SwapReport, Swapped};
+pub use trial::{
+    Breach, Budget, BudgetError, ExampleStatus, Mode, SideStatus, TrialMode, TrialRequest, TrialSpec, TrialSpecError,
+    TrialState, TrialStatus, TriedStepStatus,
+};
 pub use versions::{Origin, Version};

@@ -22,6 +22,7 @@ use super::restart::{Decision, RestartPolicy, decide};
 use super::run::{Life, OpenError, RunError, Tasks};
 use super::status::{RestartStatus, Status};
 use super::swap::{SwapError, SwapReport, Swapped};
+use super::trial::{TrialSpec, TrialStatus};
 use super::versions::Version;
 use crate::clock::Stopwatch;
 use crate::pipeline::build::{RunOptions, StartError};
@@ -332,6 +333,27 @@ impl Handle {
                 result => return result,
             }
         }
+    }
+
+    /// Tries candidates for steps, named as for [`Handle::swap`]. Done once they are in place; how it goes tells
+    /// [`Handle::trial`]. One trial goes on at a time, and no swap meanwhile. A pipeline that fails is started again without it.
+    pub async fn try_out(&self, requests: &[(String, PathBuf)], spec: TrialSpec) -> Result<TrialStatus, SwapError> {
+        self.life().try_out(requests, spec).await
+    }
+
+    /// Makes the candidates of the trial that goes on the versions of their steps, at one cut.
+    pub async fn promote(&self) -> Result<TrialStatus, SwapError> {
+        self.life().promote().await
+    }
+
+    /// Ends the trial that goes on: the versions of before go on alone.
+    pub async fn abandon_trial(&self) -> Result<TrialStatus, SwapError> {
+        self.life().abandon_trial().await
+    }
+
+    /// The trial that goes on, or went on last.
+    pub fn trial(&self) -> Option<TrialStatus> {
+        self.life().trial_status()
     }
 
     /// What a swap would do, without doing it: everything is compiled and judged, the stream is not touched.

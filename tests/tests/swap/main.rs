@@ -28,6 +28,7 @@ mod processors;
 mod refused;
 mod restarts;
 mod topologies;
+mod trial;
 
 type Row = Map<String, Value>;
 
