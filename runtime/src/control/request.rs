@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::plan::SwapPlan;
 use super::status::Status;
 use super::supervise::Handle;
-use super::swap::{SwapError, SwapReport, Swapped};
+use super::swap::{SwapError, SwapReport};
 use super::trial::{TrialRequest, TrialStatus};
 use super::versions::Version;
 
@@ -82,12 +83,7 @@ pub enum Answer {
     /// how a trial stands
     Trial(Box<TrialStatus>),
     /// it would change
-    Plan {
-        /// what
-        planned: Vec<Swapped>,
-        /// how long the last change held up the task that it held up longest, ns; none where nothing changed yet
-        last_pause_ns: Option<u64>,
-    },
+    Plan(SwapPlan),
     /// done
     Done,
     /// not done, and nothing has changed
@@ -117,10 +113,7 @@ impl Handle {
                 pid: std::process::id(),
             },
             Request::Swap { offers } => self.swap(&named(offers)).await.map_or_else(refused, Answer::Swapped),
-            Request::Plan { offers } => match self.plan_swap(&named(offers)).await {
-                Ok(planned) => Answer::Plan { planned, last_pause_ns: self.last_pause_ns() },
-                Err(error) => refused(error),
-            },
+            Request::Plan { offers } => self.plan(&named(offers)).await.map_or_else(refused, Answer::Plan),
             Request::Try { offers, trial } => {
                 let spec = trial.read().map_err(SwapError::from);
                 match spec {

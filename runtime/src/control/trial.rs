@@ -191,6 +191,11 @@ impl Life {
         Some(trial.status())
     }
 
+    /// The budget that the last trial has used up by all that it has seen.
+    pub(super) fn final_breach(&self) -> Option<Breach> {
+        self.trial()?.breach(true)
+    }
+
     /// Puts candidates in place to be tried. Goes on to its end when the future is dropped.
     pub(super) async fn try_out(
         &self,

@@ -116,10 +116,10 @@ impl Task {
 
     fn see(&mut self, out: &mut Output) {
         for batch in out.batches.drain(..) {
-            self.seen.rows.extend(rows(&batch).iter().map(|row| format!("{row:?}")));
+            self.seen.rows.extend(rows(batch.columns().columns()).iter().map(|row| format!("{row:?}")));
         }
         for (side, batch) in out.sides.drain(..) {
-            self.seen.rows.extend(rows(&batch).iter().map(|row| format!("{side} {row:?}")));
+            self.seen.rows.extend(rows(batch.columns().columns()).iter().map(|row| format!("{side} {row:?}")));
         }
         self.seen.late += std::mem::take(&mut out.late_rows);
     }
