@@ -1,8 +1,8 @@
 //! Which rows are a canary's: those of a share of the key groups, spread evenly over all tasks.
 //!
-//! Groups are taken in the order of their bits read backwards, so any share of them is spread over the whole range, and the
-//! contiguous ranges that tasks own have as many each, give or take one. As many further groups, where there are so many, are
-//! the control group: the running version handles their rows in a call of its own, so that calls of like size are compared.
+//! They lie at even distances, as the pixels of a line, so the contiguous ranges that tasks own have as many each, give or
+//! take one. The groups beside them, where there are so many, are the control group: the running version handles their rows in
+//! a call of its own, so that calls of like size are compared.
 
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
@@ -52,7 +52,7 @@ impl Share {
     }
 
     fn part(&self, group: u32) -> Part {
-        let place = group.reverse_bits() >> (u32::BITS - KEY_GROUPS.ilog2());
+        let place = group.wrapping_mul(self.groups) % KEY_GROUPS;
         if place < self.groups {
             Part::Candidate
         } else if place < self.groups.saturating_mul(2) {
