@@ -6,6 +6,7 @@ mod mending;
 mod outcome;
 mod plan;
 mod quiet;
+mod ranges;
 pub mod rehearse;
 mod request;
 mod restart;

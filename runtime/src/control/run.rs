@@ -9,6 +9,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::checkpoints::{CheckpointError, CheckpointStatus, Session};
 use super::outcome::{Ended, Outcome};
+use super::ranges;
 use super::status::{ComponentVersion, NodeRole, NodeStatus, RestartStatus, Status};
 use super::swap::SwapError;
 use super::trial::Trial;
@@ -143,6 +144,7 @@ impl Tasks {
         }
         let dead_letters = built.dead_letters;
         rows.push(tasks.spawn(async { Ended::DeadLetters(dead_letters.await) }));
+        let samplers = built.samplers;
         let shared = Shared {
             components: Mutex::new(resolution.components.clone()),
             versions: std::sync::Mutex::new(Versions::new(&resolution.components, options.clock.now_ms())),
@@ -164,6 +166,10 @@ impl Tasks {
             started: Stopwatch::start(),
         };
         let life = Life { shared: Arc::new(shared) };
+        if !samplers.is_empty() {
+            let life = life.clone();
+            rows.push(tasks.spawn(async { Ended::Ranges(ranges::keep_even(life, samplers).await) }));
+        }
         if let Some(session) = session {
             let life = life.clone();
             tasks.spawn(async { Ended::Checkpoints(session.run(life).await) });

@@ -19,6 +19,7 @@ use super::dead_letter::{self, DeadLetters};
 use super::exchange::{Edge, Inputs};
 use super::marker::Marker;
 use super::plan::{Chain as ChainPlan, Exchange, Node, NodeIndex, NodeKind, Plan};
+use super::ranges::{SampledRange, sampled_ranges};
 use super::resolve::{Components, Resolution};
 use super::shuffle::Shuffle;
 use super::source_task::{self, Command, SourceTask};
@@ -148,6 +149,8 @@ pub(crate) struct Built {
     pub(crate) nodes: Vec<NodeTasks>,
     /// where state goes that does not fit into memory
     pub(crate) spill: Option<SharedSpill>,
+    /// exchanges whose ranges are cut from samples
+    pub(crate) samplers: Vec<SampledRange>,
 }
 
 /// Opens and wires everything.
@@ -176,6 +179,7 @@ pub(crate) async fn build(
         drift: drift_group(plan),
         drifting: 0,
         spill: SharedSpill::open(plan)?,
+        samplers: sampled_ranges(plan),
     };
     let mut reports = reports.into_iter();
     let mut futures: Vec<TaskFuture> = Vec::with_capacity(tasks);
@@ -186,8 +190,8 @@ pub(crate) async fn build(
             futures.push(builder.task(index, chain, subtask, (number, report)).await?);
         }
     }
-    let Builder { nodes, commands, spill, .. } = builder;
-    Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes, spill })
+    let Builder { nodes, commands, spill, samplers, .. } = builder;
+    Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes, spill, samplers })
 }
 
 fn node_tasks(node: &Node) -> NodeTasks {
@@ -254,6 +258,8 @@ struct Builder<'a> {
     drifting: usize,
     /// where state goes that does not fit into memory
     spill: Option<SharedSpill>,
+    /// whose ranges are cut from samples
+    samplers: Vec<SampledRange>,
 }
 
 /// Tasks of sources with `max_drift`.
@@ -415,18 +421,27 @@ impl Builder<'_> {
             for (input, (from, exchange)) in chain.inputs.iter().enumerate() {
                 if *from == last {
                     let senders = self.channels.take_senders(reader, input, subtask);
+                    let mut sampler = None;
                     let partitioner = match exchange {
                         Exchange::Forward => Partitioner::rebalance(1),
                         Exchange::Rebalance => Partitioner::rebalance(chain.parallelism),
                         Exchange::Range { column, splits } => {
                             Partitioner::range(*column, splits.clone(), chain.parallelism)
                         }
+                        Exchange::SampledRange { column, .. } => {
+                            let number =
+                                self.samplers.iter().position(|one| (one.reader, one.input) == (reader, input));
+                            sampler = number.and_then(|number| Some((number, self.samplers.get(number)?)));
+                            let missing = || StartError::Internal("a sample without a sampler".to_owned());
+                            let (_, sampler) = sampler.ok_or_else(missing)?;
+                            Partitioner::sampled(*column, sampler.sampler.sender(), chain.parallelism)
+                        }
                         Exchange::Addressed => Partitioner::addressed(chain.parallelism),
                         Exchange::Broadcast => Partitioner::broadcast(chain.parallelism),
                         Exchange::Key(columns) => Partitioner::key(columns.clone(), chain.parallelism),
                     };
                     let partitioner = partitioner.map_err(|error| StartError::Internal(error.to_string()))?;
-                    edges.push(Edge::new(senders, partitioner));
+                    edges.push(Edge::new(senders, partitioner).following(sampler.map(|(number, _)| number)));
                 }
             }
         }

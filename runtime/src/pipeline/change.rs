@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use super::cut::{Collected, Cut};
 use super::plan::SlotId;
 use crate::operator::{Replacement, TrialStep};
+use crate::partition::SplitPoints;
 use crate::record::BarrierId;
 use crate::wasm::Digest;
 
@@ -23,6 +24,8 @@ pub struct Change {
     snapshot: Option<Collected>,
     /// sinks prepare what they have written for this epoch
     epoch: Option<u64>,
+    /// ranges of rows behind the cut, by the number of the sampler they were drawn from
+    ranges: BTreeMap<usize, SplitPoints>,
 }
 
 #[derive(Debug)]
@@ -43,6 +46,16 @@ impl Change {
     #[must_use]
     pub fn with_checkpoint(epoch: u64) -> Self {
         Self { epoch: Some(epoch), ..Self::with_snapshot() }
+    }
+
+    /// Lets senders that draw from sampler `sampler` cut ranges here.
+    pub fn cut_ranges(&mut self, sampler: usize, splits: SplitPoints) {
+        self.ranges.insert(sampler, splits);
+    }
+
+    /// Ranges from here on, of senders that draw from sampler `sampler`.
+    pub fn ranges(&self, sampler: usize) -> Option<&SplitPoints> {
+        self.ranges.get(&sampler)
     }
 
     /// The epoch that ends here.

@@ -355,7 +355,13 @@ impl Chain {
         let pause_ns = u64::try_from(watch.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let id = barrier.id;
         self.dead.barrier(&barrier).await.map_err(TaskError::DeadLetter)?;
+        let change = Arc::clone(&barrier.change);
         self.forward(Element::Barrier(barrier)).await?;
+        if let Some(change) = change.downcast_ref::<Change>() {
+            let sides = self.links.iter_mut().flat_map(|link| &mut link.sides).flatten();
+            let tail = if let Tail::Edges(edges) = &mut self.tail { edges.as_mut_slice() } else { &mut [] };
+            sides.chain(tail).for_each(|edge| edge.change(change));
+        }
         self.report.passed(id, pause_ns);
         Ok(())
     }

@@ -26,7 +26,6 @@ mod cut;
 mod endings;
 mod processors;
 mod refused;
-mod restarts;
 mod topologies;
 mod trial;
 

@@ -271,6 +271,11 @@ fn exchange_name(plan: &Plan, from: usize, exchange: &Exchange) -> String {
             let name = fields.get(*column).map_or("", |field| field.name.as_str());
             format!("{} ranges of {name}", splits.ranges())
         }
+        Exchange::SampledRange { column, .. } => {
+            let fields = plan.nodes.get(from).map(|node| node.schema.fields()).unwrap_or_default();
+            let name = fields.get(*column).map_or("", |field| field.name.as_str());
+            format!("even ranges of {name}")
+        }
         Exchange::Addressed => "as its partitioner says".to_owned(),
         Exchange::Broadcast => "broadcast".to_owned(),
         Exchange::Key(columns) => {

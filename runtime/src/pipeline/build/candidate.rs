@@ -34,6 +34,7 @@ pub(crate) fn operators_of(
         drift: drift_group(plan),
         drifting: 0,
         spill: spill.cloned(),
+        samplers: Vec::new(),
     };
     let node = builder.node(at)?;
     let counted = builder.nodes.get(at).ok_or_else(|| StartError::Internal("no counters".to_owned()))?;
