@@ -2,6 +2,7 @@
 //!
 //! Nothing runs before everything has been opened, so a pipeline that cannot start has no effect.
 
+mod candidate;
 mod operators;
 mod spill;
 
@@ -11,7 +12,6 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
-use self::spill::SharedSpill;
 use super::change::{Progress, TaskReport};
 use super::channels::Channels;
 use super::cut::{Cut, RestoreError};
@@ -35,7 +35,9 @@ use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError, Tri
 use crate::spill::SpillError;
 use crate::wasm::{GuestError, GuestMetrics};
 
+pub(crate) use candidate::operators_of;
 pub(crate) use operators::instantiate_for;
+pub(crate) use spill::SharedSpill;
 
 /// How a pipeline is to run.
 #[derive(Clone, Debug)]
@@ -48,11 +50,13 @@ pub struct RunOptions {
     pub trickle: Option<Trickle>,
     /// go on from here; steps that it does not name start empty
     pub restore: Option<Arc<Cut>>,
+    /// sources take nothing in until they are told to
+    pub paused: bool,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { clock: Clock::system(), shuffle_batches: None, trickle: None, restore: None }
+        Self { clock: Clock::system(), shuffle_batches: None, trickle: None, restore: None, paused: false }
     }
 }
 
@@ -143,6 +147,8 @@ pub(crate) struct Built {
     pub(crate) progress: Arc<Progress>,
     /// by node
     pub(crate) nodes: Vec<NodeTasks>,
+    /// where state goes that does not fit into memory
+    pub(crate) spill: Option<SharedSpill>,
     /// exchanges whose ranges are cut from samples
     pub(crate) samplers: Vec<SampledRange>,
 }
@@ -184,8 +190,8 @@ pub(crate) async fn build(
             futures.push(builder.task(index, chain, subtask, (number, report)).await?);
         }
     }
-    let Builder { nodes, commands, samplers, .. } = builder;
-    Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes, samplers })
+    let Builder { nodes, commands, spill, samplers, .. } = builder;
+    Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes, spill, samplers })
 }
 
 fn node_tasks(node: &Node) -> NodeTasks {
@@ -380,7 +386,7 @@ impl Builder<'_> {
             asked: AskedTime::default(),
             drift,
             marker,
-            paused: false,
+            paused: self.options.paused,
         };
         self.commands.push(sender);
         Ok(Box::pin(source_task::run(task)))

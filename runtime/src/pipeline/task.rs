@@ -11,7 +11,7 @@ use super::dead_letter::{DeadLetter, DeadLetters, Payload};
 use super::exchange::{Edge, ExchangeError, Inputs};
 use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounters;
-use crate::operator::{Operator, OperatorError, Output};
+use crate::operator::{Operator, OperatorError, Output, put_in_place};
 use crate::record::{Barrier, Batch, Element, Watermark};
 use crate::sink::{Prepared, Sink, SinkError};
 
@@ -235,9 +235,11 @@ impl Chain {
             let mut components = versions.iter().flatten();
             components.next().filter(|_| components.next().is_none()).copied()
         });
-        let letters = output.dead.drain(..).map(|dead| DeadLetter {
+        let others = std::mem::take(&mut output.dead_by);
+        let by = |row: usize| others.iter().find(|(rows, _)| rows.contains(&row)).map(|(_, digest)| *digest);
+        let letters = output.dead.drain(..).enumerate().map(|(row, dead)| DeadLetter {
             node: link.step.clone(),
-            component,
+            component: by(row).unwrap_or(component),
             reason: dead.reason,
             payload: Payload::Row { row: dead.row, time_ms: dead.time },
         });
@@ -339,6 +341,7 @@ impl Chain {
                     snapshot.add_prepared(&sink, prepared);
                 }
             }
+            self.try_out(change)?;
             for link in &mut self.links {
                 for (slot, digest, replacement) in change.take(&link.step, self.subtask) {
                     let result = link.operator.replace(slot, replacement);
@@ -360,6 +363,17 @@ impl Chain {
             sides.chain(tail).for_each(|edge| edge.change(change));
         }
         self.report.passed(id, pause_ns);
+        Ok(())
+    }
+
+    /// Begins and ends trials of candidates.
+    pub(super) fn try_out(&mut self, change: &Change) -> Result<(), TaskError> {
+        for link in &mut self.links {
+            if let Some(step) = change.take_trial(&link.step, self.subtask) {
+                let result = put_in_place(&mut link.operator, step, self.watermark);
+                check(link, self.subtask, result)?;
+            }
+        }
         Ok(())
     }
 
