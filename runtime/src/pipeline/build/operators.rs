@@ -272,6 +272,7 @@ pub(crate) fn instantiate_for(
         step: name.to_owned(),
         task: u32::try_from(subtask).unwrap_or(u32::MAX),
         counters,
+        world: None,
     };
     resolved.component.guest(resolved.kind, options)
 }
