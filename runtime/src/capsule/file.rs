@@ -144,7 +144,7 @@ fn name(call: &Call) -> &'static str {
     if matches!(call, Call::ProcessWindows { .. }) { "process-windows" } else { call.function() }
 }
 
-fn list<T: ArrowPrimitiveType>(name: &'static str, values: &[T::Native]) -> (&'static str, RecordBatch) {
+pub(super) fn list<T: ArrowPrimitiveType>(name: &'static str, values: &[T::Native]) -> (&'static str, RecordBatch) {
     let column = PrimitiveArray::<T>::from_iter_values(values.iter().copied());
     let field = arrow_schema::Field::new(name, T::DATA_TYPE, false);
     let schema = Arc::new(arrow_schema::Schema::new(vec![field]));

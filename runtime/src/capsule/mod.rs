@@ -12,6 +12,7 @@
 //! Values of secrets are never in a file: settings name the environment variable, reasons are scrubbed, and a call whose rows
 //! hold a secret is not written.
 
+mod answer;
 mod facts;
 mod file;
 mod folder;
@@ -19,6 +20,7 @@ mod replay;
 #[cfg(test)]
 mod tests;
 
+pub use answer::answer_tables;
 pub use facts::{CallFacts, ComponentFacts, ConfigFact, Facts, Failure, FreshFact, LimitFacts, WorldFacts};
 pub use file::{Capsule, CapsuleError};
 pub use folder::{EXTENSION, Folder, Listed, list};

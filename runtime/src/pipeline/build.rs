@@ -6,12 +6,14 @@ mod operators;
 mod spill;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
 use self::spill::SharedSpill;
+use super::capsules::{self, StepCapsules};
 use super::change::{Progress, TaskReport};
 use super::channels::Channels;
 use super::cut::{Cut, RestoreError};
@@ -23,6 +25,7 @@ use super::resolve::{Components, Resolution};
 use super::shuffle::Shuffle;
 use super::source_task::{self, Command, SourceTask};
 use super::task::{self, Chain, Tail, TaskError, Versions};
+use crate::capsule::Folder;
 use crate::clock::Clock;
 use crate::format::Format;
 use crate::metrics::NodeCounters;
@@ -32,7 +35,7 @@ use crate::record::NO_EVENT_TIME;
 use crate::sink::{self, SinkContext, SinkEpochs, SinkError, Transactions};
 use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError, Trickle};
 use crate::spill::SpillError;
-use crate::wasm::{GuestError, GuestMetrics};
+use crate::wasm::{Gate, GuestError, GuestMetrics, Witness};
 
 pub(crate) use operators::instantiate_for;
 
@@ -47,11 +50,13 @@ pub struct RunOptions {
     pub trickle: Option<Trickle>,
     /// go on from here; steps that it does not name start empty
     pub restore: Option<Arc<Cut>>,
+    /// folder for the capsules of pipelines that do not say where theirs go; none: these write none
+    pub capsules: Option<PathBuf>,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { clock: Clock::system(), shuffle_batches: None, trickle: None, restore: None }
+        Self { clock: Clock::system(), shuffle_batches: None, trickle: None, restore: None, capsules: None }
     }
 }
 
@@ -157,7 +162,9 @@ pub(crate) async fn build(
     let (progress, mut reports) = Progress::new(tasks + writers);
     let report = reports.split_off(tasks).pop();
     let (dead, writer) = open_dead_letters(plan, epochs, report, tasks).await?;
-    let nodes = plan.nodes.iter().map(node_tasks).collect();
+    let folder = capsules::folder(&plan.spec, options.capsules.as_deref());
+    let gate = |_: &Arc<Folder>| Arc::new(Gate::new(options.clock.clone()));
+    let nodes = plan.nodes.iter().map(|node| node_tasks(node, folder.as_ref().map(gate).as_ref())).collect();
     let mut builder = Builder {
         plan,
         components: &resolution.components,
@@ -170,6 +177,7 @@ pub(crate) async fn build(
         drift: drift_group(plan),
         drifting: 0,
         spill: SharedSpill::open(plan)?,
+        capsules: folder,
     };
     let mut reports = reports.into_iter();
     let mut futures: Vec<TaskFuture> = Vec::with_capacity(tasks);
@@ -184,7 +192,8 @@ pub(crate) async fn build(
     Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes })
 }
 
-fn node_tasks(node: &Node) -> NodeTasks {
+/// `gate`: calls of its guests that fail are kept.
+fn node_tasks(node: &Node, gate: Option<&Arc<Gate>>) -> NodeTasks {
     let slots = match &node.kind {
         NodeKind::Guest { .. } | NodeKind::Route { .. } | NodeKind::Process { .. } => 1,
         NodeKind::Aggregate { inputs, .. } => inputs.len(),
@@ -200,8 +209,12 @@ fn node_tasks(node: &Node) -> NodeTasks {
     NodeTasks {
         counters: (0..parallelism).map(|_| Arc::new(NodeCounters::default())).collect(),
         versions: (0..parallelism).map(|_| Arc::new(Mutex::new(vec![None; slots]))).collect(),
-        guests: (0..parallelism).map(|_| Arc::new(GuestMetrics::default())).collect(),
+        guests: (0..parallelism).map(|_| Arc::new(gate.map_or_else(GuestMetrics::default, watched))).collect(),
     }
+}
+
+fn watched(gate: &Arc<Gate>) -> GuestMetrics {
+    GuestMetrics::watched(Witness::new(Arc::clone(gate)))
 }
 
 async fn open_dead_letters(
@@ -248,6 +261,8 @@ struct Builder<'a> {
     drifting: usize,
     /// where state goes that does not fit into memory
     spill: Option<SharedSpill>,
+    /// where calls that fail are kept
+    capsules: Option<Arc<Folder>>,
 }
 
 /// Tasks of sources with `max_drift`.
@@ -313,6 +328,13 @@ impl Builder<'_> {
         self.plan.nodes.get(node).ok_or_else(|| StartError::Internal(format!("no node {node}")))
     }
 
+    /// Where the calls of a node's guests go that fail.
+    fn capsules(&self, node: NodeIndex, subtask: usize) -> Option<StepCapsules> {
+        let guests = self.nodes.get(node).and_then(|node| node.guests.get(subtask))?;
+        let folder = Arc::clone(self.capsules.as_ref()?);
+        Some(StepCapsules { folder, pipeline: self.plan.spec.name.value.clone(), guests: Arc::clone(guests) })
+    }
+
     fn counters(&self, node: NodeIndex, subtask: usize) -> Arc<NodeCounters> {
         let counters = self.nodes.get(node).and_then(|node| node.counters.get(subtask));
         counters.map(Arc::clone).unwrap_or_default()
@@ -374,6 +396,7 @@ impl Builder<'_> {
             asked: AskedTime::default(),
             drift,
             marker,
+            capsules: self.capsules(node, subtask),
             paused: false,
         };
         self.commands.push(sender);

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod builder;
 pub mod change;
+pub mod capsules;
 mod channels;
 pub mod check;
 mod check_join;
