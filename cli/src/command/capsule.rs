@@ -127,13 +127,17 @@ impl Ls {
             let name = root.map(|root| root.join(&self.of)).filter(|folder| folder.is_dir());
             return name.ok_or_else(|| {
                 let of = self.of.display();
-                Failure::Usage(format!("`{of}` is no pipeline file and no folder, and no pipeline `{of}` has capsules here"))
+                Failure::Usage(format!(
+                    "`{of}` is no pipeline file and no folder, and no pipeline `{of}` has capsules here"
+                ))
             });
         }
         let spec = millstream::pipeline::read::read(&self.of)?;
         capsules::path(&spec, root.as_deref()).ok_or_else(|| {
             let name = &spec.name.value;
-            Failure::Usage(format!("pipeline `{name}` keeps no capsules; write `capsules = {{ folder = \"capsules\" }}`"))
+            Failure::Usage(format!(
+                "pipeline `{name}` keeps no capsules; write `capsules = {{ folder = \"capsules\" }}`"
+            ))
         })
     }
 }

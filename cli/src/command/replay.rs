@@ -69,9 +69,8 @@ impl Replay {
             console::result(text(&capsule));
         }
         let given = |variable: &str| self.secrets.iter().find(|(known, _)| known == variable);
-        let value = |variable: &str| {
-            given(variable).map(|(_, value)| value.clone()).or_else(|| std::env::var(variable).ok())
-        };
+        let value =
+            |variable: &str| given(variable).map(|(_, value)| value.clone()).or_else(|| std::env::var(variable).ok());
         let sandbox = super::sandbox()?;
         let made = capsule::replay(&capsule, &sandbox, self.component.as_deref(), &value)
             .map_err(|error| Failure::Replay(Box::new(error)))?;
@@ -95,9 +94,7 @@ impl Replay {
             Err(error) if made.same => format!("{which}: the same failure\n  {}: {error}", then.word()),
             Err(error) => {
                 let now = Outcome::of(error).map_or("failure", |now| now.word());
-                format!(
-                    "{which}: another failure\n  now  {now}: {error}\n  then {}: {}", then.word(), then.message()
-                )
+                format!("{which}: another failure\n  now  {now}: {error}\n  then {}: {}", then.word(), then.message())
             }
         }
     }

@@ -50,7 +50,8 @@ fn timer_rows(timers: &[Timer]) -> RecordBatch {
     let clocks: Vec<u8> = timers.iter().map(|timer| timer.clock as u8).collect();
     let parts =
         [list::<UInt32Type>("key", &groups), list::<Int64Type>("time_ms", &times), list::<UInt8Type>("clock", &clocks)];
-    let columns = parts.iter().filter_map(|(name, rows)| Some(((*name).to_owned(), Arc::clone(rows.columns().first()?))));
+    let columns =
+        parts.iter().filter_map(|(name, rows)| Some(((*name).to_owned(), Arc::clone(rows.columns().first()?))));
     RecordBatch::try_from_iter(columns).unwrap_or_else(|_| RecordBatch::new_empty(Arc::new(Schema::empty())))
 }
 

@@ -217,9 +217,7 @@ impl Failure {
         match self {
             Self::Rows { rows } => rows.first().map(|(_, reason)| reason.clone()).unwrap_or_default(),
             Self::Batch { reason } | Self::Contract { reason } | Self::Trap { reason, .. } => reason.clone(),
-            Self::Deadline { limit_ns } => {
-                CallError::Deadline { limit: Duration::from_nanos(*limit_ns) }.to_string()
-            }
+            Self::Deadline { limit_ns } => CallError::Deadline { limit: Duration::from_nanos(*limit_ns) }.to_string(),
             Self::Memory { wanted_bytes, limit_bytes } => {
                 let [wanted_bytes, limit_bytes] =
                     [wanted_bytes, limit_bytes].map(|bytes| usize::try_from(*bytes).unwrap_or(usize::MAX));

@@ -159,11 +159,9 @@ fn tables(call: &Call) -> Vec<(&'static str, RecordBatch)> {
             vec![("input", input.clone())]
         }
         Call::Create => Vec::new(),
-        Call::Accumulate { groups, accumulators, input } => vec![
-            ("input", input.clone()),
-            ("accumulators", accumulators.clone()),
-            list::<UInt32Type>("groups", groups),
-        ],
+        Call::Accumulate { groups, accumulators, input } => {
+            vec![("input", input.clone()), ("accumulators", accumulators.clone()), list::<UInt32Type>("groups", groups)]
+        }
         Call::Merge { left, right } => vec![("left", left.clone()), ("right", right.clone())],
         Call::Finish { accumulators } => vec![("accumulators", accumulators.clone())],
         Call::Process(arguments) => {
@@ -231,9 +229,7 @@ fn call(facts: &CallFacts, tables: &Tables) -> Result<Call, CapsuleError> {
             groups: tables.list::<UInt32Type>("groups")?,
             times: tables.list::<Int64Type>("times")?,
             work: match (facts.port, facts.timers) {
-                (Some(port @ 0..=1), None) => {
-                    ProcessWork::Rows { port: port as usize, input: tables.rows("input")? }
-                }
+                (Some(port @ 0..=1), None) => ProcessWork::Rows { port: port as usize, input: tables.rows("input")? },
                 (None, Some(0)) => ProcessWork::Timers { clock: TimerClock::Event },
                 (None, Some(1)) => ProcessWork::Timers { clock: TimerClock::Processing },
                 _ => return Err(missing("port")),

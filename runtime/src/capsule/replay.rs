@@ -171,15 +171,9 @@ fn columns(part: &'static str, rows: &RecordBatch, schema: &Schema) -> Result<Re
     let mut taken = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
         let column = rows.column_by_name(&field.name).filter(|column| {
-            Kind::from_data_type(column.data_type()) == Some(field.kind)
-                && (field.nullable || column.null_count() == 0)
+            Kind::from_data_type(column.data_type()) == Some(field.kind) && (field.nullable || column.null_count() == 0)
         });
-        let missing = || ReplayError::Column {
-            part,
-            column: field.name.clone(),
-            kind: field.kind,
-            found: shown(rows),
-        };
+        let missing = || ReplayError::Column { part, column: field.name.clone(), kind: field.kind, found: shown(rows) };
         taken.push(Arc::clone(column.ok_or_else(missing)?));
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));

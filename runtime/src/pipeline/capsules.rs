@@ -60,9 +60,10 @@ impl StepCapsules {
         let Some(capsule) = Capsule::of(failed, &self.pipeline, event_time_ms) else { return Ok(()) };
         let bytes = capsule.to_bytes(&Secrets::of(&failed.settings));
         let bytes = bytes.map_err(|error: CapsuleError| error.to_string())?;
-        let path = self.folder.write(&failed.name, &bytes).map_err(|error| {
-            format!("cannot write `{}`: {error}", self.folder.file(&failed.name).display())
-        })?;
+        let path = self
+            .folder
+            .write(&failed.name, &bytes)
+            .map_err(|error| format!("cannot write `{}`: {error}", self.folder.file(&failed.name).display()))?;
         let (step, path) = (&failed.step, path.display());
         tracing::warn!(target: "millstream::capsule", step, %path, "a failed call is kept: millstream replay {path}");
         Ok(())

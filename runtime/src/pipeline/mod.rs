@@ -2,8 +2,8 @@
 
 pub mod build;
 pub mod builder;
-pub mod change;
 pub mod capsules;
+pub mod change;
 mod channels;
 pub mod check;
 mod check_join;

@@ -133,7 +133,9 @@ fn not_set(error: &SecretError, of: &str, span: Span) -> Diagnostic {
         message: format!("config of {of}: {error}"),
         span,
         label: "expected its secrets in the environment".to_owned(),
-        help: Some("set the variable before the start; `secret` names it, the value never stands in the file".to_owned()),
+        help: Some(
+            "set the variable before the start; `secret` names it, the value never stands in the file".to_owned(),
+        ),
     }
 }
 

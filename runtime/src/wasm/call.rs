@@ -269,8 +269,7 @@ impl Guest {
                     ProcessWork::Rows { port, input } => Work::Rows { port: *port, groups, times, input },
                     ProcessWork::Timers { clock } => Work::Timers { groups, times, clock: *clock },
                 };
-                let call =
-                    ProcessCall { now_ms: *now_ms, watermark_ms: *watermark_ms, keys, present, state, work };
+                let call = ProcessCall { now_ms: *now_ms, watermark_ms: *watermark_ms, keys, present, state, work };
                 Answer::Processed(Box::new(self.process(&call)?))
             }
             Call::ProcessWindows { starts, ends, groups, times, input } => {

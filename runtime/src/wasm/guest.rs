@@ -340,10 +340,9 @@ impl Guest {
                     return Err(CallError::Batch(self.clean(&reason)));
                 }
                 Err(FailureOut::Rows(failures)) => {
-                    let failures = failures.into_iter().map(|failure| RowFailure {
-                        row: failure.row,
-                        reason: self.clean(&failure.reason),
-                    });
+                    let failures = failures
+                        .into_iter()
+                        .map(|failure| RowFailure { row: failure.row, reason: self.clean(&failure.reason) });
                     let failures = check_failures(failures.collect(), rows);
                     return Err(failures.map_or_else(|reason| self.breach(reason), CallError::Rows));
                 }

@@ -169,6 +169,20 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_a_guest_says_is_not_among_its_last_words() {
+        let secret = Setting::Secret(crate::wasm::Secret::new("TOKEN"));
+        let settings = std::sync::Arc::new([("token".to_owned(), secret)].into());
+        let settings = crate::wasm::with_secrets(&settings, &|_| Some("hunter2hunter2".into())).unwrap();
+        let mut voice = voice();
+        voice.secrets = Secrets::of(&settings);
+        voice.write(Output::Stderr, b"panicked: no hunter2");
+        voice.write(Output::Stderr, b"hunter2 here\n");
+        assert_eq!(voice.last_words(), "panicked: no [secret TOKEN] here");
+        voice.log(LevelOut::Error, "hunter2hunter2");
+        assert_eq!(voice.last_words(), "[secret TOKEN]");
+    }
+
+    #[test]
     fn endless_lines_and_long_messages_are_cut_at_a_character() {
         let mut voice = voice();
         for _ in 0..100 {

@@ -88,10 +88,7 @@ impl From<Secret> for Setting {
 }
 
 /// Settings with the values of their secrets, from `value_of` a variable.
-pub fn with_secrets(
-    settings: &Settings,
-    value_of: &dyn Fn(&str) -> Option<String>,
-) -> Result<Settings, SecretError> {
+pub fn with_secrets(settings: &Settings, value_of: &dyn Fn(&str) -> Option<String>) -> Result<Settings, SecretError> {
     if !settings.values().any(|setting| matches!(setting, Setting::Secret(_))) {
         return Ok(Arc::clone(settings));
     }

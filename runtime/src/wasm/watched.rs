@@ -11,11 +11,7 @@ use super::witness::{FailedCall, Fresh, smallest};
 
 impl Guest {
     /// What came of a call, which is kept if it failed and there is someone to keep it.
-    pub(super) fn watched<T>(
-        &self,
-        done: Result<T, CallError>,
-        call: impl FnOnce() -> Call,
-    ) -> Result<T, CallError> {
+    pub(super) fn watched<T>(&self, done: Result<T, CallError>, call: impl FnOnce() -> Call) -> Result<T, CallError> {
         if let Err(error) = &done
             && self.conditions.metrics.witness().is_some()
         {

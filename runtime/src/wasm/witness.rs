@@ -306,7 +306,9 @@ mod tests {
         assert_eq!((0..100).filter(|i| admit(&gate, b"a", &reason(*i)).is_some()).count(), AT_ONCE);
         for i in 0..2_000_u32 {
             clock.set_ms(i64::from(i + 1) * CLASS_PAUSE_MS);
-            assert!(admit(&gate, &i.to_le_bytes(), &format!("{}{}", reason(i), "y".repeat((i / 150) as usize))).is_some());
+            assert!(
+                admit(&gate, &i.to_le_bytes(), &format!("{}{}", reason(i), "y".repeat((i / 150) as usize))).is_some()
+            );
         }
         assert!(gate.admitted().len() <= CLASSES);
     }

@@ -26,7 +26,8 @@ pub(super) fn line(capsule: &Capsule) -> String {
 pub(crate) fn text(capsule: &Capsule) -> String {
     let facts = &capsule.facts;
     let paint = Stream::Stdout.paint();
-    let mut lines = vec![paint.bold(format!("{} of step {}, pipeline {}", facts.failure.word(), facts.step, facts.pipeline))];
+    let mut lines =
+        vec![paint.bold(format!("{} of step {}, pipeline {}", facts.failure.word(), facts.step, facts.pipeline))];
     let mut line = |name: &str, value: String| lines.push(format!("  {name:<10} {value}"));
     line("reason", facts.failure.message());
     line("at", format!("{}, task {}", time(facts.at_ms), facts.task));

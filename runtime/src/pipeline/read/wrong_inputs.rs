@@ -170,7 +170,11 @@ fn wrong_tops_are_refused_with_place_and_help() {
         top("name = \"p\"\ncapsules = { max = «\"much\" }", BAD_SIZE, &["`much`"]),
         top("name = \"p\"\ncapsules = { folder = «\"\" }", BAD_VALUE, &["is empty"]),
         top("name = \"p\"\ncapsules = { «count = 3 }", UNKNOWN_KEY, &["`count`", "keep"]),
-        step("from = \"s\"\nmap = \"m.wasm\"\nconfig = { a = { «env = \"X\" } }", UNKNOWN_KEY, &["`env`", "secret"]),
+        step(
+            "from = \"s\"\nmap = \"m.wasm\"\nconfig = { a = { «secrt = \"X\" } }",
+            UNKNOWN_KEY,
+            &["`secrt`", "secret"],
+        ),
         step("from = \"s\"\nmap = \"m.wasm\"\nconfig = { a = { secret = «7 } }", WRONG_TYPE, &["expected text"]),
         restart("«\"never\"", UNKNOWN_VALUE, &["`never`", "off"]),
         restart("«7", WRONG_TYPE, &["expected a table"]),
