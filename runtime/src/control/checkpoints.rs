@@ -633,7 +633,8 @@ fn new_and_gone_sources(spec: &PipelineSpec, manifest: &Manifest) -> Vec<String>
     notes
 }
 
-fn cut_of(loaded: Loaded) -> Cut {
+/// What a pipeline goes on from: the state of its steps and where its sources stood.
+pub fn cut_of(loaded: Loaded) -> Cut {
     let mut cut = Cut::default();
     for entry in loaded.manifest.sources {
         // which task had read a partition does not matter any more

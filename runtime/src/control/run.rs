@@ -12,10 +12,11 @@ use super::outcome::{Ended, Outcome};
 use super::ranges;
 use super::status::{ComponentVersion, NodeRole, NodeStatus, RestartStatus, Status};
 use super::swap::SwapError;
+use super::trial::Trial;
 use super::versions::Versions;
 use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounts;
-use crate::pipeline::build::{self, NodeTasks, RunOptions, StartError};
+use crate::pipeline::build::{self, NodeTasks, RunOptions, SharedSpill, StartError};
 use crate::pipeline::change::{Change, Progress};
 use crate::pipeline::cut::{Collected, Cut};
 use crate::pipeline::duration::display_ns;
@@ -98,6 +99,10 @@ pub(super) struct Shared {
     /// what ran before
     pub(super) versions: std::sync::Mutex<Versions>,
     pub(super) clock: Clock,
+    /// the candidate that is tried, or was tried last
+    pub(super) trial: std::sync::Mutex<Option<Arc<Trial>>>,
+    /// where state goes that does not fit into memory
+    pub(super) spill: Option<SharedSpill>,
     /// of the last change; 0: none yet
     pub(super) last_pause_ns: AtomicU64,
     /// sources take nothing in
@@ -144,8 +149,10 @@ impl Tasks {
             components: Mutex::new(resolution.components.clone()),
             versions: std::sync::Mutex::new(Versions::new(&resolution.components, options.clock.now_ms())),
             clock: options.clock.clone(),
+            trial: std::sync::Mutex::new(None),
+            spill: built.spill,
             last_pause_ns: AtomicU64::new(0),
-            paused: AtomicBool::new(false),
+            paused: AtomicBool::new(options.paused),
             resolution,
             sandbox,
             commands: built.commands,

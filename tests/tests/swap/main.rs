@@ -27,6 +27,7 @@ mod endings;
 mod processors;
 mod refused;
 mod topologies;
+mod trial;
 
 type Row = Map<String, Value>;
 
