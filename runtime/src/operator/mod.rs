@@ -5,6 +5,7 @@ mod aggregate;
 mod aggregate_built_in;
 mod aggregate_fold;
 mod aggregate_values;
+mod frozen_slices;
 mod guest;
 mod guest_fold;
 mod isolate;

@@ -217,6 +217,7 @@ pub(super) fn sink_name(kind: &SinkKind) -> String {
         SinkKind::Object(object) => format!("object {}", object.url),
         SinkKind::Kafka(kafka) => format!("kafka {} at {}", kafka.topic, kafka.brokers),
         SinkKind::Channel(_) => "channel".to_owned(),
+        SinkKind::Documents(_) => "documents".to_owned(),
     }
 }
 
