@@ -1,10 +1,14 @@
 //! Runs pipelines and changes them while they run.
 
+mod apply;
 mod checkpoints;
+mod diff;
+mod edit;
 mod judge;
 mod mending;
 mod outcome;
 mod quiet;
+mod rebuild;
 mod request;
 mod restart;
 mod run;
@@ -15,7 +19,9 @@ mod swap;
 mod transactions;
 mod versions;
 
+pub use apply::{ApplyError, ApplyReport};
 pub use checkpoints::{CheckpointError, CheckpointStatus, Restored, StartFrom, open_store};
+pub use diff::{Difference, Effect, Part};
 pub use judge::{Refusal, Verdict, judge};
 pub use request::{Answer, Offer, Request};
 pub use restart::{Decision, RestartPolicy, decide};

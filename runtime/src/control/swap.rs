@@ -155,7 +155,7 @@ pub struct Swapped {
 }
 
 /// What is to run where.
-type Offers = BTreeMap<SlotId, Resolved>;
+pub(super) type Offers = BTreeMap<SlotId, Resolved>;
 
 impl Life {
     /// Replaces components at one cut. Each is named by its step, or `step.entry` where the step has several.
@@ -175,6 +175,13 @@ impl Life {
             Ok(report)
         };
         tokio::spawn(swap).await.map_err(|_| SwapError::Ended)?
+    }
+
+    /// Puts other components in place, or the same under another configuration, all at one cut.
+    pub(super) async fn exchange(&self, offers: Offers) -> Result<SwapReport, SwapError> {
+        let (report, taken) = self.carry_out(offers, Stopwatch::start()).await?;
+        self.versions().swapped(&taken, self.shared.clock.now_ms());
+        Ok(report)
     }
 
     /// Puts back, at one cut, what the named steps ran before their present version; with none named, all that the last swap

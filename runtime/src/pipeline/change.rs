@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use super::cut::{Collected, Cut};
+use super::handover::Handover;
 use super::plan::SlotId;
 use crate::operator::Replacement;
 use crate::record::BarrierId;
@@ -21,6 +22,8 @@ pub struct Change {
     snapshot: Option<Collected>,
     /// sinks prepare what they have written for this epoch
     epoch: Option<u64>,
+    /// no task goes on behind it: where they leave what stays open
+    last: Option<Arc<Handover>>,
 }
 
 #[derive(Debug)]
@@ -34,13 +37,24 @@ impl Change {
     /// Asks every task for its state.
     #[must_use]
     pub fn with_snapshot() -> Self {
-        Self { slots: HashMap::new(), snapshot: Some(Collected::default()), epoch: None }
+        Self { slots: HashMap::new(), snapshot: Some(Collected::default()), epoch: None, last: None }
     }
 
     /// Asks every task for its state, and sinks to prepare the commit of `epoch`.
     #[must_use]
     pub fn with_checkpoint(epoch: u64) -> Self {
         Self { epoch: Some(epoch), ..Self::with_snapshot() }
+    }
+
+    /// All tasks end behind it, and leave what stays open with `handover`.
+    #[must_use]
+    pub fn and_last(self, handover: Arc<Handover>) -> Self {
+        Self { last: Some(handover), ..self }
+    }
+
+    /// Where tasks leave what stays open; none where they go on.
+    pub fn last(&self) -> Option<&Arc<Handover>> {
+        self.last.as_ref()
     }
 
     /// The epoch that ends here.
