@@ -9,6 +9,7 @@ use millstream::control::socket::{self, Found};
 use millstream::control::{Offer, Request};
 use serde::Deserialize;
 
+use super::apply::Differences;
 use crate::console::{self, Paint, Stream};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -18,7 +19,7 @@ use crate::figures;
 #[derive(Debug, Args)]
 pub(crate) struct Target {
     /// The pipeline: its name, its file, or its process number
-    pipeline: String,
+    pub(super) pipeline: String,
     /// The answer as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -76,7 +77,7 @@ impl StatusOf {
             console::say("no pipeline runs here");
         }
         for one in &found {
-            console::result(shown(one, &ask(one, &Request::Status)?, Stream::Stdout.paint())?);
+            console::result(shown(&one.name, &ask(one, &Request::Status)?, Stream::Stdout.paint())?);
         }
         Ok(Exit::Done)
     }
@@ -113,14 +114,23 @@ impl Rollback {
 impl Target {
     /// Asks and shows the answer.
     pub(crate) fn ask(&self, request: &Request) -> Result<Exit, Failure> {
-        let found = self.find()?;
-        let answer = ask(&found, request)?;
+        let answer = self.answer(request)?;
+        self.show(&answer)
+    }
+
+    /// The answer as it comes.
+    pub(super) fn answer(&self, request: &Request) -> Result<String, Failure> {
+        ask(&self.find()?, request)
+    }
+
+    /// Shows an answer.
+    pub(super) fn show(&self, answer: &str) -> Result<Exit, Failure> {
         if self.json {
             console::result(answer.trim_end());
-            let refused = matches!(read(&answer)?, Answered::Refused { .. });
+            let refused = matches!(read(answer)?, Answered::Refused { .. });
             return Ok(if refused { Exit::Refused } else { Exit::Done });
         }
-        console::result(shown(&found, &answer, Stream::Stdout.paint())?);
+        console::result(shown(&self.pipeline, answer, Stream::Stdout.paint())?);
         Ok(Exit::Done)
     }
 
@@ -166,8 +176,10 @@ enum Answered {
     Status { status: Running, versions: BTreeMap<String, Vec<Version>>, pid: u32 },
     Swapped { swapped: Vec<Change>, pause_ns: u64, total_ms: f64 },
     Plan { planned: Vec<Change>, last_pause_ns: Option<u64> },
+    Applied(Differences),
+    ApplyPlan(Differences),
     Done,
-    Refused { message: String },
+    Refused { code: String, message: String },
 }
 
 #[derive(Debug, Deserialize)]
@@ -175,6 +187,7 @@ struct Running {
     pipeline: String,
     elapsed_ms: u64,
     paused: bool,
+    generation: u64,
     checkpoints: Option<Checkpoints>,
     nodes: Vec<Node>,
 }
@@ -213,7 +226,7 @@ fn read(answer: &str) -> Result<Answered, Failure> {
     serde_json::from_str(answer).map_err(|error| Failure::Control(format!("an answer that cannot be read: {error}")))
 }
 
-fn shown(found: &Found, answer: &str, paint: Paint) -> Result<String, Failure> {
+fn shown(pipeline: &str, answer: &str, paint: Paint) -> Result<String, Failure> {
     Ok(match read(answer)? {
         Answered::Status { status, versions, pid } => status_table(&status, &versions, pid, paint),
         Answered::Swapped { swapped, pause_ns, total_ms } => {
@@ -234,8 +247,13 @@ fn shown(found: &Found, answer: &str, paint: Paint) -> Result<String, Failure> {
             ));
             text
         }
-        Answered::Done => format!("{}: done", found.name),
-        Answered::Refused { message } => {
+        Answered::Done => format!("{pipeline}: done"),
+        Answered::Applied(differences) => differences.applied(paint),
+        Answered::ApplyPlan(differences) => differences.planned(paint),
+        Answered::Refused { code, message } if ["lost", "ended"].contains(&code.as_str()) => {
+            return Err(Failure::Control(message));
+        }
+        Answered::Refused { message, .. } => {
             return Err(Failure::Control(format!("{message}; the running version goes on")));
         }
     })
@@ -253,6 +271,9 @@ fn changes(what: &str, changes: &[Change], paint: Paint) -> String {
 fn status_table(status: &Running, versions: &BTreeMap<String, Vec<Version>>, pid: u32, paint: Paint) -> String {
     let elapsed = figures::duration(Duration::from_millis(status.elapsed_ms));
     let mut text = format!("{} · process {pid} · up {elapsed}", paint.bold(&status.pipeline));
+    if status.generation > 0 {
+        text.push_str(&format!(" · generation {}", status.generation));
+    }
     if status.paused {
         text.push_str(&format!(" · {}", paint.yellow("paused")));
     }

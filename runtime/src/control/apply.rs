@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -18,8 +19,10 @@ use super::supervise::Handle;
 use super::swap::SwapError;
 use crate::clock::Stopwatch;
 use crate::error::{PipelineError, near_match};
+use crate::pipeline::check_structure;
 use crate::pipeline::resolve::{Resolution, components_of, partitioner_of, resolve};
 use crate::pipeline::spec::PipelineSpec;
+use crate::wasm::Sandbox;
 
 /// What a change of shape comes to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -70,7 +73,7 @@ pub enum ApplyError {
     #[error("{} cannot change while the pipeline runs; stop it and start it with the new file, or leave these as they are", shown(.0))]
     Restart(Vec<Difference>),
     /// state would be lost
-    #[error("state would be lost: {}; say `--approve {}` if that is meant", shown(.differences), .names.join(" --approve "))]
+    #[error("state would be lost: {}; approve {} if that is meant (`--approve {}`)", shown(.differences), .names.join(", "), .names.join(" --approve "))]
     Unapproved {
         /// what is to be approved
         names: Vec<String>,
@@ -81,7 +84,7 @@ pub enum ApplyError {
     #[error(transparent)]
     Swap(#[from] SwapError),
     /// it could not be started in its new shape; it goes on in the old one, from the same cut
-    #[error("it cannot start as it is wanted: {0}; it goes on as it ran, nothing is lost")]
+    #[error("it cannot start as it is wanted: {0}; nothing is lost")]
     Failed(String),
     /// nor could it go on in the old one
     #[error("{0}")]
@@ -128,7 +131,7 @@ impl Handle {
     /// one goes on from the same cut. Once begun, it goes on to its end also when the future is dropped.
     pub async fn apply(&self, wanted: PipelineSpec, approved: &[String]) -> Result<ApplyReport, ApplyError> {
         let sandbox = self.run.sandbox.clone();
-        self.change(approved, move |_| resolve(wanted, &sandbox).map_err(|error| ApplyError::Wrong(Box::new(error)))).await
+        self.change(approved, move |running| read(running, wanted, &sandbox)).await
     }
 
     /// What [`Handle::apply`] would do, without doing it.
@@ -136,9 +139,12 @@ impl Handle {
         let watch = Stopwatch::start();
         let sandbox = self.run.sandbox.clone();
         let running = self.run.running(&self.life()).await.map_err(|error| ApplyError::Lost(error.to_string()))?;
-        let wanted = tokio::task::spawn_blocking(move || resolve(wanted, &sandbox)).await;
-        let wanted = wanted.map_err(|_| ApplyError::Ended)?.map_err(|error| ApplyError::Wrong(Box::new(error)))?;
-        Ok(report(diff(&Shape::from(&running), &Shape::from(&wanted)), &watch))
+        let compared = tokio::task::spawn_blocking(move || {
+            let wanted = read(&running, wanted, &sandbox)?;
+            Ok::<_, ApplyError>(diff(&Shape::from(&running), &Shape::from(&wanted)))
+        });
+        let differences = compared.await.map_err(|_| ApplyError::Ended)??;
+        Ok(report(differences, &watch))
     }
 
     /// Gives all sources and steps that do not say otherwise, or only those that are named, `tasks` tasks each.
@@ -247,6 +253,26 @@ fn permitted(report: &ApplyReport, approved: &[String]) -> Result<(), ApplyError
     Err(ApplyError::Unapproved { names, differences })
 }
 
+/// Loads and checks what is wanted. A folder that is named in another way is the same folder.
+fn read(running: &Resolution, mut wanted: PipelineSpec, sandbox: &Sandbox) -> Result<Resolution, ApplyError> {
+    let real = |base: &Path| if base.as_os_str().is_empty() { Path::new(".") } else { base }.canonicalize().ok();
+    let base = &running.plan.spec.base;
+    if real(base).is_some_and(|base| real(&wanted.base) == Some(base)) {
+        wanted.base.clone_from(base);
+    }
+    resolve(sound(wanted)?, sandbox).map_err(|error| ApplyError::Wrong(Box::new(error)))
+}
+
+/// A specification that can be planned; what was not read from a file may never have been looked at.
+fn sound(spec: PipelineSpec) -> Result<PipelineSpec, ApplyError> {
+    let diagnostics = check_structure(&spec);
+    if diagnostics.is_empty() {
+        return Ok(spec);
+    }
+    let wrong = PipelineError { path: spec.path, text: spec.text, diagnostics };
+    Err(ApplyError::Wrong(Box::new(wrong)))
+}
+
 /// The pipeline that runs with another specification, and the components that run, swapped in or not, under its configuration.
 fn edited(running: &Resolution, spec: PipelineSpec) -> Result<Resolution, ApplyError> {
     let mut components = running.components.clone();
@@ -267,6 +293,7 @@ fn edited(running: &Resolution, spec: PipelineSpec) -> Result<Resolution, ApplyE
         resolved.settings = component.config.clone();
     }
     let signatures = components.iter().map(|(slot, resolved)| (slot.clone(), resolved.signature.clone())).collect();
+    let spec = sound(spec)?;
     let plan = crate::pipeline::plan::plan(spec, &signatures).map_err(|error| ApplyError::Wrong(Box::new(error)))?;
     Ok(Resolution { plan, components })
 }

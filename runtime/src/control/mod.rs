@@ -23,7 +23,7 @@ pub use apply::{ApplyError, ApplyReport};
 pub use checkpoints::{CheckpointError, CheckpointStatus, Restored, StartFrom, open_store};
 pub use diff::{Difference, Effect, Part};
 pub use judge::{Refusal, Verdict, judge};
-pub use request::{Answer, Offer, Request};
+pub use request::{Answer, Offer, Request, Value};
 pub use restart::{Decision, RestartPolicy, decide};
 pub use run::{OpenError, RunError};
 pub use status::{ComponentVersion, NodeRole, NodeStatus, RestartStatus, Status};

@@ -18,6 +18,7 @@ use super::checkpoints::StartFrom;
 use super::run::{Ending, Life, OpenError, RunError, Tasks};
 use super::status::Status;
 use super::supervise::{Run, session, with};
+use crate::checkpoint::fail_point;
 use crate::clock::Stopwatch;
 use crate::metrics::NodeCounts;
 use crate::pipeline::build::RunOptions;
@@ -160,6 +161,7 @@ impl Run {
                 return Rebuilt::Ended(ended);
             }
         };
+        fail_point("change-cut");
         self.changes.count(&last);
         let handed = |new: &Resolution| {
             let written = self.changes.written(&old);
@@ -172,15 +174,19 @@ impl Run {
                     tell(Err(NotDone::Lost(error.to_string())));
                     return Rebuilt::Ended(Err(error));
                 }
+                fail_point("change-opened");
                 self.runs_now(wanted);
                 self.follows(&tasks).await;
                 let generation = self.changes.changed();
-                tell(Ok(Done { generation, gap_ms: watch.elapsed().as_secs_f64() * 1e3 }));
+                let gap_ms = watch.elapsed().as_secs_f64() * 1e3;
+                tracing::info!(generation, gap_ms, "the pipeline's shape has changed");
+                tell(Ok(Done { generation, gap_ms }));
                 Rebuilt::Life(tasks)
             }
             Err(error) => match self.open(&old, cut.as_ref(), &BTreeSet::new(), &handed(&old)).await {
                 Ok(tasks) => {
                     self.follows(&tasks).await;
+                    tracing::warn!(%error, "the pipeline cannot start in another shape; it goes on in the old one");
                     tell(Err(NotDone::Failed(error)));
                     Rebuilt::Life(tasks)
                 }
