@@ -7,7 +7,7 @@ use clap::Args;
 use millstream::control::{Request, Value};
 use serde::Deserialize;
 
-use super::control::Target;
+use super::control::{Target, ask};
 use crate::console::Paint;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -71,8 +71,9 @@ impl Apply {
         let file = self.file.clone();
         let file = file.canonicalize().map_err(|source| Failure::File { what: "read", path: file, source })?;
         let approve = self.approve.clone();
-        let answer = target.answer(&Request::Apply { file, approve, dry_run: self.dry_run })?;
-        let exit = target.show(&answer)?;
+        let found = target.find()?;
+        let answer = ask(&found, &Request::Apply { file, approve, dry_run: self.dry_run })?;
+        let exit = target.show(&found, &answer)?;
         if !self.dry_run || exit != Exit::Done {
             return Ok(exit);
         }

@@ -182,6 +182,7 @@ impl Handle {
             let watch = Stopwatch::start();
             let _turn = handle.run.changes.turn.lock().await;
             let life = handle.life();
+            life.no_trial_runs()?;
             let running = handle.run.running(&life).await.map_err(|error| ApplyError::Lost(error.to_string()))?;
             let running = Arc::new(running);
             let made = tokio::task::spawn_blocking({

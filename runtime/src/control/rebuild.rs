@@ -222,7 +222,8 @@ impl Run {
             cut.steps.retain(|step, _| !dropped.contains(step));
             Arc::new(cut)
         });
-        let options = RunOptions { restore, ..self.options.clone() };
+        // what the life before was told of pauses the next is told too
+        let options = RunOptions { restore, paused: false, ..self.options.clone() };
         Tasks::start(resolution.clone(), self.sandbox.clone(), &options, session, Some(handed)).await
     }
 }

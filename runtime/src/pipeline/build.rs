@@ -2,6 +2,7 @@
 //!
 //! Nothing runs before everything has been opened, so a pipeline that cannot start has no effect.
 
+mod candidate;
 mod operators;
 mod spill;
 
@@ -11,7 +12,6 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
-use self::spill::SharedSpill;
 use super::change::{Progress, TaskReport};
 use super::channels::Channels;
 use super::cut::{Cut, RestoreError};
@@ -20,6 +20,7 @@ use super::exchange::{Disconnected, Edge, ExchangeError, Inputs};
 use super::handover::{Handed, Later};
 use super::marker::Marker;
 use super::plan::{Chain as ChainPlan, Exchange, Node, NodeIndex, NodeKind, Plan};
+use super::ranges::{SampledRange, sampled_ranges};
 use super::resolve::{Components, Resolution};
 use super::shuffle::Shuffle;
 use super::source_task::{self, Command, SourceTask};
@@ -35,7 +36,9 @@ use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError, Tri
 use crate::spill::SpillError;
 use crate::wasm::{GuestError, GuestMetrics};
 
+pub(crate) use candidate::operators_of;
 pub(crate) use operators::instantiate_for;
+pub(crate) use spill::SharedSpill;
 
 /// How a pipeline is to run.
 #[derive(Clone, Debug)]
@@ -48,11 +51,13 @@ pub struct RunOptions {
     pub trickle: Option<Trickle>,
     /// go on from here; steps that it does not name start empty
     pub restore: Option<Arc<Cut>>,
+    /// sources take nothing in until they are told to
+    pub paused: bool,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { clock: Clock::system(), shuffle_batches: None, trickle: None, restore: None }
+        Self { clock: Clock::system(), shuffle_batches: None, trickle: None, restore: None, paused: false }
     }
 }
 
@@ -143,6 +148,10 @@ pub(crate) struct Built {
     pub(crate) progress: Arc<Progress>,
     /// by node
     pub(crate) nodes: Vec<NodeTasks>,
+    /// where state goes that does not fit into memory
+    pub(crate) spill: Option<SharedSpill>,
+    /// exchanges whose ranges are cut from samples
+    pub(crate) samplers: Vec<SampledRange>,
 }
 
 /// Opens and wires everything but what is `handed` on by an earlier life in this process.
@@ -173,6 +182,7 @@ pub(crate) async fn build(
         drift: drift_group(plan),
         drifting: 0,
         spill: SharedSpill::open(plan)?,
+        samplers: sampled_ranges(plan),
     };
     let mut reports = reports.into_iter();
     let mut futures: Vec<TaskFuture> = Vec::with_capacity(tasks);
@@ -183,8 +193,8 @@ pub(crate) async fn build(
             futures.push(builder.task(index, chain, subtask, (number, report)).await?);
         }
     }
-    let Builder { nodes, commands, .. } = builder;
-    Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes })
+    let Builder { nodes, commands, spill, samplers, .. } = builder;
+    Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes, spill, samplers })
 }
 
 fn node_tasks(node: &Node) -> NodeTasks {
@@ -272,6 +282,8 @@ struct Builder<'a> {
     drifting: usize,
     /// where state goes that does not fit into memory
     spill: Option<SharedSpill>,
+    /// whose ranges are cut from samples
+    samplers: Vec<SampledRange>,
 }
 
 /// Tasks of sources with `max_drift`.
@@ -395,6 +407,7 @@ impl Builder<'_> {
         let (name, on_error, clock) = (spec.name.value.clone(), spec.on_error, self.options.clock.clone());
         let counters = self.counters(node, subtask);
         let shuffle = self.options.shuffle_batches.map(|seed| Shuffle::new(seed, subtask));
+        let paused = self.options.paused;
         let task = move |source| SourceTask {
             name,
             source,
@@ -408,7 +421,7 @@ impl Builder<'_> {
             asked: AskedTime::default(),
             drift,
             marker,
-            paused: false,
+            paused,
         };
         self.commands.push(sender);
         Ok(Box::pin(async move {
@@ -451,18 +464,27 @@ impl Builder<'_> {
             for (input, (from, exchange)) in chain.inputs.iter().enumerate() {
                 if *from == last {
                     let senders = self.channels.take_senders(reader, input, subtask);
+                    let mut sampler = None;
                     let partitioner = match exchange {
                         Exchange::Forward => Partitioner::rebalance(1),
                         Exchange::Rebalance => Partitioner::rebalance(chain.parallelism),
                         Exchange::Range { column, splits } => {
                             Partitioner::range(*column, splits.clone(), chain.parallelism)
                         }
+                        Exchange::SampledRange { column, .. } => {
+                            let number =
+                                self.samplers.iter().position(|one| (one.reader, one.input) == (reader, input));
+                            sampler = number.and_then(|number| Some((number, self.samplers.get(number)?)));
+                            let missing = || StartError::Internal("a sample without a sampler".to_owned());
+                            let (_, sampler) = sampler.ok_or_else(missing)?;
+                            Partitioner::sampled(*column, sampler.sampler.sender(), chain.parallelism)
+                        }
                         Exchange::Addressed => Partitioner::addressed(chain.parallelism),
                         Exchange::Broadcast => Partitioner::broadcast(chain.parallelism),
                         Exchange::Key(columns) => Partitioner::key(columns.clone(), chain.parallelism),
                     };
                     let partitioner = partitioner.map_err(|error| StartError::Internal(error.to_string()))?;
-                    edges.push(Edge::new(senders, partitioner));
+                    edges.push(Edge::new(senders, partitioner).following(sampler.map(|(number, _)| number)));
                 }
             }
         }

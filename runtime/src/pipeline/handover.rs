@@ -150,7 +150,9 @@ fn place(kind: &mut SinkKind) -> Option<&mut String> {
     match kind {
         SinkKind::File { path } => Some(path),
         SinkKind::Object(spec) => Some(&mut spec.url),
-        SinkKind::Print | SinkKind::Discard | SinkKind::Kafka(_) | SinkKind::Channel(_) => None,
+        SinkKind::Print | SinkKind::Discard | SinkKind::Kafka(_) | SinkKind::Channel(_) | SinkKind::Documents(_) => {
+            None
+        }
     }
 }
 

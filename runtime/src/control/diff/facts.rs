@@ -167,6 +167,7 @@ fn sink_kind(kind: &SinkKind) -> String {
         SinkKind::Object(spec) => format!("object {spec:?}"),
         SinkKind::Kafka(spec) => format!("kafka {spec:?}"),
         SinkKind::Channel(_) => "channel".to_owned(),
+        SinkKind::Documents(_) => "documents".to_owned(),
     }
 }
 
