@@ -92,7 +92,7 @@ fn what_differs_is_told_and_what_is_the_same_passes() {
 #[test]
 fn a_checkpoint_is_forked_while_the_pipeline_goes_on_from_it() {
     let folder = visits();
-    let mut process = folder.start(&["run", "p.toml", "--no-control"]);
+    let process = folder.start(&["run", "p.toml", "--no-control"]);
     let until = std::time::Instant::now() + support::SOON;
     while folder.run(&["checkpoint", "ls", "p.toml"]).stdout.lines().count() < 3 {
         assert!(std::time::Instant::now() < until, "no checkpoint");

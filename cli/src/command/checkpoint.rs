@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use millstream::checkpoint::{Keys, Listed, Loaded, Manifest, Savepoint, Store, StoreError};
 use millstream::control::CheckpointError;
 
+pub(super) use self::show::time;
 use super::run::Run;
 use crate::console::{self, Paint, Stream};
 use crate::exit::Exit;

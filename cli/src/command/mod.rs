@@ -2,6 +2,7 @@
 
 mod apply;
 mod build;
+mod capsule;
 mod check;
 mod checkpoint;
 mod completions;
@@ -11,6 +12,7 @@ mod dev;
 mod inspect;
 mod new;
 mod rehearse;
+mod replay;
 mod run;
 mod state;
 mod test;
@@ -70,6 +72,10 @@ pub(crate) enum Command {
     Stop(control::Target),
     /// List, show, verify and keep the checkpoints of a pipeline
     Checkpoint(checkpoint::Checkpoint),
+    /// List and show calls into components that failed
+    Capsule(capsule::Capsule),
+    /// Make such a call again, with this component or another
+    Replay(replay::Replay),
     /// Look at the state of a pipeline's steps at a checkpoint
     State(state::State),
     /// Show what a component reads, produces and imports
@@ -107,6 +113,8 @@ impl Command {
             Self::Pause(target) | Self::Resume(target) | Self::Stop(target) => target.json,
             Self::Test(test) => test.json,
             Self::Checkpoint(checkpoint) => checkpoint.json(),
+            Self::Capsule(capsule) => capsule.json(),
+            Self::Replay(replay) => replay.json,
             Self::State(_) | Self::Dev(_) | Self::New(_) | Self::Build(_) | Self::Demo(_) | Self::Completions(_) => {
                 false
             }
@@ -133,6 +141,8 @@ impl Command {
             Self::Stop(target) => target.ask(&Request::Stop),
             Self::Test(test) => test.run(),
             Self::Checkpoint(checkpoint) => checkpoint.run(),
+            Self::Capsule(capsule) => capsule.run(),
+            Self::Replay(replay) => replay.run(),
             Self::State(state) => state.run(),
             Self::Dev(dev) => dev.run(),
             Self::New(new) => new.run(),

@@ -82,7 +82,11 @@ impl Run {
             None if self.fresh => StartFrom::Fresh,
             None => StartFrom::Latest,
         };
-        let options = RunOptions { shuffle_batches: self.shuffle_batches, ..RunOptions::default() };
+        let options = RunOptions {
+            shuffle_batches: self.shuffle_batches,
+            capsules: super::capsule::root(),
+            ..RunOptions::default()
+        };
         let running = Running::start_from(resolution, sandbox, &options, &start_from).await?;
         shown.started(&running.handle().status());
         let control = if self.no_control { None } else { serve(&running.handle()) };

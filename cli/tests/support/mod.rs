@@ -84,6 +84,7 @@ impl Folder {
         command.args(arguments).current_dir(self.0.path());
         command.env_remove("MILLSTREAM_LOG").env_remove("NO_COLOR").env("XDG_CACHE_HOME", self.0.path().join("cache"));
         command.env("MILLSTREAM_RUN_DIR", self.0.path().join("run"));
+        command.env("XDG_STATE_HOME", self.0.path().join("state-home"));
         command
     }
 

@@ -13,7 +13,7 @@ const HEADER_BYTES: usize = 20;
 
 /// A file is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum SealError {
+pub(crate) enum SealError {
     #[error("expected a header of {HEADER_BYTES} bytes, got a file of {bytes}")]
     Short { bytes: usize },
     #[error("expected a file that begins with {expected:?}, got {found:?}")]
@@ -27,7 +27,7 @@ pub(super) enum SealError {
 }
 
 /// The content with its seal.
-pub(super) fn seal(magic: [u8; 4], version: u32, content: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(magic: [u8; 4], version: u32, content: &[u8]) -> Vec<u8> {
     let mut sealed = start(magic, version, content.len());
     sealed.extend_from_slice(content);
     finish(sealed)
@@ -53,7 +53,7 @@ pub(super) fn finish(mut sealed: Vec<u8>) -> Vec<u8> {
 }
 
 /// The content, if the seal is whole.
-pub(super) fn open(magic: [u8; 4], version: u32, sealed: &[u8]) -> Result<&[u8], SealError> {
+pub(crate) fn open(magic: [u8; 4], version: u32, sealed: &[u8]) -> Result<&[u8], SealError> {
     let short = || SealError::Short { bytes: sealed.len() };
     let (found, rest) = sealed.split_first_chunk::<4>().ok_or_else(short)?;
     let (found_version, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;

@@ -20,9 +20,10 @@ use super::swap::SwapError;
 use crate::clock::Stopwatch;
 use crate::error::{PipelineError, near_match};
 use crate::pipeline::check_structure;
+use crate::pipeline::plan::SlotId;
 use crate::pipeline::resolve::{Resolution, components_of, partitioner_of, resolve};
 use crate::pipeline::spec::PipelineSpec;
-use crate::wasm::Sandbox;
+use crate::wasm::{Sandbox, Setting, Settings};
 
 /// What a change of shape comes to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -278,25 +279,33 @@ fn sound(spec: PipelineSpec) -> Result<PipelineSpec, ApplyError> {
 fn edited(running: &Resolution, spec: PipelineSpec) -> Result<Resolution, ApplyError> {
     let mut components = running.components.clone();
     for (slot, resolved) in &mut components {
-        let of_step = spec.steps.iter().find(|step| step.name.value == slot.step);
-        let of_slot = of_step.and_then(|step| {
-            let found = components_of(step).into_iter().find(|(number, ..)| *number == slot.slot);
-            found.map(|(_, component, _)| component)
-        });
-        let of_route = || spec.steps.iter().filter_map(partitioner_of).find(|(name, _)| *name == slot.step);
-        let Some(component) = of_slot.or_else(|| of_route().map(|(_, component)| component)) else { continue };
-        if component.config == resolved.settings {
-            continue;
+        let (before, after) = (config(&running.plan.spec, slot), config(&spec, slot));
+        let Some(after) = after.filter(|after| Some(*after) != before) else { continue };
+        let mut settings = after.as_ref().clone();
+        for (name, setting) in settings.iter_mut().filter(|(_, setting)| matches!(setting, Setting::Secret(_))) {
+            // with its value, which the specification does not have
+            resolved.settings.get(name).into_iter().for_each(|known| setting.clone_from(known));
         }
-        let described = resolved.component.describe(resolved.kind, &component.config);
+        let settings = Arc::new(settings);
+        let described = resolved.component.describe(resolved.kind, &settings);
         let path = resolved.path.clone();
         resolved.signature = described.map_err(|source| SwapError::Describe { path, source })?;
-        resolved.settings = component.config.clone();
+        resolved.settings = settings;
     }
     let signatures = components.iter().map(|(slot, resolved)| (slot.clone(), resolved.signature.clone())).collect();
     let spec = sound(spec)?;
     let plan = crate::pipeline::plan::plan(spec, &signatures).map_err(|error| ApplyError::Wrong(Box::new(error)))?;
     Ok(Resolution { plan, components })
+}
+
+/// What a specification says to the component of a slot; none for a source's assigner.
+fn config<'a>(spec: &'a PipelineSpec, slot: &SlotId) -> Option<&'a Settings> {
+    if let Some(step) = spec.steps.iter().find(|step| step.name.value == slot.step) {
+        let found = components_of(step).into_iter().find(|(number, ..)| *number == slot.slot);
+        return found.map(|(_, component, _)| &component.config);
+    }
+    let mut routes = spec.steps.iter().filter_map(partitioner_of);
+    routes.find(|(name, _)| *name == slot.step).map(|(_, component)| &component.config)
 }
 
 /// The error that names what there is.

@@ -86,6 +86,11 @@ fn configure(step: &mut StepSpec, name: &str, key: &str, value: &str) -> Result<
         return Err(wrong(name, value, "the step has no such component; name it as `step.entry.key`"));
     };
     let mut settings = component.config.as_ref().clone();
+    if let Some(Setting::Secret(secret)) = settings.get(key) {
+        let reason =
+            format!("it is the secret of environment variable `{}`: no command line may show it", secret.variable());
+        return Err(wrong(name, "..", reason));
+    }
     settings.insert(key.to_owned(), setting(value, settings.get(key)));
     component.config = Arc::new(settings);
     Ok(())

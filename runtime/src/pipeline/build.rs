@@ -7,11 +7,13 @@ mod operators;
 mod spill;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
+use super::capsules::{self, StepCapsules};
 use super::change::{Progress, TaskReport};
 use super::channels::Channels;
 use super::cut::{Cut, RestoreError};
@@ -25,6 +27,7 @@ use super::resolve::{Components, Resolution};
 use super::shuffle::Shuffle;
 use super::source_task::{self, Command, SourceTask};
 use super::task::{self, Chain, Tail, TaskError, Versions};
+use crate::capsule::Folder;
 use crate::clock::Clock;
 use crate::format::Format;
 use crate::metrics::NodeCounters;
@@ -34,7 +37,7 @@ use crate::record::NO_EVENT_TIME;
 use crate::sink::{self, Sink, SinkContext, SinkEpochs, SinkError, SinkKind, Transactions};
 use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError, Trickle};
 use crate::spill::SpillError;
-use crate::wasm::{GuestError, GuestMetrics};
+use crate::wasm::{Gate, GuestError, GuestMetrics, Witness};
 
 pub(crate) use candidate::operators_of;
 pub(crate) use operators::instantiate_for;
@@ -53,11 +56,20 @@ pub struct RunOptions {
     pub restore: Option<Arc<Cut>>,
     /// sources take nothing in until they are told to
     pub paused: bool,
+    /// folder for the capsules of pipelines that do not say where theirs go; none: these write none
+    pub capsules: Option<PathBuf>,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { clock: Clock::system(), shuffle_batches: None, trickle: None, restore: None, paused: false }
+        Self {
+            clock: Clock::system(),
+            shuffle_batches: None,
+            trickle: None,
+            restore: None,
+            paused: false,
+            capsules: None,
+        }
     }
 }
 
@@ -168,7 +180,9 @@ pub(crate) async fn build(
     let (progress, mut reports) = Progress::new(tasks + writers);
     let report = reports.split_off(tasks).pop();
     let (dead, writer) = open_dead_letters(plan, (epochs, handed), report, tasks).await?;
-    let nodes = plan.nodes.iter().map(node_tasks).collect();
+    let folder = capsules::folder(&plan.spec, options.capsules.as_deref());
+    let gate = |_: &Arc<Folder>| Arc::new(Gate::new(options.clock.clone()));
+    let nodes = plan.nodes.iter().map(|node| node_tasks(node, folder.as_ref().map(gate).as_ref())).collect();
     let mut builder = Builder {
         plan,
         components: &resolution.components,
@@ -183,6 +197,7 @@ pub(crate) async fn build(
         drifting: 0,
         spill: SharedSpill::open(plan)?,
         samplers: sampled_ranges(plan),
+        capsules: folder,
     };
     let mut reports = reports.into_iter();
     let mut futures: Vec<TaskFuture> = Vec::with_capacity(tasks);
@@ -197,7 +212,8 @@ pub(crate) async fn build(
     Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes, spill, samplers })
 }
 
-fn node_tasks(node: &Node) -> NodeTasks {
+/// `gate`: calls of its guests that fail are kept.
+fn node_tasks(node: &Node, gate: Option<&Arc<Gate>>) -> NodeTasks {
     let slots = match &node.kind {
         NodeKind::Guest { .. } | NodeKind::Route { .. } | NodeKind::Process { .. } => 1,
         NodeKind::Aggregate { inputs, .. } => inputs.len(),
@@ -213,8 +229,12 @@ fn node_tasks(node: &Node) -> NodeTasks {
     NodeTasks {
         counters: (0..parallelism).map(|_| Arc::new(NodeCounters::default())).collect(),
         versions: (0..parallelism).map(|_| Arc::new(Mutex::new(vec![None; slots]))).collect(),
-        guests: (0..parallelism).map(|_| Arc::new(GuestMetrics::default())).collect(),
+        guests: (0..parallelism).map(|_| Arc::new(gate.map_or_else(GuestMetrics::default, watched))).collect(),
     }
+}
+
+fn watched(gate: &Arc<Gate>) -> GuestMetrics {
+    GuestMetrics::watched(Witness::new(Arc::clone(gate)))
 }
 
 async fn open_dead_letters(
@@ -245,11 +265,7 @@ async fn open_dead_letters(
     Ok(dead_letter::open(sink, report, tasks, epochs.map(|epochs| epochs.next)))
 }
 
-async fn open_sink(
-    kind: &SinkKind,
-    context: SinkContext,
-    handed: Option<&Handed>,
-) -> Result<Box<dyn Sink>, SinkError> {
+async fn open_sink(kind: &SinkKind, context: SinkContext, handed: Option<&Handed>) -> Result<Box<dyn Sink>, SinkError> {
     match handed.filter(|_| context.epochs.is_none()) {
         // parts of different epochs never have one name
         None => sink::open(kind, context).await,
@@ -284,6 +300,8 @@ struct Builder<'a> {
     spill: Option<SharedSpill>,
     /// whose ranges are cut from samples
     samplers: Vec<SampledRange>,
+    /// where calls that fail are kept
+    capsules: Option<Arc<Folder>>,
 }
 
 /// Tasks of sources with `max_drift`.
@@ -350,6 +368,13 @@ impl Builder<'_> {
         self.plan.nodes.get(node).ok_or_else(|| StartError::Internal(format!("no node {node}")))
     }
 
+    /// Where the calls of a node's guests go that fail.
+    fn capsules(&self, node: NodeIndex, subtask: usize) -> Option<StepCapsules> {
+        let guests = self.nodes.get(node).and_then(|node| node.guests.get(subtask))?;
+        let folder = Arc::clone(self.capsules.as_ref()?);
+        Some(StepCapsules { folder, pipeline: self.plan.spec.name.value.clone(), guests: Arc::clone(guests) })
+    }
+
     fn counters(&self, node: NodeIndex, subtask: usize) -> Arc<NodeCounters> {
         let counters = self.nodes.get(node).and_then(|node| node.counters.get(subtask));
         counters.map(Arc::clone).unwrap_or_default()
@@ -407,7 +432,7 @@ impl Builder<'_> {
         let (name, on_error, clock) = (spec.name.value.clone(), spec.on_error, self.options.clock.clone());
         let counters = self.counters(node, subtask);
         let shuffle = self.options.shuffle_batches.map(|seed| Shuffle::new(seed, subtask));
-        let paused = self.options.paused;
+        let (paused, capsules) = (self.options.paused, self.capsules(node, subtask));
         let task = move |source| SourceTask {
             name,
             source,
@@ -421,6 +446,7 @@ impl Builder<'_> {
             asked: AskedTime::default(),
             drift,
             marker,
+            capsules,
             paused,
         };
         self.commands.push(sender);

@@ -35,10 +35,7 @@ struct Left {
 impl fmt::Debug for Handover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let left = self.lock();
-        f.debug_struct("Handover")
-            .field("sources", &left.sources.keys())
-            .field("sinks", &left.sinks.keys())
-            .finish()
+        f.debug_struct("Handover").field("sources", &left.sources.keys()).field("sinks", &left.sinks.keys()).finish()
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod builder;
+pub mod capsules;
 pub mod change;
 mod channels;
 pub mod check;

@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::capsules::StepCapsules;
 use super::change::{Change, TaskReport};
 use super::cut::{Collected, Cut, RestoreError, TaskState};
 use super::dead_letter::{DeadLetter, DeadLetters, Payload};
@@ -92,6 +93,8 @@ pub(super) struct Link {
     pub(super) versions: Versions,
     /// who reads its other outputs, by number of the output
     pub(super) sides: Vec<Vec<Edge>>,
+    /// where calls of its components go that fail
+    pub(super) capsules: Option<StepCapsules>,
 }
 
 /// Digests of a step's components in one task, by slot.
@@ -264,6 +267,9 @@ impl Chain {
         link.counters.out(batches.iter().map(Batch::rows).sum());
         link.counters.lost(output.dead.len(), output.skipped_rows, output.late_rows);
         (output.skipped_rows, output.late_rows) = (0, 0);
+        if let Some(capsules) = &link.capsules {
+            capsules.write(&output.dead);
+        }
         if output.dead.is_empty() {
             return (batches, Vec::new());
         }
@@ -277,6 +283,7 @@ impl Chain {
         let letters = output.dead.drain(..).enumerate().map(|(row, dead)| DeadLetter {
             node: link.step.clone(),
             component: by(row).unwrap_or(component),
+            capsule: link.capsules.as_ref().and_then(|capsules| capsules.file_for(&dead.reason)),
             reason: dead.reason,
             payload: Payload::Row { row: dead.row, time_ms: dead.time },
         });
@@ -356,7 +363,7 @@ impl Chain {
             self.through(index + 1, 0, batches).await?;
             let Some(link) = self.links.get_mut(index) else { return Ok(()) };
             let went_on = link.operator.go_on(&mut self.output);
-            if !went_on.map_err(|source| failed(&link.step, self.subtask, source))? {
+            if !went_on.map_err(|source| stopped(link, self.subtask, source))? {
                 return Ok(());
             }
         }
@@ -467,7 +474,16 @@ impl Chain {
 }
 
 fn check(link: &Link, subtask: usize, result: Result<(), OperatorError>) -> Result<(), TaskError> {
-    result.map_err(|source| failed(&link.step, subtask, source))
+    result.map_err(|source| stopped(link, subtask, source))
+}
+
+/// Its last call is kept before the task ends.
+fn stopped(link: &Link, subtask: usize, source: OperatorError) -> TaskError {
+    let source = match &link.capsules {
+        Some(capsules) => capsules.name_in(source),
+        None => source,
+    };
+    failed(&link.step, subtask, source)
 }
 
 fn failed(step: &str, subtask: usize, source: OperatorError) -> TaskError {

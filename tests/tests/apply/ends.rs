@@ -112,7 +112,10 @@ async fn what_had_ended_before_a_change_does_not_come_again_with_checkpoints() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_pipeline_is_paused_after_a_change_too() {
     let (sink, rows) = channel();
-    let running = start(Pipeline::new("paused").source("numbers", generator()).sink("out", sink.from("numbers")).build().unwrap()).await;
+    let running = start(
+        Pipeline::new("paused").source("numbers", generator()).sink("out", sink.from("numbers")).build().unwrap(),
+    )
+    .await;
     let (handle, rows) = (running.handle(), run::collect(rows));
     passed(&handle, "numbers", ROWS / 8).await;
     handle.pause().await;

@@ -123,9 +123,8 @@ async fn come_and_go(checkpoints: bool) {
     let added = report.differences.iter().find(|one| one.name == "copy").unwrap();
     assert_eq!((added.part, added.key.as_deref(), added.to.as_deref()), (Part::Sink, None, Some("added")));
     passed(&handle, "copy", ROWS / 8).await;
-    let with_branch = with_sink()
-        .step("beside", counts(Duration::from_secs(1)).from("numbers"))
-        .sink("windows", side.from("beside"));
+    let with_branch =
+        with_sink().step("beside", counts(Duration::from_secs(1)).from("numbers")).sink("windows", side.from("beside"));
     handle.apply(with_branch.build().unwrap(), &[]).await.unwrap();
     passed(&handle, "windows", 40).await;
 

@@ -75,7 +75,7 @@ fn steps(loaded: &Loaded, manifest: &Manifest, lines: &mut Vec<String>) {
 }
 
 /// `2026-11-23 08:30:00.125` in UTC, by the civil calendar (Hinnant, "chrono-compatible low-level date algorithms").
-pub(super) fn time(time_ms: i64) -> String {
+pub(crate) fn time(time_ms: i64) -> String {
     const DAY_MS: i64 = 86_400_000;
     let (days, ms) = (time_ms.div_euclid(DAY_MS), time_ms.rem_euclid(DAY_MS));
     let shifted = days + 719_468;

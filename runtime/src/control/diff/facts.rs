@@ -7,9 +7,7 @@ use super::{Effect, Shape};
 use crate::error::Spanned;
 use crate::pipeline::partition::PartitionSpec;
 use crate::pipeline::plan::NodeKind;
-use crate::pipeline::spec::{
-    AggregateSpec, PipelineSpec, SinkSpec, SourceSpec, StepKind, StepSpec, TopStepSpec,
-};
+use crate::pipeline::spec::{AggregateSpec, PipelineSpec, SinkSpec, SourceSpec, StepKind, StepSpec, TopStepSpec};
 use crate::sink::SinkKind;
 use crate::source::{GeneratorSpec, KafkaSourceSpec, SourceKind};
 use crate::wasm::Setting;
@@ -78,6 +76,7 @@ pub(super) fn setting(setting: &Setting) -> String {
         Setting::Int64(value) => value.to_string(),
         Setting::Float64(value) => value.to_string(),
         Setting::Text(value) => format!("{value:?}"),
+        Setting::Secret(secret) => format!("secret {}", secret.variable()),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::pipeline::plan::{Signatures, plan};
 use crate::pipeline::parse;
+use crate::pipeline::plan::{Signatures, plan};
 use crate::record::{Field, Kind};
 use crate::wasm::StateSchema;
 
@@ -95,7 +95,8 @@ fn told(edits: &[(&str, &str)]) -> Vec<String> {
 #[test]
 fn what_is_written_in_another_way_is_no_difference() {
     assert_eq!(told(&[]), [""; 0]);
-    let moved = [("\nname = \"bids\"", "# a remark\n\n\nname = \"bids\""), ("\"10s\" }\n[source", "\"10000ms\" }\n[source")];
+    let moved =
+        [("\nname = \"bids\"", "# a remark\n\n\nname = \"bids\""), ("\"10s\" }\n[source", "\"10000ms\" }\n[source")];
     assert_eq!(told(&moved), [""; 0]);
 }
 
@@ -110,57 +111,75 @@ fn each_change_is_told_with_what_it_takes() {
         // another life, with all state
         (&[("\"tag.wasm\"", "\"tag-text.wasm\"")], &["rebuild step `tag`: component tag.wasm → tag-text.wasm"]),
         (&[("[step.sums]", "[step.sums]\nparallelism = 3")], &["rebuild step `sums`: parallelism 2 → 3"]),
-        (&[("[step.sums]", "[step.sums]\nlimits = { memory = \"1MiB\" }")], &[
-            "rebuild step `sums`: limits.memory 67108864 B → 1048576 B",
-        ]),
-        (&[("[step.sums]", "[step.sums]\nallowed_lateness = \"1s\"")], &[
-            "rebuild step `sums`: allowed_lateness 0ns → 1s",
-        ]),
-        (&[("select = [\"auction\", \"name\"]", "select = [\"name\"]")], &[
-            "rebuild step `names`: select auction = auction, name = name → name = name",
-        ]),
+        (
+            &[("[step.sums]", "[step.sums]\nlimits = { memory = \"1MiB\" }")],
+            &["rebuild step `sums`: limits.memory 67108864 B → 1048576 B"],
+        ),
+        (
+            &[("[step.sums]", "[step.sums]\nallowed_lateness = \"1s\"")],
+            &["rebuild step `sums`: allowed_lateness 0ns → 1s"],
+        ),
+        (
+            &[("select = [\"auction\", \"name\"]", "select = [\"name\"]")],
+            &["rebuild step `names`: select auction = auction, name = name → name = name"],
+        ),
         (&[("rate = 100", "rate = 200")], &["rebuild source `bids`: generator.rate Some(100) → Some(200)"]),
-        (&[("interval = \"10s\"", "interval = \"1s\"")], &[
-            "rebuild pipeline `bids`: checkpoint.interval \"10s\" → \"1s\"",
-        ]),
+        (
+            &[("interval = \"10s\"", "interval = \"1s\"")],
+            &["rebuild pipeline `bids`: checkpoint.interval \"10s\" → \"1s\""],
+        ),
         (&[("out/rows.json", "out/other.json")], &["rebuild sink `out`: to file out/rows.json → file out/other.json"]),
-        (&[("[sink.names]", "[sink.more]\nfrom = \"names\"\ndiscard = {}\n[sink.names]")], &[
-            "rebuild sink `more` added",
-        ]),
+        (
+            &[("[sink.names]", "[sink.more]\nfrom = \"names\"\ndiscard = {}\n[sink.names]")],
+            &["rebuild sink `more` added"],
+        ),
         // state is lost
-        (&[("tumbling = \"10s\"", "tumbling = \"20s\"")], &[
-            "DROPS step `sums`: window { tumbling = \"10s\" } → { tumbling = \"20s\" }",
-        ]),
-        (&[("total = \"sum(price)\"", "total = \"max(price)\"")], &[
-            "DROPS step `sums`: aggregate bids = count(), total = sum(price), tags = a component → bids = count(), \
-             total = max(price), tags = a component",
-        ]),
-        (&[("\"tags.wasm\"", "\"tags-2.wasm\"")], &[
-            "DROPS step `sums`: component tags.wasm → tags-2.wasm (its state is of another kind)",
-        ]),
-        (&[("state_ttl = \"1h\"", "state_ttl = \"2h\"")], &[
-            "DROPS step `named`: join.when Always { state_ttl: Some(3600s) } → Always { state_ttl: Some(7200s) }",
-        ]),
-        (&[("127.0.0.1:7000", "127.0.0.1:7001")], &[
-            "DROPS source `lines`: tcp (\"127.0.0.1:7000\", Lines, None) → (\"127.0.0.1:7001\", Lines, None)",
-        ]),
-        (&[("step.named]", "step.renamed]"), ("from = \"named\"", "from = \"renamed\"")], &[
-            "DROPS step `named` removed",
-            "rebuild step `renamed` added",
-            "rebuild sink `out`: from named → renamed",
-        ]),
+        (
+            &[("tumbling = \"10s\"", "tumbling = \"20s\"")],
+            &["DROPS step `sums`: window { tumbling = \"10s\" } → { tumbling = \"20s\" }"],
+        ),
+        (
+            &[("total = \"sum(price)\"", "total = \"max(price)\"")],
+            &["DROPS step `sums`: aggregate bids = count(), total = sum(price), tags = a component → bids = count(), \
+             total = max(price), tags = a component"],
+        ),
+        (
+            &[("\"tags.wasm\"", "\"tags-2.wasm\"")],
+            &["DROPS step `sums`: component tags.wasm → tags-2.wasm (its state is of another kind)"],
+        ),
+        (
+            &[("state_ttl = \"1h\"", "state_ttl = \"2h\"")],
+            &["DROPS step `named`: join.when Always { state_ttl: Some(3600s) } → Always { state_ttl: Some(7200s) }"],
+        ),
+        (
+            &[("127.0.0.1:7000", "127.0.0.1:7001")],
+            &["DROPS source `lines`: tcp (\"127.0.0.1:7000\", Lines, None) → (\"127.0.0.1:7001\", Lines, None)"],
+        ),
+        (
+            &[("step.named]", "step.renamed]"), ("from = \"named\"", "from = \"renamed\"")],
+            &["DROPS step `named` removed", "rebuild step `renamed` added", "rebuild sink `out`: from named → renamed"],
+        ),
         // not in a running pipeline
-        (&[("name = \"bids\"", "name = \"other\"")], &[
-            "RESTART pipeline `bids`: name bids → other (another name is another pipeline: start it beside this one)",
-        ]),
-        (&[("store = \"state\"", "store = \"elsewhere\"")], &[
-            "RESTART pipeline `bids`: checkpoint.store \"state\" → \"elsewhere\" (checkpoints go on where they are: stop, \
+        (
+            &[("name = \"bids\"", "name = \"other\"")],
+            &[
+                "RESTART pipeline `bids`: name bids → other (another name is another pipeline: start it beside this one)",
+            ],
+        ),
+        (
+            &[("store = \"state\"", "store = \"elsewhere\"")],
+            &[
+                "RESTART pipeline `bids`: checkpoint.store \"state\" → \"elsewhere\" (checkpoints go on where they are: stop, \
              copy them, start)",
-        ]),
-        (&[("seed = 1", "seed = 2")], &[
-            "RESTART source `bids`: generator (Nexmark(Bid), 1, 0, None) → (Nexmark(Bid), 2, 0, None) (its positions mean \
+            ],
+        ),
+        (
+            &[("seed = 1", "seed = 2")],
+            &[
+                "RESTART source `bids`: generator (Nexmark(Bid), 1, 0, None) → (Nexmark(Bid), 2, 0, None) (its positions mean \
              other rows: give the source another name)",
-        ]),
+            ],
+        ),
     ];
     for (edits, expected) in table {
         assert_eq!(told(edits), expected, "{edits:?}");

@@ -83,7 +83,7 @@ impl Share {
         let (mut running, mut candidate) = (Snapshot::default(), Snapshot::default());
         for table in &state.tables {
             let (mut kept, mut given) = (Vec::new(), Vec::new());
-            for batch in &table.rows {
+            for batch in &table.batches().map_err(|error| internal(&error))? {
                 let Some(keys) = table.keys else {
                     kept.push(batch.clone());
                     given.push(batch.clone());
@@ -95,7 +95,7 @@ impl Share {
                 put(&mut given, batch, &mask(&parts, is_candidate))?;
                 put(&mut kept, batch, &mask(&parts, |part| !is_candidate(part)))?;
             }
-            let table = |rows| Table { name: table.name.clone(), keys: table.keys, rows };
+            let table = |rows| Table { name: table.name.clone(), keys: table.keys, rows, later: Vec::new() };
             running.tables.push(table(kept));
             candidate.tables.push(table(given));
         }
@@ -107,7 +107,10 @@ impl Share {
 pub(super) fn union(mut running: Snapshot, candidate: Snapshot) -> Snapshot {
     for mut table in candidate.tables {
         match running.tables.iter_mut().find(|known| known.name == table.name) {
-            Some(known) => known.rows.append(&mut table.rows),
+            Some(known) => {
+                known.rows.append(&mut table.rows);
+                known.later.append(&mut table.later);
+            }
             None => running.tables.push(table),
         }
     }

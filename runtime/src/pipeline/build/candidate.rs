@@ -29,13 +29,14 @@ pub(crate) fn operators_of(
         epochs: None,
         handed: None,
         dead,
-        nodes: plan.nodes.iter().map(super::node_tasks).collect(),
+        nodes: plan.nodes.iter().map(|node| super::node_tasks(node, None)).collect(),
         channels: Channels::new(plan),
         commands: Vec::new(),
         drift: drift_group(plan),
         drifting: 0,
         spill: spill.cloned(),
         samplers: Vec::new(),
+        capsules: None,
     };
     let node = builder.node(at)?;
     let counted = builder.nodes.get(at).ok_or_else(|| StartError::Internal("no counters".to_owned()))?;

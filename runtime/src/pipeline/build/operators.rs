@@ -26,7 +26,8 @@ impl Builder<'_> {
         let versions = tasks.versions.get(subtask).map(Arc::clone).unwrap_or_default();
         let operator = self.operator(planned, (node, subtask), &versions, tasks)?;
         let (step, counters) = (planned.name.clone(), self.counters(node, subtask));
-        Ok(Link { step, operator, counters, versions, sides })
+        let capsules = self.capsules(node, subtask);
+        Ok(Link { step, operator, counters, versions, sides, capsules })
     }
 
     pub(super) fn operator(
@@ -272,6 +273,7 @@ pub(crate) fn instantiate_for(
         step: name.to_owned(),
         task: u32::try_from(subtask).unwrap_or(u32::MAX),
         counters,
+        world: None,
     };
     resolved.component.guest(resolved.kind, options)
 }

@@ -53,6 +53,7 @@ async fn read_slowly(operator: Box<dyn Operator>) -> (usize, usize) {
         counters: Arc::clone(&counters),
         versions: Versions::default(),
         sides: Vec::new(),
+        capsules: None,
     };
     let (dead, _writer) = dead_letter::open(None, None, 1, None);
     let report = Progress::new(1).1.remove(0);
