@@ -101,6 +101,7 @@ pub(super) fn of_pipeline(spec: &PipelineSpec) -> Vec<Fact> {
         facts.written("state.memory", Rebuild, Some(&state.memory_bytes));
         facts.written("state.spill", Rebuild, Some(&state.spill));
     }
+    facts.debug("capsules", Rebuild, &spec.capsules);
     if let Some(kind) = &spec.dead_letter {
         facts.add("dead_letter", Rebuild, sink_kind(&kind.value));
     }
