@@ -107,8 +107,14 @@ impl<'a> From<&'a Resolution> for Shape<'a> {
 }
 
 impl Shape<'_> {
+    /// A source or step.
     fn node(&self, name: &str) -> Option<&Node> {
-        self.plan.nodes.iter().find(|node| node.name == name)
+        self.plan.nodes.iter().find(|node| node.name == name && !matches!(node.kind, NodeKind::Sink { .. }))
+    }
+
+    /// A sink, which may have the name of a step.
+    fn sink(&self, name: &str) -> Option<&Node> {
+        self.plan.nodes.iter().find(|node| node.name == name && matches!(node.kind, NodeKind::Sink { .. }))
     }
 
     /// Whether a step remembers anything.

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoints::StartFrom;
 use super::run::{Ending, Life, OpenError, RunError, Tasks};
-use super::status::Status;
+use super::status::{NodeStatus, Status};
 use super::supervise::{Run, session, with};
 use crate::checkpoint::fail_point;
 use crate::clock::Stopwatch;
@@ -78,9 +78,14 @@ pub(super) struct Changes {
 #[derive(Debug, Default)]
 struct Past {
     generation: u64,
-    counts: BTreeMap<String, NodeCounts>,
+    /// by role and name: a sink may have the name of a step
+    counts: BTreeMap<(u8, String), NodeCounts>,
     /// places that sinks have written to
     written: Arc<BTreeSet<String>>,
+}
+
+fn key(node: &NodeStatus) -> (u8, String) {
+    (node.role as u8, node.name.clone())
 }
 
 impl Changes {
@@ -101,7 +106,7 @@ impl Changes {
         let past = self.past();
         status.generation = past.generation;
         for node in &mut status.nodes {
-            if let Some(before) = past.counts.get(&node.name) {
+            if let Some(before) = past.counts.get(&key(node)) {
                 node.counts = node.counts.plus(*before);
             }
         }
@@ -125,7 +130,7 @@ impl Changes {
         for node in &last.nodes {
             // neither a time nor what is held now adds up
             let counts = NodeCounts { watermark_ms: Some(i64::MAX), state_bytes: 0, spilled_bytes: 0, ..node.counts };
-            let before = past.counts.entry(node.name.clone()).or_insert(NodeCounts::ZERO);
+            let before = past.counts.entry(key(node)).or_insert(NodeCounts::ZERO);
             *before = before.plus(counts);
         }
     }

@@ -172,14 +172,15 @@ fn numbered(place: &str, generation: u64) -> String {
     }
 }
 
-fn node<'a>(plan: &'a Plan, name: &str) -> Option<&'a Node> {
-    plan.nodes.iter().find(|node| node.name == name)
+/// A sink may have the name of a step.
+fn node<'a>(plan: &'a Plan, name: &str, is_sink: bool) -> Option<&'a Node> {
+    plan.nodes.iter().find(|node| node.name == name && matches!(node.kind, NodeKind::Sink { .. }) == is_sink)
 }
 
 /// Whether an open source of `old` gives out what `new` wants of the source `name`.
 pub(crate) fn same_source(old: &Plan, new: &Plan, name: &str) -> bool {
     let known = |plan: &Plan| {
-        let node = node(plan, name)?;
+        let node = node(plan, name, false)?;
         let NodeKind::Source { index, full, event_time, .. } = &node.kind else { return None };
         let spec = plan.spec.sources.get(*index)?;
         let format = spec.format.as_ref().map(|format| format.value);
@@ -192,7 +193,7 @@ pub(crate) fn same_source(old: &Plan, new: &Plan, name: &str) -> bool {
 /// Whether an open sink of `old` writes what `new` wants of the sink `name`.
 pub(crate) fn same_sink(old: &Plan, new: &Plan, name: &str) -> bool {
     let known = |plan: &Plan| {
-        let node = node(plan, name)?;
+        let node = node(plan, name, true)?;
         let NodeKind::Sink { index } = node.kind else { return None };
         let spec = plan.spec.sinks.get(index)?;
         let format = spec.format.as_ref().map(|format| format.value);

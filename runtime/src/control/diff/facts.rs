@@ -65,6 +65,17 @@ fn is_short(text: &str) -> bool {
     !text.is_empty() && text.len() <= 80 && !text.contains('\n')
 }
 
+fn optional(value: Option<&u64>) -> String {
+    value.map_or_else(|| "none".to_owned(), ToString::to_string)
+}
+
+/// `64MiB`, as it is written in a pipeline.
+fn bytes(bytes: usize) -> String {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let whole = units.iter().find(|(_, unit)| bytes > 0 && bytes % unit == 0);
+    whole.map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
 fn names(names: &[Spanned<String>]) -> String {
     names.iter().map(|name| name.value.as_str()).collect::<Vec<_>>().join(", ")
 }
@@ -116,8 +127,8 @@ pub(super) fn of_source(source: &SourceSpec, shape: &Shape<'_>) -> Vec<Fact> {
             let GeneratorSpec { kind, rows, rate, seed, start_ms, interval_ns } = spec;
             facts.debug("generator", Restart, &(kind, seed, start_ms, interval_ns));
             facts.note("its positions mean other rows: give the source another name");
-            facts.debug("generator.rows", Rebuild, rows);
-            facts.debug("generator.rate", Rebuild, rate);
+            facts.add("generator.rows", Rebuild, optional(rows.as_ref()));
+            facts.add("generator.rate", Rebuild, optional(rate.as_ref()));
         }
         SourceKind::File { path, header } => {
             facts.debug("file", Restart, &(path, header));
@@ -155,7 +166,8 @@ pub(super) fn of_sink(sink: &SinkSpec, shape: &Shape<'_>) -> Vec<Fact> {
     facts.add("from", Effect::Rebuild, names(&sink.from));
     facts.add("to", Effect::Rebuild, sink_kind(&sink.kind.value));
     facts.written("format", Effect::Rebuild, sink.format.as_ref());
-    facts.add("parallelism", Effect::Rebuild, parallelism(shape, &sink.name.value));
+    let tasks = shape.sink(&sink.name.value).map_or(0, |node| node.parallelism);
+    facts.add("parallelism", Effect::Rebuild, tasks.to_string());
     facts.facts
 }
 
@@ -188,7 +200,7 @@ pub(super) fn of_step(step: &StepSpec, shape: &Shape<'_>) -> Vec<Fact> {
     facts.add("parallelism", Rebuild, parallelism(shape, name));
     facts.written("keep", Rebuild, step.keep.as_ref());
     facts.debug("on_error", Rebuild, &step.on_error);
-    facts.add("limits.memory", Rebuild, format!("{} B", step.limits.memory_bytes));
+    facts.add("limits.memory", Rebuild, bytes(step.limits.memory_bytes));
     facts.debug("limits.deadline", Rebuild, &step.limits.deadline);
     match step.partition.as_ref().map(|partition| &partition.value) {
         Some(PartitionSpec::Custom(_)) => facts.add("partition", Rebuild, "a component"),

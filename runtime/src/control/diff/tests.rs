@@ -113,7 +113,7 @@ fn each_change_is_told_with_what_it_takes() {
         (&[("[step.sums]", "[step.sums]\nparallelism = 3")], &["rebuild step `sums`: parallelism 2 → 3"]),
         (
             &[("[step.sums]", "[step.sums]\nlimits = { memory = \"1MiB\" }")],
-            &["rebuild step `sums`: limits.memory 67108864 B → 1048576 B"],
+            &["rebuild step `sums`: limits.memory 64MiB → 1MiB"],
         ),
         (
             &[("[step.sums]", "[step.sums]\nallowed_lateness = \"1s\"")],
@@ -123,7 +123,7 @@ fn each_change_is_told_with_what_it_takes() {
             &[("select = [\"auction\", \"name\"]", "select = [\"name\"]")],
             &["rebuild step `names`: select auction = auction, name = name → name = name"],
         ),
-        (&[("rate = 100", "rate = 200")], &["rebuild source `bids`: generator.rate Some(100) → Some(200)"]),
+        (&[("rate = 100", "rate = 200")], &["rebuild source `bids`: generator.rate 100 → 200"]),
         (
             &[("interval = \"10s\"", "interval = \"1s\"")],
             &["rebuild pipeline `bids`: checkpoint.interval \"10s\" → \"1s\""],
