@@ -10,10 +10,12 @@ mod demo;
 mod dev;
 mod inspect;
 mod new;
+mod rehearse;
 mod replay;
 mod run;
 mod state;
 mod test;
+mod trial;
 
 use std::path::Path;
 
@@ -45,11 +47,15 @@ pub(crate) enum Command {
     Check(check::Check),
     /// Show what runs on this machine: rows, versions of each step, checkpoints
     Status(control::StatusOf),
-    /// Put other components into a running pipeline, all at one cut
+    /// Put other components into a running pipeline, all at one cut, at once or to be tried
     Swap(control::Swap),
+    /// Make the candidates that a running pipeline tries the versions of their steps
+    Promote(control::Target),
+    /// Try components on input that is read again, without touching the pipeline in production
+    Rehearse(rehearse::Rehearse),
     /// Say what such a swap would do, without doing it
-    Plan(control::Swap),
-    /// Put back what the steps of a running pipeline ran before
+    Plan(control::Offered),
+    /// Put back what the steps of a running pipeline ran before, or end a trial
     Rollback(control::Rollback),
     /// Let the sources of a running pipeline take nothing in
     Pause(control::Target),
@@ -89,7 +95,10 @@ impl Command {
             Self::Check(check) => check.json,
             Self::Inspect(inspect) => inspect.json,
             Self::Status(status) => status.json,
-            Self::Swap(swap) | Self::Plan(swap) => swap.target.json,
+            Self::Swap(swap) => swap.offered.target.json,
+            Self::Plan(offered) => offered.target.json,
+            Self::Promote(target) => target.json,
+            Self::Rehearse(rehearse) => rehearse.json,
             Self::Rollback(rollback) => rollback.target.json,
             Self::Pause(target) | Self::Resume(target) | Self::Stop(target) => target.json,
             Self::Test(test) => test.json,
@@ -111,6 +120,8 @@ impl Command {
             Self::Status(status) => status.run(),
             Self::Swap(swap) => swap.swap(),
             Self::Plan(swap) => swap.plan(),
+            Self::Promote(target) => target.ask(&Request::Promote),
+            Self::Rehearse(rehearse) => rehearse.run(),
             Self::Rollback(rollback) => rollback.run(),
             Self::Pause(target) => target.ask(&Request::Pause),
             Self::Resume(target) => target.ask(&Request::Resume),

@@ -28,12 +28,27 @@ pub(crate) enum SealError {
 
 /// The content with its seal.
 pub(crate) fn seal(magic: [u8; 4], version: u32, content: &[u8]) -> Vec<u8> {
-    let mut sealed = Vec::with_capacity(HEADER_BYTES + content.len());
+    let mut sealed = start(magic, version, content.len());
+    sealed.extend_from_slice(content);
+    finish(sealed)
+}
+
+/// To be followed by the content, of about `bytes`, and [`finish`].
+pub(super) fn start(magic: [u8; 4], version: u32, bytes: usize) -> Vec<u8> {
+    let mut sealed = Vec::with_capacity(HEADER_BYTES + bytes);
     sealed.extend_from_slice(&magic);
     sealed.extend_from_slice(&version.to_le_bytes());
-    sealed.extend_from_slice(&(content.len() as u64).to_le_bytes());
-    sealed.extend_from_slice(&crc32fast::hash(content).to_le_bytes());
-    sealed.extend_from_slice(content);
+    sealed.resize(HEADER_BYTES, 0);
+    sealed
+}
+
+/// Seals what [`start`] began.
+pub(super) fn finish(mut sealed: Vec<u8>) -> Vec<u8> {
+    if let Some((head, content)) = sealed.split_at_mut_checked(HEADER_BYTES) {
+        let (length, checksum) = (content.len() as u64, crc32fast::hash(content));
+        let numbers = length.to_le_bytes().into_iter().chain(checksum.to_le_bytes());
+        head.iter_mut().skip(HEADER_BYTES - 12).zip(numbers).for_each(|(place, byte)| *place = byte);
+    }
     sealed
 }
 

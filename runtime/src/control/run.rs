@@ -9,12 +9,14 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::checkpoints::{CheckpointError, CheckpointStatus, Session};
 use super::outcome::{Ended, Outcome};
+use super::ranges;
 use super::status::{ComponentVersion, NodeRole, NodeStatus, RestartStatus, Status};
 use super::swap::SwapError;
+use super::trial::Trial;
 use super::versions::Versions;
 use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounts;
-use crate::pipeline::build::{self, NodeTasks, RunOptions, StartError};
+use crate::pipeline::build::{self, NodeTasks, RunOptions, SharedSpill, StartError};
 use crate::pipeline::change::{Change, Progress};
 use crate::pipeline::cut::{Collected, Cut};
 use crate::pipeline::duration::display_ns;
@@ -97,6 +99,10 @@ pub(super) struct Shared {
     /// what ran before
     pub(super) versions: std::sync::Mutex<Versions>,
     pub(super) clock: Clock,
+    /// the candidate that is tried, or was tried last
+    pub(super) trial: std::sync::Mutex<Option<Arc<Trial>>>,
+    /// where state goes that does not fit into memory
+    pub(super) spill: Option<SharedSpill>,
     /// of the last change; 0: none yet
     pub(super) last_pause_ns: AtomicU64,
     /// sources take nothing in
@@ -138,12 +144,15 @@ impl Tasks {
         }
         let dead_letters = built.dead_letters;
         rows.push(tasks.spawn(async { Ended::DeadLetters(dead_letters.await) }));
+        let samplers = built.samplers;
         let shared = Shared {
             components: Mutex::new(resolution.components.clone()),
             versions: std::sync::Mutex::new(Versions::new(&resolution.components, options.clock.now_ms())),
             clock: options.clock.clone(),
+            trial: std::sync::Mutex::new(None),
+            spill: built.spill,
             last_pause_ns: AtomicU64::new(0),
-            paused: AtomicBool::new(false),
+            paused: AtomicBool::new(options.paused),
             resolution,
             sandbox,
             commands: built.commands,
@@ -157,6 +166,10 @@ impl Tasks {
             started: Stopwatch::start(),
         };
         let life = Life { shared: Arc::new(shared) };
+        if !samplers.is_empty() {
+            let life = life.clone();
+            rows.push(tasks.spawn(async { Ended::Ranges(ranges::keep_even(life, samplers).await) }));
+        }
         if let Some(session) = session {
             let life = life.clone();
             tasks.spawn(async { Ended::Checkpoints(session.run(life).await) });

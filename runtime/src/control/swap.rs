@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::judge::{Refusal, Verdict, judge, judge_process};
 use super::run::Life;
+use super::trial::TrialSpecError;
 use super::versions::{Version, Versions};
 use crate::clock::Stopwatch;
 use crate::error::near_match;
@@ -25,7 +26,7 @@ use crate::pipeline::resolve::Resolved;
 use crate::pipeline::source_task::Command;
 use crate::pipeline::spec::{LimitsSpec, StepSpec};
 use crate::record::{Barrier, BarrierId, Field, Schema};
-use crate::wasm::{CallError, DescribeError, GuestError, LoadError, OperatorKind};
+use crate::wasm::{CallError, DescribeError, GuestError, GuestMetrics, LoadError, OperatorKind};
 
 /// A swap was refused, or could not be carried out. The running version is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +106,26 @@ pub enum SwapError {
         /// more than one step
         several: bool,
     },
+    /// a candidate is being tried
+    #[error("a trial of {steps} goes on; end it with `promote` or `rollback` first")]
+    TrialRuns {
+        /// whose
+        steps: String,
+    },
+    /// no candidate is being tried
+    #[error("no trial goes on; `swap --shadow`, `--canary` and `--watch` begin one")]
+    NoTrial,
+    /// a trial cannot be asked for like this
+    #[error(transparent)]
+    TrialSpec(#[from] TrialSpecError),
+    /// a candidate cannot be tried beside this step
+    #[error("step `{step}` cannot try a candidate: {reason}")]
+    CannotTry {
+        /// the step
+        step: String,
+        /// why
+        reason: String,
+    },
     /// the pipeline has ended
     #[error("the pipeline has ended")]
     Ended,
@@ -121,6 +142,10 @@ impl SwapError {
             Self::Refused { .. } => "does_not_fit",
             Self::Guest { .. } | Self::Create { .. } => "guest",
             Self::NoVersionBefore { .. } => "no_version_before",
+            Self::TrialRuns { .. } => "trial_runs",
+            Self::NoTrial => "no_trial",
+            Self::TrialSpec(_) => "request",
+            Self::CannotTry { .. } => "cannot_be_tried",
             Self::Ended => "ended",
         }
     }
@@ -155,7 +180,7 @@ pub struct Swapped {
 }
 
 /// What is to run where.
-type Offers = BTreeMap<SlotId, Resolved>;
+pub(super) type Offers = BTreeMap<SlotId, Resolved>;
 
 impl Life {
     /// Replaces components at one cut. Each is named by its step, or `step.entry` where the step has several.
@@ -170,7 +195,7 @@ impl Life {
         let swap = async move {
             let watch = Stopwatch::start();
             let offers = handle.offers(&requests).await?;
-            let (report, taken) = handle.carry_out(offers, watch).await?;
+            let (report, taken) = handle.carry_out(offers, watch, Change::default()).await?;
             handle.versions().swapped(&taken, handle.shared.clock.now_ms());
             Ok(report)
         };
@@ -190,7 +215,7 @@ impl Life {
                 let what = first.map_or_else(|| "all steps".to_owned(), |slot| format!("step `{}`", slot.step));
                 return Err(SwapError::NoVersionBefore { what, several: first.is_none() });
             }
-            let (report, taken) = handle.carry_out(offers, watch).await?;
+            let (report, taken) = handle.carry_out(offers, watch, Change::default()).await?;
             handle.versions().rolled_back(taken.keys());
             Ok(report)
         };
@@ -227,7 +252,7 @@ impl Life {
     }
 
     /// Compiles and describes what is asked for, with the stream untouched and no lock held.
-    async fn offers(&self, requests: &[(String, PathBuf)]) -> Result<Offers, SwapError> {
+    pub(super) async fn offers(&self, requests: &[(String, PathBuf)]) -> Result<Offers, SwapError> {
         let mut offers = Offers::new();
         for (name, path) in requests {
             let slot = self.slot(name)?;
@@ -240,10 +265,18 @@ impl Life {
         Ok(offers)
     }
 
-    /// Judges all offers, makes their guests and changes them at one cut. Answers also what has been taken.
-    async fn carry_out(&self, mut offers: Offers, watch: Stopwatch) -> Result<(SwapReport, Offers), SwapError> {
+    /// Judges all offers, makes their guests and changes them at one cut, with what else `change` brings. Answers also what
+    /// has been taken.
+    pub(super) async fn carry_out(
+        &self,
+        mut offers: Offers,
+        watch: Stopwatch,
+        mut change: Change,
+    ) -> Result<(SwapReport, Offers), SwapError> {
         let mut components = self.shared.components.lock().await;
-        let mut change = Change::default();
+        if !change.has_trials() {
+            self.no_trial_runs()?;
+        }
         let mut verdicts = BTreeMap::new();
         for (slot, offered) in &offers {
             let running = components.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
@@ -318,7 +351,7 @@ impl Life {
         tokio::task::spawn_blocking(load).await.map_err(|_| SwapError::Ended)?
     }
 
-    fn replacements(
+    pub(super) fn replacements(
         &self,
         slot: &SlotId,
         running: &Resolved,
@@ -335,10 +368,26 @@ impl Life {
         };
         let (second, keys) = self.second_and_keys(&slot.step);
         judge_process(&running.signature, &offered.signature, second.as_ref(), &keys).map_err(refused)?;
+        Ok((verdict, self.guests(slot, offered, self.guest_metrics(&slot.step))?))
+    }
+
+    /// Where the guests of a step count, by subtask.
+    pub(super) fn guest_metrics(&self, step: &str) -> &[Arc<GuestMetrics>] {
+        let node = self.place(step).and_then(|(_, index)| self.shared.nodes.get(index));
+        node.map(|node| node.guests.as_slice()).unwrap_or_default()
+    }
+
+    /// A guest for each task of a step; they count in `tasks`.
+    pub(super) fn guests(
+        &self,
+        slot: &SlotId,
+        offered: &Resolved,
+        tasks: &[Arc<GuestMetrics>],
+    ) -> Result<Vec<Replacement>, SwapError> {
+        let available = self.input_schema(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
         let fields = offered.signature.inputs.fields();
         let inputs: Vec<usize> = fields.iter().filter_map(|field| available.index_of(&field.name)).collect();
-        let (limits, index) = self.place(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
-        let tasks = self.shared.nodes.get(index).map(|node| node.guests.as_slice()).unwrap_or_default();
+        let (limits, _) = self.place(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
         let mut replacements = Vec::with_capacity(tasks.len());
         for (subtask, metrics) in tasks.iter().enumerate() {
             let mut guest = instantiate_for(offered, &slot.step, limits, subtask, Arc::clone(metrics))
@@ -350,7 +399,7 @@ impl Life {
             }
             replacements.push(Replacement { guest, inputs: inputs.clone() });
         }
-        Ok((verdict, replacements))
+        Ok(replacements)
     }
 
     /// The specification of a step and its position in the plan.
@@ -427,7 +476,7 @@ impl Life {
         }
     }
 
-    fn unknown(&self, name: &str) -> SwapError {
+    pub(super) fn unknown(&self, name: &str) -> SwapError {
         let known: Vec<String> = self.shared.resolution.components.keys().map(|slot| self.slot_name(slot)).collect();
         let near = near_match(name, known.iter().map(String::as_str)).map(ToOwned::to_owned);
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };

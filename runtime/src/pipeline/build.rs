@@ -2,6 +2,7 @@
 //!
 //! Nothing runs before everything has been opened, so a pipeline that cannot start has no effect.
 
+mod candidate;
 mod operators;
 mod spill;
 
@@ -12,7 +13,6 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
-use self::spill::SharedSpill;
 use super::capsules::{self, StepCapsules};
 use super::change::{Progress, TaskReport};
 use super::channels::Channels;
@@ -21,6 +21,7 @@ use super::dead_letter::{self, DeadLetters};
 use super::exchange::{Edge, Inputs};
 use super::marker::Marker;
 use super::plan::{Chain as ChainPlan, Exchange, Node, NodeIndex, NodeKind, Plan};
+use super::ranges::{SampledRange, sampled_ranges};
 use super::resolve::{Components, Resolution};
 use super::shuffle::Shuffle;
 use super::source_task::{self, Command, SourceTask};
@@ -37,7 +38,9 @@ use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError, Tri
 use crate::spill::SpillError;
 use crate::wasm::{Gate, GuestError, GuestMetrics, Witness};
 
+pub(crate) use candidate::operators_of;
 pub(crate) use operators::instantiate_for;
+pub(crate) use spill::SharedSpill;
 
 /// How a pipeline is to run.
 #[derive(Clone, Debug)]
@@ -50,13 +53,22 @@ pub struct RunOptions {
     pub trickle: Option<Trickle>,
     /// go on from here; steps that it does not name start empty
     pub restore: Option<Arc<Cut>>,
+    /// sources take nothing in until they are told to
+    pub paused: bool,
     /// folder for the capsules of pipelines that do not say where theirs go; none: these write none
     pub capsules: Option<PathBuf>,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { clock: Clock::system(), shuffle_batches: None, trickle: None, restore: None, capsules: None }
+        Self {
+            clock: Clock::system(),
+            shuffle_batches: None,
+            trickle: None,
+            restore: None,
+            paused: false,
+            capsules: None,
+        }
     }
 }
 
@@ -147,6 +159,10 @@ pub(crate) struct Built {
     pub(crate) progress: Arc<Progress>,
     /// by node
     pub(crate) nodes: Vec<NodeTasks>,
+    /// where state goes that does not fit into memory
+    pub(crate) spill: Option<SharedSpill>,
+    /// exchanges whose ranges are cut from samples
+    pub(crate) samplers: Vec<SampledRange>,
 }
 
 /// Opens and wires everything.
@@ -177,6 +193,7 @@ pub(crate) async fn build(
         drift: drift_group(plan),
         drifting: 0,
         spill: SharedSpill::open(plan)?,
+        samplers: sampled_ranges(plan),
         capsules: folder,
     };
     let mut reports = reports.into_iter();
@@ -188,8 +205,8 @@ pub(crate) async fn build(
             futures.push(builder.task(index, chain, subtask, (number, report)).await?);
         }
     }
-    let Builder { nodes, commands, .. } = builder;
-    Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes })
+    let Builder { nodes, commands, spill, samplers, .. } = builder;
+    Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes, spill, samplers })
 }
 
 /// `gate`: calls of its guests that fail are kept.
@@ -261,6 +278,8 @@ struct Builder<'a> {
     drifting: usize,
     /// where state goes that does not fit into memory
     spill: Option<SharedSpill>,
+    /// whose ranges are cut from samples
+    samplers: Vec<SampledRange>,
     /// where calls that fail are kept
     capsules: Option<Arc<Folder>>,
 }
@@ -397,7 +416,7 @@ impl Builder<'_> {
             drift,
             marker,
             capsules: self.capsules(node, subtask),
-            paused: false,
+            paused: self.options.paused,
         };
         self.commands.push(sender);
         Ok(Box::pin(source_task::run(task)))
@@ -432,18 +451,27 @@ impl Builder<'_> {
             for (input, (from, exchange)) in chain.inputs.iter().enumerate() {
                 if *from == last {
                     let senders = self.channels.take_senders(reader, input, subtask);
+                    let mut sampler = None;
                     let partitioner = match exchange {
                         Exchange::Forward => Partitioner::rebalance(1),
                         Exchange::Rebalance => Partitioner::rebalance(chain.parallelism),
                         Exchange::Range { column, splits } => {
                             Partitioner::range(*column, splits.clone(), chain.parallelism)
                         }
+                        Exchange::SampledRange { column, .. } => {
+                            let number =
+                                self.samplers.iter().position(|one| (one.reader, one.input) == (reader, input));
+                            sampler = number.and_then(|number| Some((number, self.samplers.get(number)?)));
+                            let missing = || StartError::Internal("a sample without a sampler".to_owned());
+                            let (_, sampler) = sampler.ok_or_else(missing)?;
+                            Partitioner::sampled(*column, sampler.sampler.sender(), chain.parallelism)
+                        }
                         Exchange::Addressed => Partitioner::addressed(chain.parallelism),
                         Exchange::Broadcast => Partitioner::broadcast(chain.parallelism),
                         Exchange::Key(columns) => Partitioner::key(columns.clone(), chain.parallelism),
                     };
                     let partitioner = partitioner.map_err(|error| StartError::Internal(error.to_string()))?;
-                    edges.push(Edge::new(senders, partitioner));
+                    edges.push(Edge::new(senders, partitioner).following(sampler.map(|(number, _)| number)));
                 }
             }
         }

@@ -8,7 +8,8 @@ use tokio::sync::Notify;
 
 use super::cut::{Collected, Cut};
 use super::plan::SlotId;
-use crate::operator::Replacement;
+use crate::operator::{Replacement, TrialStep};
+use crate::partition::SplitPoints;
 use crate::record::BarrierId;
 use crate::wasm::Digest;
 
@@ -17,10 +18,14 @@ use crate::wasm::Digest;
 #[derive(Debug, Default)]
 pub struct Change {
     slots: HashMap<SlotId, SlotChange>,
+    /// trials that begin or end, by step and subtask; taken once, before components change
+    trials: HashMap<String, Mutex<Vec<Option<TrialStep>>>>,
     /// where tasks put what they remember at the cut, before anything changes
     snapshot: Option<Collected>,
     /// sinks prepare what they have written for this epoch
     epoch: Option<u64>,
+    /// ranges of rows behind the cut, by the number of the sampler they were drawn from
+    ranges: BTreeMap<usize, SplitPoints>,
 }
 
 #[derive(Debug)]
@@ -34,13 +39,23 @@ impl Change {
     /// Asks every task for its state.
     #[must_use]
     pub fn with_snapshot() -> Self {
-        Self { slots: HashMap::new(), snapshot: Some(Collected::default()), epoch: None }
+        Self { snapshot: Some(Collected::default()), ..Self::default() }
     }
 
     /// Asks every task for its state, and sinks to prepare the commit of `epoch`.
     #[must_use]
     pub fn with_checkpoint(epoch: u64) -> Self {
         Self { epoch: Some(epoch), ..Self::with_snapshot() }
+    }
+
+    /// Lets senders that draw from sampler `sampler` cut ranges here.
+    pub fn cut_ranges(&mut self, sampler: usize, splits: SplitPoints) {
+        self.ranges.insert(sampler, splits);
+    }
+
+    /// Ranges from here on, of senders that draw from sampler `sampler`.
+    pub fn ranges(&self, sampler: usize) -> Option<&SplitPoints> {
+        self.ranges.get(&sampler)
     }
 
     /// The epoch that ends here.
@@ -57,6 +72,22 @@ impl Change {
     pub fn add(&mut self, slot: SlotId, digest: Digest, replacements: Vec<Replacement>) {
         let replacements = Mutex::new(replacements.into_iter().map(Some).collect());
         self.slots.insert(slot, SlotChange { digest, replacements });
+    }
+
+    /// Adds what becomes of a step's trial, by subtask.
+    pub fn add_trial(&mut self, step: &str, tasks: Vec<TrialStep>) {
+        self.trials.insert(step.to_owned(), Mutex::new(tasks.into_iter().map(Some).collect()));
+    }
+
+    /// Whether a trial begins or ends.
+    pub fn has_trials(&self) -> bool {
+        !self.trials.is_empty()
+    }
+
+    /// What becomes of the trial of `step` in one task.
+    pub fn take_trial(&self, step: &str, subtask: usize) -> Option<TrialStep> {
+        let mut tasks = self.trials.get(step)?.lock().ok()?;
+        tasks.get_mut(subtask)?.take()
     }
 
     /// The components of `step` that change, for one task.

@@ -370,7 +370,7 @@ fn check_sink(sink: &SinkSpec, problems: &mut Problems) {
 
 fn check_sink_kind(of: &str, kind: &Spanned<SinkKind>, problems: &mut Problems) {
     match &kind.value {
-        SinkKind::Print | SinkKind::Discard | SinkKind::Channel(_) => {}
+        SinkKind::Print | SinkKind::Discard | SinkKind::Channel(_) | SinkKind::Documents(_) => {}
         SinkKind::File { path } => not_empty(&format!("`path` of {of}"), path, kind.span, problems),
         SinkKind::Object(object) => check_object(of, object, kind.span, problems),
         SinkKind::Kafka(kafka) => check_kafka(of, &kafka.brokers, &kafka.topic, kind.span, problems),

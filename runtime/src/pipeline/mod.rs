@@ -21,6 +21,7 @@ mod merge;
 pub mod partition;
 pub mod plan;
 pub mod problems;
+pub mod ranges;
 pub mod read;
 pub mod resolve;
 mod shuffle;

@@ -12,7 +12,7 @@ use super::dead_letter::{DeadLetter, DeadLetters, Payload};
 use super::exchange::{Edge, ExchangeError, Inputs};
 use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounters;
-use crate::operator::{Operator, OperatorError, Output};
+use crate::operator::{Operator, OperatorError, Output, put_in_place};
 use crate::record::{Barrier, Batch, Element, Watermark};
 use crate::sink::{Prepared, Sink, SinkError};
 
@@ -241,9 +241,11 @@ impl Chain {
             let mut components = versions.iter().flatten();
             components.next().filter(|_| components.next().is_none()).copied()
         });
-        let letters = output.dead.drain(..).map(|dead| DeadLetter {
+        let others = std::mem::take(&mut output.dead_by);
+        let by = |row: usize| others.iter().find(|(rows, _)| rows.contains(&row)).map(|(_, digest)| *digest);
+        let letters = output.dead.drain(..).enumerate().map(|(row, dead)| DeadLetter {
             node: link.step.clone(),
-            component,
+            component: by(row).unwrap_or(component),
             capsule: link.capsules.as_ref().and_then(|capsules| capsules.file_for(&dead.reason)),
             reason: dead.reason,
             payload: Payload::Row { row: dead.row, time_ms: dead.time },
@@ -346,6 +348,7 @@ impl Chain {
                     snapshot.add_prepared(&sink, prepared);
                 }
             }
+            self.try_out(change)?;
             for link in &mut self.links {
                 for (slot, digest, replacement) in change.take(&link.step, self.subtask) {
                     let result = link.operator.replace(slot, replacement);
@@ -359,8 +362,25 @@ impl Chain {
         let pause_ns = u64::try_from(watch.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let id = barrier.id;
         self.dead.barrier(&barrier).await.map_err(TaskError::DeadLetter)?;
+        let change = Arc::clone(&barrier.change);
         self.forward(Element::Barrier(barrier)).await?;
+        if let Some(change) = change.downcast_ref::<Change>() {
+            let sides = self.links.iter_mut().flat_map(|link| &mut link.sides).flatten();
+            let tail = if let Tail::Edges(edges) = &mut self.tail { edges.as_mut_slice() } else { &mut [] };
+            sides.chain(tail).for_each(|edge| edge.change(change));
+        }
         self.report.passed(id, pause_ns);
+        Ok(())
+    }
+
+    /// Begins and ends trials of candidates.
+    pub(super) fn try_out(&mut self, change: &Change) -> Result<(), TaskError> {
+        for link in &mut self.links {
+            if let Some(step) = change.take_trial(&link.step, self.subtask) {
+                let result = put_in_place(&mut link.operator, step, self.watermark);
+                check(link, self.subtask, result)?;
+            }
+        }
         Ok(())
     }
 

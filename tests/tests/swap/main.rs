@@ -26,8 +26,8 @@ mod cut;
 mod endings;
 mod processors;
 mod refused;
-mod restarts;
 mod topologies;
+mod trial;
 
 type Row = Map<String, Value>;
 

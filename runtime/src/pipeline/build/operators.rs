@@ -30,7 +30,7 @@ impl Builder<'_> {
         Ok(Link { step, operator, counters, versions, sides, capsules })
     }
 
-    fn operator(
+    pub(super) fn operator(
         &self,
         node: &Node,
         (index_of_node, subtask): (NodeIndex, usize),

@@ -11,8 +11,8 @@ use crate::spill::{Spill, SpillStore};
 const STORE_SHARE: usize = 4;
 
 /// A store, and what each task may hold in memory.
-#[derive(Debug)]
-pub(super) struct SharedSpill {
+#[derive(Clone, Debug)]
+pub(crate) struct SharedSpill {
     store: Arc<SpillStore>,
     memory_bytes: usize,
 }

@@ -282,8 +282,11 @@ pub(super) const PARTITION: Keys = Keys {
     later: &[],
 };
 
-pub(super) const RANGE: Keys =
-    Keys { section: "Range", known: &[key("column", "\"price\""), key("splits", "[10, 100]")], later: &["sample"] };
+pub(super) const RANGE: Keys = Keys {
+    section: "Range",
+    known: &[key("column", "\"price\""), key("splits", "[10, 100]"), key("sample", "1000"), key("every", "\"10s\"")],
+    later: &[],
+};
 
 pub(super) const LIMITS: Keys =
     Keys { section: "Limits", known: &[key("memory", "\"64MiB\""), key("deadline", "\"1s\"")], later: &[] };

@@ -770,6 +770,11 @@ fn wrong_partitions_are_refused_with_place_and_help() {
         map("partition = { range = { column = \"a\", splits = «[] } }", BAD_VALUE, &["at least one"]),
         map("partition = { range = { column = \"a\", splits = «[2, 1] } }", BAD_VALUE, &["ascend"]),
         map("partition = { range = { column = \"a\", splits = «[1, \"a\"] } }", WRONG_TYPE, &["one kind"]),
+        map("partition = { range = { column = \"a\", splits = «[7], sample = 100 } }", CONFLICT, &["not both"]),
+        map("partition = { range = { column = \"a\", splits = [7], every = «\"1s\" } }", CONFLICT, &["`sample`"]),
+        map("partition = { range = { column = \"a\", sample = «63 } }", BAD_VALUE, &["64 to 65536", "63"]),
+        map("partition = { range = { column = \"a\", sample = «-1 } }", BAD_VALUE, &["-1"]),
+        map("partition = { range = { column = \"a\", sample = 64, every = «\"0s\" } }", BAD_DURATION, &["zero"]),
         map("partition = { range = { column = \"a\", splits = «7 } }", WRONG_TYPE, &["one kind", "[10, 100]"]),
         aggregate(
             "key_by = \"k\"\nwindow = { global = true }\naggregate = { n = \"count()\" }\npartition = «\"rebalance\"",
