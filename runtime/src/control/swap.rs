@@ -203,6 +203,13 @@ impl Life {
         tokio::spawn(swap).await.map_err(|_| SwapError::Ended)?
     }
 
+    /// Puts other components in place, or the same under another configuration, all at one cut.
+    pub(super) async fn exchange(&self, offers: Offers) -> Result<SwapReport, SwapError> {
+        let (report, taken) = self.carry_out(offers, Stopwatch::start(), Change::default()).await?;
+        self.versions().swapped(&taken, self.shared.clock.now_ms());
+        Ok(report)
+    }
+
     /// Puts back, at one cut, what the named steps ran before their present version; with none named, all that the last swap
     /// changed. Can be repeated, back to the version that the run began with (at most seven before the last).
     pub(super) async fn rollback(&self, steps: &[String]) -> Result<SwapReport, SwapError> {
