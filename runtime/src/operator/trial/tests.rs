@@ -242,7 +242,7 @@ fn a_checkpoint_within_a_canary_is_gone_on_from_without_it() {
                     });
                 }
                 if at == span.1 {
-                    let state = task.operator.snapshot().unwrap();
+                    let state = task.operator.snapshot().unwrap().made().unwrap();
                     task.operator = make();
                     task.operator.restore(&state, Watermark(task.watermark)).unwrap();
                 }
