@@ -1,9 +1,10 @@
 //! The checkpoints of one pipeline in one store: listed, loaded, written, thrown away.
 
+mod components;
 mod retain;
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -37,7 +38,9 @@ pub struct Store {
     /// state files of the checkpoint that was written or loaded last, by digest
     known: Arc<Mutex<HashMap<String, StateFile>>>,
     /// what finished checkpoints name, as far as it has been read or written
-    files: Arc<Mutex<HashMap<u64, Arc<Vec<StateFile>>>>>,
+    files: Arc<Mutex<HashMap<u64, Arc<Named>>>>,
+    /// digests of the components that are here, once they have been listed
+    components: Arc<Mutex<Option<BTreeSet<String>>>>,
     /// what retention has left in the folders of epochs that are gone
     left: Arc<Mutex<HashMap<u64, Vec<String>>>>,
 }
@@ -49,6 +52,15 @@ pub struct Draft {
     pub manifest: Manifest,
     /// by step and task; what has no tables needs no file
     pub states: BTreeMap<(String, usize), Snapshot>,
+    /// components that the manifest names, by digest; those that are in the store already are not written again
+    pub components: BTreeMap<String, Arc<[u8]>>,
+}
+
+/// What a checkpoint names besides itself.
+#[derive(Debug)]
+struct Named {
+    states: Vec<StateFile>,
+    components: BTreeSet<String>,
 }
 
 /// A checkpoint as it was read.
@@ -100,7 +112,8 @@ impl Store {
     fn new(objects: Objects, pipeline: &str, keys: Option<Keys>) -> Self {
         let pipeline = pipeline.to_owned();
         let keys = keys.map(Arc::new);
-        Self { objects, pipeline, keys, known: Arc::default(), files: Arc::default(), left: Arc::default() }
+        let (known, files, left) = (Arc::default(), Arc::default(), Arc::default());
+        Self { objects, pipeline, keys, known, files, components: Arc::default(), left }
     }
 
     /// Where it is, for people.

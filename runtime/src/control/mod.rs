@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod judge;
+mod kept;
 mod mending;
 mod outcome;
 mod quiet;

@@ -12,6 +12,7 @@ use super::outcome::{Ended, Outcome};
 use super::status::{ComponentVersion, NodeRole, NodeStatus, RestartStatus, Status};
 use super::swap::SwapError;
 use super::versions::Versions;
+use crate::checkpoint::Store;
 use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounts;
 use crate::pipeline::build::{self, NodeTasks, RunOptions, StartError};
@@ -96,6 +97,8 @@ pub(super) struct Shared {
     pub(super) components: Mutex<Components>,
     /// what ran before
     pub(super) versions: std::sync::Mutex<Versions>,
+    /// where versions are that ran before this process
+    pub(super) store: Option<Store>,
     pub(super) clock: Clock,
     /// of the last change; 0: none yet
     pub(super) last_pause_ns: AtomicU64,
@@ -121,7 +124,7 @@ impl Tasks {
         resolution: Resolution,
         sandbox: Sandbox,
         options: &RunOptions,
-        session: Option<Session>,
+        mut session: Option<Session>,
     ) -> Result<Self, OpenError> {
         let restore = session.as_ref().and_then(|session| session.cut.clone()).or_else(|| options.restore.clone());
         let options = RunOptions { restore, ..options.clone() };
@@ -138,9 +141,12 @@ impl Tasks {
         }
         let dead_letters = built.dead_letters;
         rows.push(tasks.spawn(async { Ended::DeadLetters(dead_letters.await) }));
+        let versions = session.as_mut().and_then(|session| session.versions.take());
+        let versions = versions.unwrap_or_else(|| Versions::new(&resolution.components, options.clock.now_ms()));
         let shared = Shared {
             components: Mutex::new(resolution.components.clone()),
-            versions: std::sync::Mutex::new(Versions::new(&resolution.components, options.clock.now_ms())),
+            versions: std::sync::Mutex::new(versions),
+            store: session.as_ref().map(Session::store),
             clock: options.clock.clone(),
             last_pause_ns: AtomicU64::new(0),
             paused: AtomicBool::new(false),
@@ -259,11 +265,17 @@ impl Life {
     /// Sends `change` with a barrier and gathers what tasks put there; none where one of them failed.
     pub(super) async fn collect(&self, change: Change) -> Result<Option<Cut>, SwapError> {
         let change = Arc::new(change);
-        let (id, _) = self.send(&change).await?;
-        let Some(ended) = self.shared.progress.left_before(id, change.epoch().is_some()) else { return Ok(None) };
+        let id = self.announce(&change).await?;
+        Ok(self.gather(&change, id).await)
+    }
+
+    /// What tasks put there at a barrier that has been sent; none where one of them failed.
+    pub(super) async fn gather(&self, change: &Change, id: BarrierId) -> Option<Cut> {
+        self.shared.progress.passed(id).await;
+        let ended = self.shared.progress.left_before(id, change.epoch().is_some())?;
         let mut cut = change.snapshot().map(Collected::take).unwrap_or_default();
         cut.add_ended(ended);
-        Ok(Some(cut))
+        Some(cut)
     }
 
     /// Whether both are the same.

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -24,10 +24,9 @@ use super::status::{RestartStatus, Status};
 use super::swap::{SwapError, SwapReport, Swapped};
 use super::versions::Version;
 use crate::clock::Stopwatch;
-use crate::pipeline::build::{RunOptions, StartError};
+use crate::pipeline::build::{ComponentChoice, RunOptions};
 use crate::pipeline::cut::Cut;
-use crate::pipeline::plan::{Signatures, plan};
-use crate::pipeline::resolve::{Components, Resolution};
+use crate::pipeline::resolve::Resolution;
 use crate::pipeline::spec::RestartSpec;
 use crate::wasm::Sandbox;
 
@@ -52,7 +51,8 @@ struct Run {
     sandbox: Sandbox,
     options: RunOptions,
     policy: RestartPolicy,
-    kept: KeptComponents,
+    /// the first epoch that this process was to make
+    first_epoch: u64,
     /// the one that runs, or ran last
     life: watch::Sender<Life>,
     restarts: watch::Sender<RestartStatus>,
@@ -60,25 +60,6 @@ struct Run {
     /// no other life follows
     over: watch::Sender<bool>,
     started: Stopwatch,
-}
-
-/// The components that ran as of each checkpoint of this process.
-#[derive(Clone, Debug, Default)]
-pub(super) struct KeptComponents(Arc<Mutex<BTreeMap<u64, Components>>>);
-
-impl KeptComponents {
-    /// Keeps those of `epoch`, and those of the `retain` epochs before it.
-    pub(super) fn keep(&self, epoch: u64, components: Components, retain: usize) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(epoch, components);
-        while kept.len() > retain.saturating_add(1) {
-            kept.pop_first();
-        }
-    }
-
-    fn of(&self, epoch: Option<u64>) -> Option<Components> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&epoch?).cloned()
-    }
 }
 
 impl Running {
@@ -94,8 +75,8 @@ impl Running {
         options: &RunOptions,
         start_from: &StartFrom,
     ) -> Result<Self, OpenError> {
-        let kept = KeptComponents::default();
-        let session = session(&resolution, options, start_from, &kept).await?;
+        let mut session = session(&resolution, options, start_from).await?;
+        let first_epoch = session.as_ref().map_or(0, |session| session.epochs.next);
         let policy = match &session {
             Some(_) => {
                 policy(&resolution.plan.spec.restart.as_ref().map(|spec| spec.value.clone()).unwrap_or_default())
@@ -103,13 +84,17 @@ impl Running {
             // without checkpoints a restart would begin anew and repeat what is visible
             None => policy(&RestartSpec::off()),
         };
-        let tasks = Tasks::start(resolution.clone(), sandbox.clone(), options, session).await?;
+        let runs = match &mut session {
+            Some(session) => session.go_on(resolution.clone(), &sandbox, options.components).await?,
+            None => resolution.clone(),
+        };
+        let tasks = Tasks::start(runs, sandbox.clone(), options, session).await?;
         let run = Arc::new(Run {
             resolution,
             sandbox,
             options: options.clone(),
             policy,
-            kept,
+            first_epoch,
             life: watch::Sender::new(tasks.life()),
             restarts: watch::Sender::default(),
             stopping: watch::Sender::new(false),
@@ -151,15 +136,12 @@ async fn session(
     resolution: &Resolution,
     options: &RunOptions,
     start_from: &StartFrom,
-    kept: &KeptComponents,
 ) -> Result<Option<Session>, OpenError> {
     let spec = &resolution.plan.spec;
     match &spec.checkpoint {
         // a cut that is handed in is an experiment with a pipeline, not its life
         Some(checkpoint) if options.restore.is_none() => {
-            let mut session = Session::open(spec, checkpoint, start_from, options.clock.clone()).await?;
-            session.kept = kept.clone();
-            Ok(Some(session))
+            Ok(Some(Session::open(spec, checkpoint, start_from, options.clock.clone()).await?))
         }
         _ => Ok(None),
     }
@@ -217,12 +199,15 @@ impl Run {
     }
 
     async fn next_life(&self) -> Result<Tasks, OpenError> {
-        let session = session(&self.resolution, &self.options, &StartFrom::Latest, &self.kept).await?;
-        let epoch = session.as_ref().and_then(Session::restored_epoch);
-        let resolution = match self.kept.of(epoch) {
-            // what is restored was made before this process: as it was started
+        let mut session = session(&self.resolution, &self.options, &StartFrom::Latest).await?;
+        let resolution = match &mut session {
+            Some(session) => {
+                // what was asked for as the process began holds until it has made a checkpoint of its own
+                let own = session.restored_epoch() >= Some(self.first_epoch);
+                let choice = if own { ComponentChoice::Kept } else { self.options.components };
+                session.go_on(self.resolution.clone(), &self.sandbox, choice).await?
+            }
             None => self.resolution.clone(),
-            Some(components) => self.with(components)?,
         };
         let tasks = Tasks::start(resolution, self.sandbox.clone(), &self.options, session).await?;
         let life = tasks.life();
@@ -234,15 +219,6 @@ impl Run {
             life.stop().await;
         }
         Ok(tasks)
-    }
-
-    /// The pipeline with other components in it, which may read other columns.
-    fn with(&self, components: Components) -> Result<Resolution, OpenError> {
-        let signatures: Signatures =
-            components.iter().map(|(slot, resolved)| (slot.clone(), resolved.signature.clone())).collect();
-        let plan = plan(self.resolution.plan.spec.clone(), &signatures)
-            .map_err(|error| StartError::Internal(format!("components that ran do not fit any more: {error}")))?;
-        Ok(Resolution { plan, components })
     }
 }
 

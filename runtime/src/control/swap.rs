@@ -13,8 +13,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::judge::{Refusal, Verdict, judge, judge_process};
+use super::kept;
 use super::run::Life;
-use super::versions::{Version, Versions};
+use super::versions::{Earlier, Version, Versions};
 use crate::clock::Stopwatch;
 use crate::error::near_match;
 use crate::operator::Replacement;
@@ -105,6 +106,16 @@ pub enum SwapError {
         /// more than one step
         several: bool,
     },
+    /// the version to go back to cannot be had
+    #[error("version {number} of step `{step}` cannot run: {reason}; `millstream swap` puts a file in place")]
+    Version {
+        /// the step
+        step: String,
+        /// its version
+        number: u64,
+        /// why
+        reason: String,
+    },
     /// the pipeline has ended
     #[error("the pipeline has ended")]
     Ended,
@@ -121,6 +132,7 @@ impl SwapError {
             Self::Refused { .. } => "does_not_fit",
             Self::Guest { .. } | Self::Create { .. } => "guest",
             Self::NoVersionBefore { .. } => "no_version_before",
+            Self::Version { .. } => "version",
             Self::Ended => "ended",
         }
     }
@@ -170,9 +182,7 @@ impl Life {
         let swap = async move {
             let watch = Stopwatch::start();
             let offers = handle.offers(&requests).await?;
-            let (report, taken) = handle.carry_out(offers, watch).await?;
-            handle.versions().swapped(&taken, handle.shared.clock.now_ms());
-            Ok(report)
+            handle.carry_out(offers, watch, |versions, taken, now_ms| versions.swapped(taken, now_ms)).await
         };
         tokio::spawn(swap).await.map_err(|_| SwapError::Ended)?
     }
@@ -184,15 +194,14 @@ impl Life {
         let rollback = async move {
             let watch = Stopwatch::start();
             let slots = steps.iter().map(|step| handle.slot(step)).collect::<Result<Vec<_>, _>>()?;
-            let offers: Offers = handle.versions().before(&slots).into_iter().collect();
+            let before = handle.versions().before(&slots);
+            let offers = handle.ready(before).await?;
             let first = slots.iter().find(|slot| !offers.contains_key(slot));
             if offers.is_empty() || first.is_some() {
                 let what = first.map_or_else(|| "all steps".to_owned(), |slot| format!("step `{}`", slot.step));
                 return Err(SwapError::NoVersionBefore { what, several: first.is_none() });
             }
-            let (report, taken) = handle.carry_out(offers, watch).await?;
-            handle.versions().rolled_back(taken.keys());
-            Ok(report)
+            handle.carry_out(offers, watch, |versions, taken, _| versions.rolled_back(taken)).await
         };
         tokio::spawn(rollback).await.map_err(|_| SwapError::Ended)?
     }
@@ -240,8 +249,33 @@ impl Life {
         Ok(offers)
     }
 
-    /// Judges all offers, makes their guests and changes them at one cut. Answers also what has been taken.
-    async fn carry_out(&self, mut offers: Offers, watch: Stopwatch) -> Result<(SwapReport, Offers), SwapError> {
+    /// Versions that ran before; those that no life of this process has run come from the checkpoint store.
+    async fn ready(&self, before: Vec<(SlotId, Earlier)>) -> Result<Offers, SwapError> {
+        let mut offers = Offers::new();
+        for (slot, earlier) in before {
+            let resolved = match earlier {
+                Earlier::Ready(resolved) => *resolved,
+                Earlier::Stored(version) => {
+                    let gone = |reason| SwapError::Version { step: slot.step.clone(), number: version.number, reason };
+                    let like = self.shared.resolution.components.get(&slot).ok_or_else(|| self.unknown(&slot.step))?;
+                    let store =
+                        self.shared.store.as_ref().ok_or_else(|| gone("there is no checkpoint store".into()))?;
+                    let loaded = kept::load(store, &self.shared.sandbox, &version, like).await;
+                    loaded.map_err(|error| gone(error.to_string()))?
+                }
+            };
+            offers.insert(slot, resolved);
+        }
+        Ok(offers)
+    }
+
+    /// Judges all offers, makes their guests and changes them at one cut. What has been taken is noted by `note`.
+    async fn carry_out(
+        &self,
+        mut offers: Offers,
+        watch: Stopwatch,
+        note: impl FnOnce(&mut Versions, &Offers, i64),
+    ) -> Result<SwapReport, SwapError> {
         let mut components = self.shared.components.lock().await;
         let mut change = Change::default();
         let mut verdicts = BTreeMap::new();
@@ -272,11 +306,24 @@ impl Life {
             let verdict = verdicts.remove(slot).unwrap_or(Verdict::Identical);
             swapped.push(Swapped { step: slot.step.clone(), slot: slot.slot, from, to, verdict });
         }
-        Ok((SwapReport { swapped, pause_ns, total_ms: milliseconds(watch.elapsed()), barrier_ms }, offers))
+        // with the components still held: a checkpoint takes note of both
+        note(&mut self.versions(), &offers, self.shared.clock.now_ms());
+        for Swapped { step, slot, from, to, .. } in &swapped {
+            let id = SlotId { step: step.clone(), slot: *slot };
+            let version = self.versions().number(&id).unwrap_or_default();
+            tracing::info!(step, slot, version, from, digest = to, "a component was swapped");
+        }
+        Ok(SwapReport { swapped, pause_ns, total_ms: milliseconds(watch.elapsed()), barrier_ms })
     }
 
     /// Sends the change with a barrier from all sources and waits until all tasks have taken it.
     pub(super) async fn send(&self, change: &Arc<Change>) -> Result<(BarrierId, u64), SwapError> {
+        let id = self.announce(change).await?;
+        Ok((id, self.shared.progress.passed(id).await))
+    }
+
+    /// Sends the change with a barrier from all sources.
+    pub(super) async fn announce(&self, change: &Arc<Change>) -> Result<BarrierId, SwapError> {
         let turn = self.shared.barrier_turn.lock().await;
         if self.shared.progress.ended() {
             return Err(SwapError::Ended);
@@ -292,7 +339,7 @@ impl Life {
             return Err(SwapError::Ended);
         }
         drop(turn);
-        Ok((id, self.shared.progress.passed(id).await))
+        Ok(id)
     }
 
     /// Whether any task has put in place what the change brought for `slot`. A source that ends with the barrier still in

@@ -47,11 +47,29 @@ pub struct RunOptions {
     pub trickle: Option<Trickle>,
     /// go on from here; steps that it does not name start empty
     pub restore: Option<Arc<Cut>>,
+    /// which components run where a checkpoint knows others than the pipeline file
+    pub components: ComponentChoice,
+}
+
+/// Which components a start runs that goes on from a checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ComponentChoice {
+    /// those that ran as of the checkpoint, where the pipeline file names what it named then; else the file's
+    #[default]
+    Kept,
+    /// those that the pipeline file names
+    Declared,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { clock: Clock::system(), shuffle_batches: None, trickle: None, restore: None }
+        Self {
+            clock: Clock::system(),
+            shuffle_batches: None,
+            trickle: None,
+            restore: None,
+            components: ComponentChoice::Kept,
+        }
     }
 }
 

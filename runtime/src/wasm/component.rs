@@ -40,7 +40,8 @@ pub enum Origin {
 pub(super) struct Parts {
     pub(super) name: String,
     pub(super) digest: Digest,
-    pub(super) size_bytes: u64,
+    /// the file, for whoever keeps it
+    pub(super) bytes: Arc<[u8]>,
     pub(super) imports: Vec<String>,
     pub(super) exports: Vec<Export>,
     pub(super) origin: Origin,
@@ -64,7 +65,12 @@ impl Component {
 
     /// Size of the file.
     pub fn size_bytes(&self) -> u64 {
-        self.parts.size_bytes
+        self.parts.bytes.len() as u64
+    }
+
+    /// The file's content.
+    pub fn bytes(&self) -> Arc<[u8]> {
+        Arc::clone(&self.parts.bytes)
     }
 
     /// The operators that it exports, each once.

@@ -1,0 +1,158 @@
+//! Which components a start runs that goes on from a checkpoint: those of the checkpoint where the pipeline file still names
+//! what it named then, those of the file where it has changed.
+
+use std::path::PathBuf;
+
+use super::checkpoints::CheckpointError;
+use super::versions::Versions;
+use crate::checkpoint::{SlotVersions, Store, StoreError, VersionEntry};
+use crate::clock::utc_text;
+use crate::pipeline::build::ComponentChoice;
+use crate::pipeline::plan::{Signatures, plan};
+use crate::pipeline::resolve::{Components, Resolution, Resolved};
+use crate::wasm::Sandbox;
+
+/// What runs, and what is told of it.
+#[derive(Debug)]
+pub(super) struct GoneOn {
+    pub(super) resolution: Resolution,
+    pub(super) versions: Versions,
+    /// one for each component that is not the pipeline file's
+    pub(super) notes: Vec<String>,
+}
+
+/// Where versions come from.
+#[derive(Debug)]
+pub(super) struct From<'a> {
+    pub(super) store: &'a Store,
+    /// the checkpoint that is gone on from
+    pub(super) epoch: u64,
+    pub(super) known: &'a [SlotVersions],
+}
+
+/// The version to run in place of the declared component, if it is another.
+fn instead<'a>(slot: &'a SlotVersions, declared: &str, choice: ComponentChoice) -> Option<&'a VersionEntry> {
+    let current = slot.current()?;
+    let unchanged = slot.declared == declared;
+    (choice == ComponentChoice::Kept && unchanged && current.digest != declared).then_some(current)
+}
+
+/// Puts the versions of the checkpoint in the place of what the pipeline file names, where these are to run.
+pub(super) async fn go_on(
+    resolution: Resolution,
+    sandbox: &Sandbox,
+    from: From<'_>,
+    (choice, now_ms): (ComponentChoice, i64),
+) -> Result<GoneOn, CheckpointError> {
+    let mut running = resolution.components.clone();
+    let mut notes = Vec::new();
+    let mut first = None;
+    for slot in from.known {
+        let place = running.iter_mut().find(|(id, _)| id.step == slot.step && id.slot == slot.slot);
+        let Some((_, resolved)) = place else { continue };
+        let Some(version) = instead(slot, &resolved.component.digest().to_string(), choice) else { continue };
+        let gone = |reason| gone(&from, slot, version, reason);
+        *resolved = match load(from.store, sandbox, version, resolved).await {
+            Ok(loaded) => loaded,
+            Err(Unreadable::Store(error)) if error.is_passing() => return Err(error.into()),
+            Err(error) => return Err(gone(error.to_string())),
+        };
+        let (step, number, digest) = (&slot.step, version.number, version.digest.get(..12).unwrap_or_default());
+        let since = utc_text(version.since_ms);
+        notes.push(format!(
+            "step `{step}` runs version {number} ({digest}), put in place on {since}; `--components declared` runs what \
+             the pipeline file names"
+        ));
+        tracing::info!(step, version = number, digest, since, "a version of the checkpoint runs");
+        first.get_or_insert((slot, version));
+    }
+    let versions = Versions::going_on(from.known, &resolution.components, &running, now_ms);
+    let Some((slot, version)) = first else { return Ok(GoneOn { resolution, versions, notes }) };
+    let resolution = with(resolution, running).map_err(|reason| gone(&from, slot, version, reason))?;
+    Ok(GoneOn { resolution, versions, notes })
+}
+
+/// The pipeline with other components in it, which may read other columns.
+fn with(resolution: Resolution, components: Components) -> Result<Resolution, String> {
+    let signatures: Signatures =
+        components.iter().map(|(slot, resolved)| (slot.clone(), resolved.signature.clone())).collect();
+    let plan = plan(resolution.plan.spec, &signatures)
+        .map_err(|error| format!("it does not fit the pipeline as it is now: {error}"))?;
+    Ok(Resolution { plan, components })
+}
+
+fn gone(from: &From<'_>, slot: &SlotVersions, version: &VersionEntry, reason: String) -> CheckpointError {
+    let (epoch, step, number) = (from.epoch, slot.step.clone(), version.number);
+    CheckpointError::Version { epoch, step, number, reason }
+}
+
+/// A version's component cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Component(String),
+}
+
+/// Reads the component of a version from the store and makes it ready to take the place of `like`.
+pub(super) async fn load(
+    store: &Store,
+    sandbox: &Sandbox,
+    version: &VersionEntry,
+    like: &Resolved,
+) -> Result<Resolved, Unreadable> {
+    let bytes = store.component(&version.digest).await?;
+    let (kind, settings) = (like.kind, like.settings.clone());
+    let (sandbox, path) = (sandbox.clone(), PathBuf::from(&version.path));
+    let ready = move || {
+        let name = path.display().to_string();
+        let component = sandbox.load_bytes(&name, &bytes).map_err(|error| error.to_string())?;
+        let signature = component.describe(kind, &settings).map_err(|error| error.to_string())?;
+        Ok(Resolved { component, kind, signature, settings, path })
+    };
+    let ready = tokio::task::spawn_blocking(ready).await.map_err(|error| Unreadable::Component(error.to_string()))?;
+    ready.map_err(Unreadable::Component)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_wins_where_it_has_changed_and_the_swap_where_it_has_not() {
+        let version = |number, digest: &str| VersionEntry {
+            number,
+            digest: digest.to_owned(),
+            path: String::new(),
+            since_ms: 0,
+            swapped: number > 1,
+            change: number - 1,
+            state: None,
+        };
+        let slot = |declared: &str, current| SlotVersions {
+            step: "s".into(),
+            slot: 0,
+            declared: declared.into(),
+            numbers: 2,
+            current,
+            versions: vec![version(1, "a"), version(2, "b")],
+        };
+        use ComponentChoice::{Declared, Kept};
+        // named then, number that ran, named now, choice, what runs in its place
+        let table = [
+            ("a", 1, "a", Kept, None),
+            ("a", 2, "a", Kept, Some(2)),
+            ("a", 2, "a", Declared, None),
+            ("a", 2, "b", Kept, None),
+            ("a", 2, "c", Kept, None),
+            ("b", 1, "b", Kept, Some(1)),
+            ("a", 7, "a", Kept, None),
+        ];
+        for (then, current, now, choice, expected) in table {
+            let slot = slot(then, current);
+            let found = instead(&slot, now, choice).map(|version| version.number);
+            assert_eq!(found, expected, "{then} then, {now} now, {choice:?}, version {current}");
+        }
+    }
+}
