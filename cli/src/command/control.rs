@@ -167,7 +167,7 @@ enum Answered {
     Swapped { swapped: Vec<Change>, pause_ns: u64, total_ms: f64 },
     Plan { planned: Vec<Change>, last_pause_ns: Option<u64> },
     Done,
-    Refused { message: String },
+    Refused { message: String, stub: Option<String> },
 }
 
 #[derive(Debug, Deserialize)]
@@ -235,15 +235,21 @@ fn shown(found: &Found, answer: &str, paint: Paint) -> Result<String, Failure> {
             text
         }
         Answered::Done => format!("{}: done", found.name),
-        Answered::Refused { message } => {
-            return Err(Failure::Control(format!("{message}; the running version goes on")));
+        Answered::Refused { message, stub } => {
+            let stub = stub.map(|stub| format!("\n\nit would migrate with\n\n{stub}")).unwrap_or_default();
+            return Err(Failure::Control(format!("{message}; the running version goes on{stub}")));
         }
     })
 }
 
 fn changes(what: &str, changes: &[Change], paint: Paint) -> String {
     let line = |change: &Change| {
-        let verdict = change.verdict.as_str().unwrap_or("changed");
+        let migrate = &change.verdict["migrate"];
+        let verdict = match (change.verdict.as_str(), migrate["from"].as_u64(), migrate["to"].as_u64()) {
+            (Some(verdict), ..) => verdict.to_owned(),
+            (None, Some(from), Some(to)) => format!("state migrates from version {from} to {to}"),
+            _ => "changed".to_owned(),
+        };
         let (from, to) = (figures::short(&change.from), figures::short(&change.to));
         format!("{} {} {from} → {} ({verdict})", paint.green(what), paint.bold(&change.step), paint.cyan(to))
     };

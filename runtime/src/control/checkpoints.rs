@@ -17,6 +17,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use super::judge::Refusal;
 use super::kept;
 use super::run::Life;
 use super::swap::SwapError;
@@ -93,6 +94,19 @@ pub enum CheckpointError {
         number: u64,
         /// why
         reason: String,
+    },
+    /// state of a version whose successor does not know it
+    #[error(
+        "checkpoint {epoch} holds state that the component of step `{step}` does not take over: {refusal}; give the step the component back that it ran, or one that migrates, or start anew with --fresh{}",
+        refusal.stub.as_ref().map(|stub| format!("\n\nit would migrate with\n\n{stub}")).unwrap_or_default()
+    )]
+    State {
+        /// which checkpoint
+        epoch: u64,
+        /// the step
+        step: String,
+        /// the first difference
+        refusal: Box<Refusal>,
     },
     /// a step that had state is gone
     #[error(
@@ -222,7 +236,8 @@ impl Session {
         let (cut, restored, known) = match chosen.loaded {
             Some((mut loaded, restored)) => {
                 let known = std::mem::take(&mut loaded.manifest.versions);
-                (Some(Arc::new(cut_of(loaded))), Some(restored), known)
+                let cut = Cut { kept_by: kept::states(&known), ..cut_of(loaded) };
+                (Some(Arc::new(cut)), Some(restored), known)
             }
             None => (None, None, Vec::new()),
         };
@@ -268,6 +283,9 @@ impl Session {
         let Some(epoch) = self.restored_epoch() else { return Ok(resolution) };
         let from = kept::From { store: &self.store, epoch, known: &self.known };
         let gone_on = kept::go_on(resolution, sandbox, from, (choice, self.clock.now_ms())).await?;
+        if let Some(cut) = &self.cut {
+            kept::check_states(epoch, cut, &gone_on.resolution.components)?;
+        }
         self.versions = Some(gone_on.versions);
         self.tell(|status| {
             status.restored.iter_mut().for_each(|restored| restored.notes.extend_from_slice(&gone_on.notes))

@@ -1,16 +1,20 @@
 //! Which components a start runs that goes on from a checkpoint: those of the checkpoint where the pipeline file still names
 //! what it named then, those of the file where it has changed.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::checkpoints::CheckpointError;
+use super::judge::judge_state;
 use super::versions::Versions;
 use crate::checkpoint::{SlotVersions, Store, StoreError, VersionEntry};
 use crate::clock::utc_text;
 use crate::pipeline::build::ComponentChoice;
-use crate::pipeline::plan::{Signatures, plan};
+use crate::pipeline::cut::Cut;
+use crate::pipeline::plan::{Signatures, SlotId, plan};
 use crate::pipeline::resolve::{Components, Resolution, Resolved};
-use crate::wasm::Sandbox;
+use crate::record::Schema;
+use crate::wasm::{Sandbox, StateSchema};
 
 /// What runs, and what is told of it.
 #[derive(Debug)]
@@ -70,6 +74,29 @@ pub(super) async fn go_on(
     let Some((slot, version)) = first else { return Ok(GoneOn { resolution, versions, notes }) };
     let resolution = with(resolution, running).map_err(|reason| gone(&from, slot, version, reason))?;
     Ok(GoneOn { resolution, versions, notes })
+}
+
+/// What components kept for a key as of a checkpoint.
+pub(super) fn states(known: &[SlotVersions]) -> BTreeMap<SlotId, StateSchema> {
+    let state = |slot: &SlotVersions| {
+        let state = slot.current()?.state.as_ref()?;
+        let id = SlotId { step: slot.step.clone(), slot: slot.slot };
+        Some((id, StateSchema { version: state.version, fields: Schema::new(state.fields.clone()) }))
+    };
+    known.iter().filter_map(state).collect()
+}
+
+/// Refuses components that find state in `cut` which they cannot make theirs.
+pub(super) fn check_states(epoch: u64, cut: &Cut, components: &Components) -> Result<(), CheckpointError> {
+    for (id, found) in &cut.kept_by {
+        let Some(resolved) = components.get(id) else { continue };
+        let tables = cut.steps.get(&id.step).into_iter().flat_map(BTreeMap::values).flat_map(|task| &task.state.tables);
+        let is_empty = tables.flat_map(|table| &table.rows).all(|rows| rows.num_rows() == 0);
+        if let (false, Err(refusal)) = (is_empty, judge_state(found, &resolved.signature)) {
+            return Err(CheckpointError::State { epoch, step: id.step.clone(), refusal });
+        }
+    }
+    Ok(())
 }
 
 /// The pipeline with other components in it, which may read other columns.

@@ -11,6 +11,7 @@ mod restart;
 mod run;
 pub mod socket;
 mod status;
+mod successors;
 mod supervise;
 mod swap;
 mod transactions;

@@ -15,7 +15,7 @@ use super::versions::Versions;
 use crate::checkpoint::Store;
 use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounts;
-use crate::pipeline::build::{self, NodeTasks, RunOptions, StartError};
+use crate::pipeline::build::{self, NodeTasks, RunOptions, SharedSpill, StartError};
 use crate::pipeline::change::{Change, Progress};
 use crate::pipeline::cut::{Collected, Cut};
 use crate::pipeline::duration::display_ns;
@@ -107,6 +107,8 @@ pub(super) struct Shared {
     pub(super) commands: Vec<mpsc::Sender<Command>>,
     pub(super) progress: Arc<Progress>,
     pub(super) nodes: Vec<NodeTasks>,
+    /// where state goes that does not fit into memory
+    pub(super) spill: Option<SharedSpill>,
     /// held while sources are told of a barrier: all of them hear of barriers in one order
     pub(super) barrier_turn: Mutex<()>,
     /// asks the one who takes checkpoints to take the last
@@ -155,6 +157,7 @@ impl Tasks {
             commands: built.commands,
             progress: built.progress,
             nodes: built.nodes,
+            spill: built.spill,
             barrier_turn: Mutex::new(()),
             stop: Notify::new(),
             checkpoints: session.as_ref().map(|session| Arc::clone(&session.status)),

@@ -4,7 +4,7 @@
 //! through all sources, and every task changes between the same two rows. What cannot be done is refused before the
 //! barrier starts, so a refused swap leaves the running version as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -19,10 +19,11 @@ use super::versions::{Earlier, Version, Versions};
 use crate::clock::Stopwatch;
 use crate::error::near_match;
 use crate::operator::Replacement;
-use crate::pipeline::build::instantiate_for;
+use crate::pipeline::ballot::{Ballot, Chair};
+use crate::pipeline::build::{StartError, instantiate_for};
 use crate::pipeline::change::Change;
 use crate::pipeline::plan::{NodeKind, SlotId};
-use crate::pipeline::resolve::Resolved;
+use crate::pipeline::resolve::{Components, Resolved};
 use crate::pipeline::source_task::Command;
 use crate::pipeline::spec::{LimitsSpec, StepSpec};
 use crate::record::{Barrier, BarrierId, Field, Schema};
@@ -106,6 +107,19 @@ pub enum SwapError {
         /// more than one step
         several: bool,
     },
+    /// state cannot be migrated
+    #[error("step `{step}` stays as it is: {reason} ({})", path.display())]
+    Migration {
+        /// the file
+        path: PathBuf,
+        /// the step
+        step: String,
+        /// which state, and why
+        reason: String,
+    },
+    /// an operator could not be made of it
+    #[error(transparent)]
+    Start(StartError),
     /// the version to go back to cannot be had
     #[error("version {number} of step `{step}` cannot run: {reason}; `millstream swap` puts a file in place")]
     Version {
@@ -122,6 +136,14 @@ pub enum SwapError {
 }
 
 impl SwapError {
+    /// What would make a refused component fit: Rust, to be filled in.
+    pub fn stub(&self) -> Option<&str> {
+        match self {
+            Self::Refused { source, .. } => source.stub.as_deref(),
+            _ => None,
+        }
+    }
+
     /// A stable name.
     pub fn code(&self) -> &'static str {
         match self {
@@ -132,6 +154,8 @@ impl SwapError {
             Self::Refused { .. } => "does_not_fit",
             Self::Guest { .. } | Self::Create { .. } => "guest",
             Self::NoVersionBefore { .. } => "no_version_before",
+            Self::Migration { .. } => "migration",
+            Self::Start(_) => "start",
             Self::Version { .. } => "version",
             Self::Ended => "ended",
         }
@@ -167,7 +191,7 @@ pub struct Swapped {
 }
 
 /// What is to run where.
-type Offers = BTreeMap<SlotId, Resolved>;
+pub(super) type Offers = BTreeMap<SlotId, Resolved>;
 
 impl Life {
     /// Replaces components at one cut. Each is named by its step, or `step.entry` where the step has several.
@@ -277,18 +301,18 @@ impl Life {
         note: impl FnOnce(&mut Versions, &Offers, i64),
     ) -> Result<SwapReport, SwapError> {
         let mut components = self.shared.components.lock().await;
-        let mut change = Change::default();
-        let mut verdicts = BTreeMap::new();
-        for (slot, offered) in &offers {
-            let running = components.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
-            let (verdict, replacements) = self.replacements(slot, running, offered)?;
-            change.add(slot.clone(), *offered.component.digest(), replacements);
-            verdicts.insert(slot.clone(), verdict);
-        }
+        let (change, mut verdicts) = self.change(&offers, &components)?;
         let barrier_watch = Stopwatch::start();
         let change = Arc::new(change);
-        let (_, pause_ns) = self.send(&change).await?;
+        let pause_ns = match change.ballot() {
+            None => self.send(&change).await?.1,
+            Some(ballot) => self.send_and_decide(&change, ballot).await?,
+        };
         let barrier_ms = milliseconds(barrier_watch.elapsed());
+        if let Some((step, reason)) = change.ballot().and_then(Ballot::against) {
+            let path = offers.iter().find(|(slot, _)| slot.step == step).map(|(_, offered)| offered.path.clone());
+            return Err(SwapError::Migration { path: path.unwrap_or_default(), step, reason });
+        }
         if self.has_failed() {
             // where it goes on after a failure is before the change
             return Err(SwapError::Ended);
@@ -314,6 +338,39 @@ impl Life {
             tracing::info!(step, slot, version, from, digest = to, "a component was swapped");
         }
         Ok(SwapReport { swapped, pause_ns, total_ms: milliseconds(watch.elapsed()), barrier_ms })
+    }
+
+    /// What is to be sent for these offers, and what they mean.
+    fn change(&self, offers: &Offers, running: &Components) -> Result<(Change, BTreeMap<SlotId, Verdict>), SwapError> {
+        let (mut all, mut verdicts) = (Vec::with_capacity(offers.len()), BTreeMap::new());
+        for (slot, offered) in offers {
+            let before = running.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
+            let (verdict, replacements) = self.replacements(slot, before, offered)?;
+            all.push((slot, offered, replacements));
+            verdicts.insert(slot.clone(), verdict);
+        }
+        let migrates = |(slot, verdict): (&SlotId, &Verdict)| {
+            matches!(verdict, Verdict::Migrate { .. }).then(|| slot.step.clone())
+        };
+        let migrating: BTreeSet<String> = verdicts.iter().filter_map(migrates).collect();
+        let mut change = Change::default();
+        for (slot, offered, replacements) in all.into_iter().filter(|(slot, ..)| !migrating.contains(&slot.step)) {
+            change.add(slot.clone(), *offered.component.digest(), replacements);
+        }
+        for step in migrating {
+            change.add_successors(&step, self.successors(&step, offers, running, &verdicts)?);
+        }
+        Ok((change, verdicts))
+    }
+
+    /// As [`Life::send`] for a change that can fail at the cut: all tasks make ready, then all of them change, or none.
+    async fn send_and_decide(&self, change: &Arc<Change>, ballot: &Ballot) -> Result<u64, SwapError> {
+        let chair = Chair(ballot);
+        let id = self.announce(change).await?;
+        self.shared.progress.reached(id).await;
+        ballot.decide(ballot.against().is_none() && !self.has_failed());
+        drop(chair);
+        Ok(self.shared.progress.passed(id).await)
     }
 
     /// Sends the change with a barrier from all sources and waits until all tasks have taken it.
@@ -416,7 +473,7 @@ impl Life {
     }
 
     /// Bounds of the guests of a step, or of a source's watermark assigner, and its position in the plan.
-    fn place(&self, name: &str) -> Option<(LimitsSpec, usize)> {
+    pub(super) fn place(&self, name: &str) -> Option<(LimitsSpec, usize)> {
         if let Some((step, index)) = self.step(name) {
             return Some((step.limits, index));
         }
@@ -425,7 +482,7 @@ impl Life {
     }
 
     /// Columns that reach a step, or that a source's watermark assigner can read.
-    fn input_schema(&self, step: &str) -> Option<Schema> {
+    pub(super) fn input_schema(&self, step: &str) -> Option<Schema> {
         let plan = &self.shared.resolution.plan;
         let node = plan.nodes.iter().find(|node| node.name == step)?;
         if matches!(node.kind, NodeKind::Source { .. }) {
@@ -474,7 +531,7 @@ impl Life {
         }
     }
 
-    fn unknown(&self, name: &str) -> SwapError {
+    pub(super) fn unknown(&self, name: &str) -> SwapError {
         let known: Vec<String> = self.shared.resolution.components.keys().map(|slot| self.slot_name(slot)).collect();
         let near = near_match(name, known.iter().map(String::as_str)).map(ToOwned::to_owned);
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };

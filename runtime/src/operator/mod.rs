@@ -11,6 +11,7 @@ mod isolate;
 mod join;
 mod key_window_aggregate;
 mod late_rows;
+mod migration;
 mod policy;
 mod process;
 mod process_state;
@@ -36,6 +37,7 @@ pub use join::{
     join_operator,
 };
 pub use key_window_aggregate::KeyWindowAggregate;
+pub use migration::{KeptColumns, Migration, MigrationError};
 pub use process::{ProcessSpec, ProcessStep};
 pub use rolling_aggregate::RollingAggregate;
 pub use route::RouteStep;
@@ -104,6 +106,11 @@ pub trait Operator: Send {
                 Err(OperatorError::Internal { reason: format!("no operator for the state `{}`", table.name) })
             }
         }
+    }
+
+    /// Where [`Operator::snapshot`] has the state of component `slot`; none where it keeps none.
+    fn kept_columns(&self, _slot: usize) -> Option<KeptColumns> {
+        None
     }
 
     /// Puts another guest in the place of component `slot`. Called between two elements; rows before it were the old

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
-use self::spill::SharedSpill;
 use super::change::{Progress, TaskReport};
 use super::channels::Channels;
 use super::cut::{Cut, RestoreError};
@@ -34,7 +33,8 @@ use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError, Tri
 use crate::spill::SpillError;
 use crate::wasm::{GuestError, GuestMetrics};
 
-pub(crate) use operators::instantiate_for;
+pub(crate) use operators::{Operators, instantiate_for};
+pub(crate) use spill::SharedSpill;
 
 /// How a pipeline is to run.
 #[derive(Clone, Debug)]
@@ -160,6 +160,8 @@ pub(crate) struct Built {
     pub(crate) progress: Arc<Progress>,
     /// by node
     pub(crate) nodes: Vec<NodeTasks>,
+    /// where state goes that does not fit into memory
+    pub(crate) spill: Option<SharedSpill>,
 }
 
 /// Opens and wires everything.
@@ -198,8 +200,8 @@ pub(crate) async fn build(
             futures.push(builder.task(index, chain, subtask, (number, report)).await?);
         }
     }
-    let Builder { nodes, commands, .. } = builder;
-    Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes })
+    let Builder { nodes, commands, spill, .. } = builder;
+    Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes, spill })
 }
 
 fn node_tasks(node: &Node) -> NodeTasks {

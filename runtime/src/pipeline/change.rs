@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::ballot::Ballot;
 use super::cut::{Collected, Cut};
 use super::plan::SlotId;
-use crate::operator::Replacement;
+use crate::operator::{Migration, Operator, Replacement};
 use crate::record::BarrierId;
 use crate::wasm::Digest;
 
@@ -21,6 +22,26 @@ pub struct Change {
     snapshot: Option<Collected>,
     /// sinks prepare what they have written for this epoch
     epoch: Option<u64>,
+    /// by step and subtask: operators that take the place of others, whose state they take over
+    successors: Mutex<HashMap<(String, usize), Successor>>,
+    /// where something can fail at the cut
+    ballot: Option<Ballot>,
+}
+
+/// An operator that takes over the state of the one that runs.
+pub struct Successor {
+    /// empty
+    pub operator: Box<dyn Operator>,
+    /// what is to be done to the state before it can take it over
+    pub migrations: Vec<Migration>,
+    /// components by slot that are other ones than before
+    pub digests: Vec<(usize, Digest)>,
+}
+
+impl std::fmt::Debug for Successor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Successor").field("migrations", &self.migrations).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -34,7 +55,7 @@ impl Change {
     /// Asks every task for its state.
     #[must_use]
     pub fn with_snapshot() -> Self {
-        Self { slots: HashMap::new(), snapshot: Some(Collected::default()), epoch: None }
+        Self { snapshot: Some(Collected::default()), ..Self::default() }
     }
 
     /// Asks every task for its state, and sinks to prepare the commit of `epoch`.
@@ -59,6 +80,24 @@ impl Change {
         self.slots.insert(slot, SlotChange { digest, replacements });
     }
 
+    /// Adds operators that take over the state of `step`, by subtask. What else the change brings waits for them.
+    pub fn add_successors(&mut self, step: &str, successors: Vec<Successor>) {
+        let mut all = self.successors.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(successors.into_iter().enumerate().map(|(subtask, one)| ((step.to_owned(), subtask), one)));
+        drop(all);
+        self.ballot.get_or_insert_default();
+    }
+
+    /// Where tasks say whether they can change; none where nothing can fail.
+    pub fn ballot(&self) -> Option<&Ballot> {
+        self.ballot.as_ref()
+    }
+
+    /// The operator that takes over the state of `step`, for one task.
+    pub fn take_successor(&self, step: &str, subtask: usize) -> Option<Successor> {
+        self.successors.lock().unwrap_or_else(PoisonError::into_inner).remove(&(step.to_owned(), subtask))
+    }
+
     /// The components of `step` that change, for one task.
     pub fn take(&self, step: &str, subtask: usize) -> Vec<(usize, Digest, Replacement)> {
         let mut taken = Vec::new();
@@ -73,6 +112,10 @@ impl Change {
 
     /// Whether a task's guest is still here: the task has not taken it.
     pub fn holds(&self, slot: &SlotId, subtask: usize) -> bool {
+        if !self.slots.contains_key(slot) {
+            let successors = self.successors.lock().unwrap_or_else(PoisonError::into_inner);
+            return successors.contains_key(&(slot.step.clone(), subtask));
+        }
         let Some(Ok(replacements)) = self.slots.get(slot).map(|change| change.replacements.lock()) else {
             return false;
         };
@@ -90,6 +133,8 @@ pub struct Progress {
 #[derive(Debug, Default)]
 struct TaskProgress {
     barrier: AtomicU64,
+    /// as `barrier`, where the change still waits for all tasks
+    reached: AtomicU64,
     /// time the task stood still for the last barrier's change, ns
     pause_ns: AtomicU64,
     ended: AtomicBool,
@@ -133,6 +178,21 @@ impl Progress {
         }
     }
 
+    /// Waits until every task has reached the barrier, whether it has passed it or not, or ended.
+    pub async fn reached(&self, barrier: BarrierId) {
+        loop {
+            let changed = self.changed.notified();
+            let is_there = |task: &TaskProgress| {
+                task.reached.load(Ordering::Acquire).max(task.barrier.load(Ordering::Acquire)) >= barrier.0
+                    || task.ended.load(Ordering::Acquire)
+            };
+            if self.tasks.iter().all(is_there) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Whether any task has ended.
     pub fn any_ended(&self) -> bool {
         self.tasks.iter().any(|task| task.ended.load(Ordering::Acquire))
@@ -154,7 +214,7 @@ impl Progress {
             let mut left = task.left.lock().unwrap_or_else(PoisonError::into_inner);
             let left = left.as_mut()?;
             let prepared = if for_commit { std::mem::take(&mut left.prepared) } else { BTreeMap::new() };
-            all.add_ended(Cut { sources: left.sources.clone(), steps: left.steps.clone(), prepared });
+            all.add_ended(Cut { sources: left.sources.clone(), steps: left.steps.clone(), prepared, ..Cut::default() });
         }
         Some(all)
     }
@@ -177,6 +237,14 @@ impl Progress {
 }
 
 impl TaskReport {
+    /// This task has reached the barrier, and waits for what becomes of its change.
+    pub fn reached(&self, barrier: BarrierId) {
+        if let Some(task) = self.progress.tasks.get(self.task) {
+            task.reached.store(barrier.0, Ordering::Release);
+        }
+        self.progress.changed.notify_waiters();
+    }
+
     /// This task has passed the barrier; its change held it up for `pause_ns`.
     pub fn passed(&self, barrier: BarrierId, pause_ns: u64) {
         if let Some(task) = self.progress.tasks.get(self.task) {

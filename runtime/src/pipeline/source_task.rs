@@ -75,8 +75,9 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
                 if let Some(into) = barrier.change.downcast_ref::<Change>().and_then(Change::snapshot) {
                     into.add_positions(&task.name, task.chain.subtask, task.positions());
                 }
-                task.marker.change(&barrier, &task.name, task.chain.subtask)?;
-                task.chain.barrier(barrier).await?;
+                let pause = task.chain.change(&barrier).await?;
+                task.marker.change(&barrier, &task.name, task.chain.subtask).await?;
+                task.chain.passed(&barrier, pause);
                 continue;
             }
             // control is gone: nobody waits for results any more, but what was read is finished

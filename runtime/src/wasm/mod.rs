@@ -42,5 +42,5 @@ pub use metrics::{GuestCounts, GuestMetrics};
 pub use process::{ProcessCall, Processed, SideRows, Timer, TimerClock, Work};
 pub use sandbox::{Sandbox, SandboxOptions};
 pub use settings::{Setting, Settings};
-pub use signature::{ProcessSignature, Signature, StateSchema};
+pub use signature::{ProcessSignature, Signature, StateSchema, Takeover};
 pub use window_process::WindowCall;

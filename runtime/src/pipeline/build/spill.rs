@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Builder, StartError};
+use super::StartError;
+use super::operators::Operators;
 use crate::pipeline::check_state;
 use crate::pipeline::plan::{Node, NodeIndex, NodeKind, Plan};
 use crate::spill::{Spill, SpillStore};
@@ -11,8 +12,8 @@ use crate::spill::{Spill, SpillStore};
 const STORE_SHARE: usize = 4;
 
 /// A store, and what each task may hold in memory.
-#[derive(Debug)]
-pub(super) struct SharedSpill {
+#[derive(Clone, Debug)]
+pub(crate) struct SharedSpill {
     store: Arc<SpillStore>,
     memory_bytes: usize,
 }
@@ -39,11 +40,12 @@ fn spills(plan: &Plan, node: &Node) -> bool {
     plan.spec.steps.get(*index).is_some_and(check_state::spills)
 }
 
-impl Builder<'_> {
+impl Operators<'_> {
     /// The share of one task.
     pub(super) fn spill(&self, node: NodeIndex, subtask: usize) -> Option<Spill> {
-        let shared = self.spill.as_ref()?;
-        let counters = self.counters(node, subtask);
+        let shared = self.spill?;
+        let counters = self.nodes.get(node).and_then(|node| node.counters.get(subtask));
+        let counters = counters.map(Arc::clone).unwrap_or_default();
         Some(Spill { area: shared.store.area(), memory_bytes: shared.memory_bytes, counters })
     }
 }
