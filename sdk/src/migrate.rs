@@ -87,7 +87,7 @@ where
 {
     let reader = Old::open(state).map_err(Failure::Batch)?;
     let rows = state.rows as usize;
-    let mut writer = New::writer(rows, 0);
+    let mut writer = New::writer(0, 0);
     let mut failed = Vec::new();
     for row in 0..rows {
         let new = Old::read(&reader, row).and_then(|old| New::try_from(old).map_err(|error| error.to_string()));

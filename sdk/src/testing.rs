@@ -64,7 +64,7 @@ where
     New: Row + for<'b> ReadRow<'b>,
 {
     let rows: Vec<Old> = rows.into_iter().collect();
-    let mut writer = Old::writer(rows.len(), 0);
+    let mut writer = Old::writer(0, 0);
     let count = rows.len();
     rows.into_iter().for_each(|row| row.push(&mut writer));
     let state = Batch { rows: crate::contract::offset(count), columns: Old::finish(writer) };

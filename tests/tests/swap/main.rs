@@ -24,6 +24,7 @@ use tokio::sync::mpsc::Receiver;
 
 mod cut;
 mod endings;
+mod migrations;
 mod processors;
 mod refused;
 mod restarts;
