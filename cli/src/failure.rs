@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use millstream::capsule::{CapsuleError, ReplayError};
 use millstream::checkpoint::StoreError;
 use millstream::control::{CheckpointError, OpenError, RunError, SwapError};
 use millstream::error::PipelineError;
@@ -57,6 +58,17 @@ pub(crate) enum Failure {
     /// arguments that clap cannot judge
     #[error("{0}")]
     Usage(String),
+    /// a file is no capsule
+    #[error("{}: {error}", path.display())]
+    Capsule {
+        /// which file
+        path: PathBuf,
+        /// why
+        error: CapsuleError,
+    },
+    /// a call cannot be made again
+    #[error(transparent)]
+    Replay(Box<ReplayError>),
     /// the operating system refuses something
     #[error("cannot {what} {}: {source}", path.display())]
     File {
@@ -100,6 +112,8 @@ impl Failure {
             | Self::Create(_)
             | Self::Control(_)
             | Self::Usage(_)
+            | Self::Capsule { .. }
+            | Self::Replay(_)
             | Self::File { .. } => Exit::Refused,
         }
     }
@@ -119,6 +133,8 @@ impl Failure {
             Self::Create(_) => "create",
             Self::Control(_) => "control",
             Self::Usage(_) => "usage",
+            Self::Capsule { .. } => "capsule",
+            Self::Replay(_) => "replay",
             Self::File { .. } => "file",
             Self::Process { .. } => "process",
             Self::NotVerified(_) => "not_verified",

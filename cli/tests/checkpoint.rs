@@ -201,13 +201,21 @@ file = { path = "out/rows.json" }
     assert_eq!(numbers(&folder.path("out")), [77]);
 }
 
+/// How many checkpoints a line of status tells of.
+fn made(line: &str) -> u64 {
+    let number = line.split("\"made\":").nth(1).unwrap_or_default();
+    let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+    number[..end].parse().unwrap_or(0)
+}
+
 #[test]
 fn a_stop_goes_on_later_as_if_there_had_been_none() {
     let folder = Folder::new();
     generated(&folder);
     for _ in 0..2 {
         let mut process = folder.start(&["run", "pipeline.toml", "--json", "--status-interval", "10ms"]);
-        process.wait_for(From::Stderr, "\"made\":2");
+        // the status may miss any of the numbers in between
+        process.wait_until(From::Stderr, "two checkpoints", |line| made(line) >= 2);
         process.signal("TERM");
         process.finish().expect(0);
     }
@@ -398,17 +406,75 @@ fn checkpoints_and_their_state_can_be_looked_at_and_kept() {
     assert!(rows.lines().count() > 10 && rows.lines().all(|row| row.starts_with("{\"key\":")), "{rows}");
     folder.run(&["state", "export", "--step", "sum", "pipeline.toml"]).expect(2).says(&["state is of: all, sums"]);
 
-    folder.run(&["checkpoint", "save", "pipeline.toml", "before"]).expect(0).says(&["kept as savepoint `before`"]);
+    let of_one: Vec<&str> = rows.lines().filter(|row| row.starts_with("{\"key\":7,")).collect();
+    let got = folder.run(&["state", "get", "pipeline.toml", "sums", "key=7"]).expect(0).stdout;
+    assert!(!of_one.is_empty() && got.lines().eq(of_one), "{got}");
+    folder.run(&["state", "get", "pipeline.toml", "sums", "key=700"]).expect(0).says(&["nothing of key=700"]);
+    folder.run(&["state", "get", "pipeline.toml", "sums", "7"]).expect(2).says(&["as `auction=7`, got `7`"]);
+
+    folder.run(&["checkpoint", "savepoint", "pipeline.toml", "before"]).expect(0).says(&["kept as savepoint `before`"]);
     folder.run(&["run", "pipeline.toml"]).expect(0);
     folder.run(&["checkpoint", "verify", "pipeline.toml"]).expect(0);
     folder.run(&["run", "pipeline.toml", "--from-savepoint", "other"]).expect(1).says(&["there are before"]);
-    folder
-        .run(&["run", "pipeline.toml", "--from-savepoint", "before"])
-        .expect(0)
-        .says(&["restored from savepoint `before` (epoch 12)", "come again"]);
+    for restore in [
+        &["run", "pipeline.toml", "--from-savepoint", "before"][..],
+        &["checkpoint", "restore", "pipeline.toml", "before", "--parallelism", "3"],
+    ] {
+        folder.run(restore).expect(0).says(&["restored from savepoint `before` (epoch 12)", "come again"]);
+    }
     let state = newest_checkpoint(&folder).join("manifest");
     damage(&state);
     folder.run(&["checkpoint", "verify", "pipeline.toml"]).expect(3).says(&["1 of 4 are damaged"]);
+}
+
+#[test]
+fn a_checkpoint_that_is_not_the_newest_is_restored_by_its_epoch() {
+    let folder = Folder::new();
+    generated(&folder);
+    assert_eq!(run_until_it_dies(&folder, "after-commit:4", &[]), None);
+    folder.run(&["checkpoint", "restore", "pipeline.toml", "9"]).expect(1).says(&["there is no checkpoint 9", "4, 3"]);
+    let shown = parts(&folder.path("out"));
+    folder
+        .run(&["checkpoint", "restore", "pipeline.toml", "3"])
+        .expect(0)
+        .says(&["restored from checkpoint 3", "come again"]);
+    // what was there stays, and epochs are numbered on
+    let all = parts(&folder.path("out"));
+    assert!(shown.iter().all(|(name, content)| all.get(name) == Some(content)) && all.len() > shown.len());
+    let after: Vec<usize> = {
+        let mut numbers = numbers(&folder.path("out"));
+        numbers.dedup();
+        numbers
+    };
+    assert_eq!(after, (0..ROWS).collect::<Vec<_>>(), "all rows, those of epoch 4 twice");
+}
+
+#[test]
+fn a_wrong_key_is_told_from_damage() {
+    let folder = Folder::new();
+    let key = || {
+        let key = folder.run(&["checkpoint", "key"]).expect(0).stdout;
+        assert_eq!(key.lines().count(), 1, "{key}");
+        key
+    };
+    let (first, second) = (key(), key());
+    assert_ne!(first, second);
+    generated(&folder);
+    let pipeline = std::fs::read_to_string(folder.path("pipeline.toml")).unwrap();
+    folder.write("pipeline.toml", pipeline.replace("retain = 3", "retain = 3, encrypt = { key_file = \"keys\" }"));
+    folder.write("keys", &first);
+    assert_eq!(run_until_it_dies(&folder, "after-commit:4", &[]), None);
+    folder.run(&["checkpoint", "verify", "pipeline.toml"]).expect(0);
+    folder.write("keys", &second);
+    let verified = folder.run(&["checkpoint", "verify", "pipeline.toml"]).expect(3);
+    assert!(verified.stdout.contains("wrong key: ") && !verified.stderr.contains("damaged;"), "{verified:?}");
+    verified.says(&["cannot be read with the keys that are given"]);
+    folder.run(&["run", "pipeline.toml"]).expect(1);
+    // a new key in front of the old one: both are read, the new one writes
+    folder.write("keys", format!("{second}{first}"));
+    folder.run(&["checkpoint", "verify", "pipeline.toml"]).expect(0);
+    folder.run(&["run", "pipeline.toml"]).expect(0);
+    assert_each_once(&folder, "with a new key");
 }
 
 #[test]

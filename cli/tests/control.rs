@@ -173,3 +173,58 @@ fn without_a_socket_nothing_can_be_asked() {
     process.signal("TERM");
     process.finish().expect(0);
 }
+
+#[test]
+fn a_candidate_is_tried_in_shadow_and_the_report_shows_what_differs() {
+    let folder = visits();
+    let mut process = folder.start(&["run", "p.toml"]);
+    process.wait_for(From::Stdout, "segment");
+    let text = folder.run(&["swap", "visits", "segment=finer.wasm", "--shadow", "700ms"]).expect(0).stdout;
+    for part in ["shadow of segment: finished after", "running", "candidate", "rows compared", "differ (", "medium"] {
+        assert!(text.contains(part), "`{part}` is missing in:\n{text}");
+    }
+    let status = json(&folder, &["status", "visits", "--json"]);
+    assert_eq!((current(&status, "segment"), &status["trial"]["state"]), (1, &Value::from("finished")));
+
+    let over = folder.run(&["swap", "visits", "segment=finer.wasm", "--shadow", "1h", "--rollback-on", "diff>0.1%"]);
+    let over = over.expect(3).stdout;
+    assert!(over.contains("rolled back") && over.contains("diff>0.1% "), "{over}");
+
+    let started = ["swap", "visits", "segment=finer.wasm", "--canary", "25%", "--rollback-on", "traps>0", "--json"];
+    let started = json(&folder, &started);
+    assert_eq!((&started["answer"], &started["state"]), (&Value::from("trial"), &Value::from("running")));
+    let status = folder.run(&["status", "visits"]).expect(0).stdout;
+    assert!(status.contains("canary of 25.0% running") && status.contains("  segment: "), "{status}");
+    folder.run(&["swap", "visits", "segment=finer.wasm"]).expect(2).says(&["a trial of `segment` goes on"]);
+    folder.run(&["rollback", "visits"]).expect(0);
+    folder.run(&["promote", "visits"]).expect(2).says(&["no trial goes on"]);
+
+    folder.run(&["swap", "visits", "segment=finer.wasm", "--shadow", "1h", "--detach"]).expect(0);
+    folder.run(&["promote", "visits"]).expect(0);
+    assert_eq!(current(&json(&folder, &["status", "visits", "--json"]), "segment"), 2);
+    let back = folder.run(&["rollback", "visits"]).expect(0).stdout;
+    assert!(back.contains("swapped segment"), "{back}");
+
+    let watched = ["swap", "visits", "segment=finer.wasm", "--watch", "500ms", "--rollback-on", "traps>0"];
+    let watched = folder.run(&watched).expect(0).stdout;
+    assert!(watched.contains("watch of segment: finished"), "{watched}");
+    folder.run(&["stop", "visits"]).expect(0);
+    process.finish().expect(0);
+}
+
+#[test]
+fn a_trial_that_cannot_be_is_refused_before_anything_is_asked() {
+    let folder = visits();
+    for (arguments, why) in [
+        (&["--rollback-on", "traps>0"][..], "expected one of shadow, canary and watch, got none of them"),
+        (&["--shadow", "30"], "`30` has no unit"),
+        (&["--canary", "110%"], "expected a share above 0% and below 100%"),
+        (&["--canary", "10%", "--rollback-on", "diff>1%"], "no row of a canary goes to both versions"),
+        (&["--shadow", "1s", "--rollback-on", "errors>1"], "`errors>1` is no budget; there are `traps>0`"),
+        (&["--shadow", "1s", "--by", "user"], "`by` says which rows are a canary's"),
+        (&["--shadow", "1s", "--canary", "10%"], "cannot be used with"),
+    ] {
+        let command: Vec<&str> = ["swap", "visits", "segment=finer.wasm"].iter().chain(arguments).copied().collect();
+        folder.run(&command).expect(2).says(&[why]);
+    }
+}

@@ -146,3 +146,66 @@ fn a_stop_during_a_pause_ends_the_run() {
     folder.run(&["run", "pipeline.toml"]).expect(0);
     assert_each_once(&folder.path("out"), "stopped while down");
 }
+
+/// `version-map.wasm`, and the same under another name for what it calls itself in `other.wasm`.
+fn versions(folder: &Folder) {
+    let (name, other) = (b"version-000a", b"version-000b");
+    let mut bytes = std::fs::read(support::guest("version-map.wasm")).unwrap();
+    folder.write("version-map.wasm", &bytes);
+    let places: Vec<usize> =
+        bytes.windows(name.len()).enumerate().filter(|(_, part)| part == name).map(|(at, _)| at).collect();
+    for at in places {
+        bytes[at..at + other.len()].copy_from_slice(other);
+    }
+    folder.write("other.wasm", &bytes);
+}
+
+fn digest_of_mapped(folder: &Folder) -> serde_json::Value {
+    let status: serde_json::Value =
+        serde_json::from_str(&folder.run(&["status", "numbers", "--json"]).expect(0).stdout).unwrap();
+    let versions = status["versions"]["mapped"].as_array().unwrap();
+    versions.iter().find(|version| version["current"] == true).unwrap()["digest"].clone()
+}
+
+#[test]
+fn a_component_that_was_swapped_in_stays_in_when_the_pipeline_is_started_again() {
+    let folder = Folder::new();
+    versions(&folder);
+    generated(&folder, r#"restart = { first = "2s" }"#);
+    let pipeline = std::fs::read_to_string(folder.path("pipeline.toml")).unwrap();
+    let (rows, aggregate) = (
+        format!("rows = {ROWS}, rate = 24_000"),
+        "key_by = [\"key\"]\naggregate = { rows = \"count()\", last = \"max(sequence)\" }",
+    );
+    let pipeline =
+        pipeline.replace(&rows, "rate = 24_000").replace(aggregate, "map = \"version-map.wasm\"\nkeep = \"all\"");
+    folder.write("pipeline.toml", pipeline.replace("counts", "mapped"));
+    let mut command = folder.command(&["run", "pipeline.toml", "--json", "--status-interval", "10ms"]);
+    command.env("MILLSTREAM_FAILPOINT", "panic@cut:120");
+    let mut process = support::Process::start(command);
+    process.wait_for(From::Stderr, "\"made\":3");
+    let first = digest_of_mapped(&folder);
+    folder.run(&["swap", "numbers", "mapped=other.wasm"]).expect(0);
+    let swapped = digest_of_mapped(&folder);
+    assert_ne!(first, swapped);
+
+    process.wait_for(From::Stderr, "\"event\":\"failed\"");
+    // waits until there is something to swap
+    let report = folder.run(&["swap", "numbers", "mapped=version-map.wasm", "--json"]).expect(0);
+    let report: serde_json::Value = serde_json::from_str(&report.stdout).unwrap();
+    assert_eq!(report["swapped"][0]["from"], swapped, "the version of the checkpoint runs after the restart");
+    assert_eq!(digest_of_mapped(&folder), first);
+    folder.run(&["stop", "numbers"]).expect(0);
+    process.finish().expect(0);
+
+    let mut found: Vec<(usize, bool)> = Vec::new();
+    for part in std::fs::read_dir(folder.path("out")).unwrap() {
+        for line in std::fs::read_to_string(part.unwrap().path()).unwrap().lines() {
+            found.push((field(line, "sequence"), line.contains("version-000b")));
+        }
+    }
+    found.sort_unstable();
+    assert!(found.iter().enumerate().all(|(at, (sequence, _))| at == *sequence), "each row once: {} rows", found.len());
+    let by_other = found.iter().filter(|(_, other)| *other).count();
+    assert!(by_other > 0 && by_other < found.len(), "{by_other} of {} rows under the other version", found.len());
+}

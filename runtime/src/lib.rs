@@ -34,6 +34,8 @@ pub mod checkpoint;
 
 pub mod objects;
 
+pub mod capsule;
+
 pub mod pipeline;
 
 pub mod wasm;

@@ -232,7 +232,7 @@ impl Tasks<'_> {
 
     fn cut(&mut self) -> Cut {
         let watermark = Watermark(self.watermark);
-        let states = self.operators.iter_mut().map(|operator| operator.snapshot().unwrap());
+        let states = self.operators.iter_mut().map(|operator| operator.snapshot().unwrap().made().unwrap());
         let tasks = states.map(|state| TaskState { watermark, state }).enumerate().collect();
         Cut { steps: BTreeMap::from([(STEP.to_owned(), tasks)]), ..Cut::default() }
     }

@@ -198,3 +198,59 @@ fn a_row_that_cannot_be_placed_stops_the_pipeline_that_says_so() {
     let error = status.expect_err("a failure");
     assert!(error.contains("step `spread.partition`") && error.contains("routed to task 9"), "{error}");
 }
+
+/// What each task of the last step wrote, in files of their own.
+fn amounts_by_task(folder: &Path) -> Vec<Vec<(i64, i64)>> {
+    let read = |task: usize| {
+        let text = std::fs::read_to_string(folder.join(format!("rows-{task}.json"))).expect("a task's file");
+        let row = |line: &str| {
+            let row: serde_json::Value = serde_json::from_str(line).expect("a row");
+            (row["sequence"].as_i64().expect("a number"), row["amount"].as_i64().expect("an amount"))
+        };
+        text.lines().map(row).collect()
+    };
+    (0..4).map(read).collect()
+}
+
+#[test]
+fn ranges_cut_from_a_sample_give_tasks_even_shares_in_the_order_of_the_values() {
+    const ROWS: u64 = 100_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows = GeneratorSpec {
+        kind: GeneratorKind::Sequence { keys: 20 },
+        rows: Some(ROWS),
+        rate: Some(ROWS),
+        seed: 3,
+        start_ms: 0,
+        interval_ns: Some(1_000_000),
+    };
+    let partition = PartitionSpec::SampledRange {
+        column: "amount".to_owned().into(),
+        values: 500.into(),
+        every: Duration::from_millis(100),
+    };
+    let spec = Pipeline::new("even")
+        .base(folder.path().to_owned())
+        .parallelism(4)
+        .source("rows", Source::generator(rows).parallelism(2))
+        .step("spread", Step::select(["sequence", "amount"]).from("rows").partition(partition))
+        .sink("out", Sink::of(SinkKind::File { path: "rows.json".to_owned() }).from("spread").parallelism(4))
+        .build()
+        .expect("a pipeline");
+    let (_, nothing) = mpsc::channel(1);
+    run_to_end(spec, nothing, None).1.expect("a run");
+    let tasks = amounts_by_task(folder.path());
+    let mut sequences: Vec<i64> = tasks.iter().flatten().map(|(sequence, _)| *sequence).collect();
+    sequences.sort_unstable();
+    assert!(sequences.iter().copied().eq(0..ROWS.cast_signed()), "each row once: {} rows", sequences.len());
+    let shares: Vec<usize> = tasks.iter().map(Vec::len).collect();
+    assert!(shares.iter().all(|share| (15_000..40_000).contains(share)), "{shares:?}");
+    // of the last quarter, which went by ranges that hardly moved
+    let late = |task: &Vec<(i64, i64)>| {
+        let mut amounts: Vec<i64> = task.iter().filter(|row| row.0 > 75_000).map(|row| row.1).collect();
+        amounts.sort_unstable();
+        (amounts[amounts.len() / 20], amounts[amounts.len() * 19 / 20])
+    };
+    let ranges: Vec<(i64, i64)> = tasks.iter().map(late).collect();
+    assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0 + 5), "not in order: {ranges:?}");
+}

@@ -108,6 +108,8 @@ pub(super) fn running(keys: u64, rate: Option<u64>, sink: Sink) -> Result<Pipeli
         start_ms: 0,
         interval_ns: Some(100_000),
     });
+    // one source, so that a row's time says when it is due: two may stand at different places after a stop
+    let source = source.parallelism(1);
     let step = Step::aggregate().key_by(["key"]).count("count").sum("sum", "amount").sum("last", "sequence").from("in");
     let pipeline = Pipeline::new("running").parallelism(2).source("in", source).step("totals", step);
     built(pipeline.sink("out", sink.from("totals")))

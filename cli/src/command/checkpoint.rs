@@ -9,6 +9,7 @@ use millstream::checkpoint::{Keys, Listed, Loaded, Manifest, Savepoint, Store, S
 use millstream::clock::utc_text;
 use millstream::control::CheckpointError;
 
+use super::run::Run;
 use crate::console::{self, Paint, Stream};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -30,7 +31,10 @@ enum Action {
     /// Read every file of every checkpoint and savepoint; 3 if one is damaged
     Verify(Verify),
     /// Keep a checkpoint under a name; retention leaves it alone
-    Save(Save),
+    #[command(visible_alias = "save")]
+    Savepoint(Save),
+    /// Run the pipeline from a checkpoint or savepoint that is not the newest: rows that came after it come again
+    Restore(Restore),
     /// Print a new random key for `checkpoint.encrypt`
     Key,
 }
@@ -73,18 +77,53 @@ struct Save {
     epoch: Option<u64>,
 }
 
+#[derive(Debug, Args)]
+struct Restore {
+    /// The pipeline file
+    pipeline: PathBuf,
+    /// A savepoint's name or a checkpoint's epoch
+    checkpoint: String,
+    /// Tasks of each source and step, in place of the pipeline's own `parallelism`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=128))]
+    parallelism: Option<u16>,
+    /// Status, swaps and errors as JSON lines on stderr
+    #[arg(long)]
+    json: bool,
+}
+
+impl Restore {
+    fn run(self) -> Result<Exit, Failure> {
+        let run = Run {
+            pipeline: self.pipeline,
+            watch: false,
+            json: self.json,
+            status_interval: None,
+            shuffle_batches: None,
+            parallelism: self.parallelism,
+            from_savepoint: Some(self.checkpoint),
+            fresh: false,
+            no_control: false,
+        };
+        run.run()
+    }
+}
+
 impl Checkpoint {
     /// Whether a machine reads the output.
     pub(crate) fn json(&self) -> bool {
         match &self.action {
             Action::Ls(ls) => ls.json,
             Action::Show(one) => one.json,
-            Action::Verify(_) | Action::Save(_) | Action::Key => false,
+            Action::Restore(restore) => restore.json,
+            Action::Verify(_) | Action::Savepoint(_) | Action::Key => false,
         }
     }
 
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        super::runtime()?.block_on(self.action.run())
+        match self.action {
+            Action::Restore(restore) => restore.run(),
+            action => super::runtime()?.block_on(action.run()),
+        }
     }
 }
 
@@ -102,7 +141,8 @@ impl Action {
                 console::result(Keys::generate().map_err(CheckpointError::from)?);
                 Ok(Exit::Done)
             }
-            Action::Save(save) => {
+            Action::Restore(restore) => restore.run(),
+            Action::Savepoint(save) => {
                 let store = open(&save.pipeline)?;
                 let epoch = match save.epoch {
                     Some(epoch) => epoch,
@@ -217,19 +257,24 @@ async fn with_components(store: &Store, loaded: Result<Loaded, StoreError>) -> R
 }
 
 async fn verify_all(store: &Store) -> Result<Exit, Failure> {
-    let mut damaged = 0;
-    let mut told = 0;
+    let (mut told, mut damaged, mut locked) = (0, 0, 0);
     let mut tell = |name: String, loaded: Result<Loaded, StoreError>| {
         told += 1;
-        match loaded {
+        let error = match loaded {
             Ok(loaded) => {
                 console::result(format!("{name}: whole, {} state files", loaded.manifest.state_files().count()));
+                return;
             }
-            Err(error) => {
-                damaged += 1;
-                console::result(format!("{name}: {}", Stream::Stdout.paint().red(error.to_string())));
-            }
-        }
+            Err(error) => error,
+        };
+        let what = if matches!(error, StoreError::Key { .. }) {
+            locked += 1;
+            "wrong key: "
+        } else {
+            damaged += 1;
+            ""
+        };
+        console::result(format!("{name}: {}", Stream::Stdout.paint().red(format!("{what}{error}"))));
     };
     for listed in store.list().await? {
         tell(format!("checkpoint {}", listed.epoch), with_components(store, store.load(listed.epoch).await).await);
@@ -238,8 +283,15 @@ async fn verify_all(store: &Store) -> Result<Exit, Failure> {
         let loaded = store.load_savepoint(&savepoint.name).await;
         tell(format!("savepoint `{}`", savepoint.name), with_components(store, loaded).await);
     }
-    if damaged == 0 {
-        return Ok(Exit::Done);
+    match (damaged, locked) {
+        (0, 0) => Ok(Exit::Done),
+        (0, locked) => Err(Failure::NotVerified(format!(
+            "{locked} of {told} cannot be read with the keys that are given, which says nothing about damage; give the key \
+             that they were written with (`encrypt` of `checkpoint`)"
+        ))),
+        (damaged, 0) => Err(Failure::NotVerified(format!("{damaged} of {told} are damaged"))),
+        (damaged, locked) => Err(Failure::NotVerified(format!(
+            "{damaged} of {told} are damaged, and {locked} cannot be read with the keys that are given"
+        ))),
     }
-    Err(Failure::NotVerified(format!("{damaged} of {told} are damaged")))
 }

@@ -1,4 +1,4 @@
-//! `millstream status|swap|plan|rollback|pause|resume|stop`: asks a pipeline that runs in another process on this machine.
+//! `millstream status|swap|plan|promote|rollback|pause|resume|stop`: asks a pipeline that runs in another process on this machine.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use millstream::control::socket::{self, Found};
 use millstream::control::{Offer, Request};
 use serde::Deserialize;
 
+use super::trial::{self, Trial, TrialFlags};
 use crate::console::{self, Paint, Stream};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -34,14 +35,23 @@ pub(crate) struct StatusOf {
     pub(crate) json: bool,
 }
 
-/// Put other components into a running pipeline, all at one cut.
+/// Components for steps of a running pipeline.
 #[derive(Debug, Args)]
-pub(crate) struct Swap {
+pub(crate) struct Offered {
     #[command(flatten)]
     pub(crate) target: Target,
     /// `step=file.wasm`; `step.entry=file.wasm` where a step has several components
     #[arg(required = true, value_parser = offer)]
     offers: Vec<(String, PathBuf)>,
+}
+
+/// Put other components into a running pipeline, all at one cut, at once or to be tried.
+#[derive(Debug, Args)]
+pub(crate) struct Swap {
+    #[command(flatten)]
+    pub(crate) offered: Offered,
+    #[command(flatten)]
+    trial: TrialFlags,
 }
 
 /// Put back what steps ran before.
@@ -53,7 +63,7 @@ pub(crate) struct Rollback {
     steps: Vec<String>,
 }
 
-fn offer(text: &str) -> Result<(String, PathBuf), String> {
+pub(super) fn offer(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((step, file)) if !step.is_empty() && !file.is_empty() => Ok((step.to_owned(), file.into())),
         _ => Err("expected `step=file.wasm`".to_owned()),
@@ -84,10 +94,16 @@ impl StatusOf {
 
 impl Swap {
     pub(crate) fn swap(self) -> Result<Exit, Failure> {
-        let offers = self.offers()?;
-        self.target.ask(&Request::Swap { offers })
+        let trial = self.trial.request()?;
+        let offers = self.offered.offers()?;
+        match trial {
+            None => self.offered.target.ask(&Request::Swap { offers }),
+            Some(trial) => trial::follow(&self.offered.target, offers, trial, self.trial.detach),
+        }
     }
+}
 
+impl Offered {
     pub(crate) fn plan(self) -> Result<Exit, Failure> {
         let offers = self.offers()?;
         self.target.ask(&Request::Plan { offers })
@@ -115,16 +131,21 @@ impl Target {
     pub(crate) fn ask(&self, request: &Request) -> Result<Exit, Failure> {
         let found = self.find()?;
         let answer = ask(&found, request)?;
+        self.show(&found, &answer)
+    }
+
+    /// Shows an answer.
+    pub(super) fn show(&self, found: &Found, answer: &str) -> Result<Exit, Failure> {
         if self.json {
             console::result(answer.trim_end());
-            let refused = matches!(read(&answer)?, Answered::Refused { .. });
+            let refused = matches!(read(answer)?, Answered::Refused { .. });
             return Ok(if refused { Exit::Refused } else { Exit::Done });
         }
-        console::result(shown(&found, &answer, Stream::Stdout.paint())?);
+        console::result(shown(found, answer, Stream::Stdout.paint())?);
         Ok(Exit::Done)
     }
 
-    fn find(&self) -> Result<Found, Failure> {
+    pub(super) fn find(&self) -> Result<Found, Failure> {
         let all = all()?;
         let file = Path::new(&self.pipeline);
         let name =
@@ -154,7 +175,7 @@ fn all() -> Result<Vec<Found>, Failure> {
     socket::running(&dir).map_err(|source| Failure::File { what: "read", path: dir, source })
 }
 
-fn ask(found: &Found, request: &Request) -> Result<String, Failure> {
+pub(super) fn ask(found: &Found, request: &Request) -> Result<String, Failure> {
     socket::ask(&found.path, request)
         .map_err(|error| Failure::Control(format!("pipeline `{}` (process {}): {error}", found.name, found.pid)))
 }
@@ -162,16 +183,17 @@ fn ask(found: &Found, request: &Request) -> Result<String, Failure> {
 /// The parts of an answer that people are shown.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
-enum Answered {
-    Status { status: Running, versions: BTreeMap<String, Vec<Version>>, pid: u32 },
+pub(super) enum Answered {
+    Status { status: Running, versions: BTreeMap<String, Vec<Version>>, trial: Option<Box<Trial>>, pid: u32 },
+    Trial(Box<Trial>),
     Swapped { swapped: Vec<Change>, pause_ns: u64, total_ms: f64 },
-    Plan { planned: Vec<Change>, last_pause_ns: Option<u64> },
+    Plan { planned: Vec<Planned>, expected_pause: Option<Pause> },
     Done,
     Refused { message: String, stub: Option<String> },
 }
 
 #[derive(Debug, Deserialize)]
-struct Running {
+pub(super) struct Running {
     pipeline: String,
     elapsed_ms: u64,
     paused: bool,
@@ -180,13 +202,13 @@ struct Running {
 }
 
 #[derive(Debug, Deserialize)]
-struct Checkpoints {
+pub(super) struct Checkpoints {
     epoch: Option<u64>,
     failing: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Node {
+pub(super) struct Node {
     name: String,
     role: String,
     tasks: usize,
@@ -194,7 +216,7 @@ struct Node {
 }
 
 #[derive(Debug, Deserialize)]
-struct Version {
+pub(super) struct Version {
     number: u64,
     digest: String,
     path: String,
@@ -202,20 +224,42 @@ struct Version {
 }
 
 #[derive(Debug, Deserialize)]
-struct Change {
+pub(super) struct Planned {
+    #[serde(flatten)]
+    change: Change,
+    keeps: Vec<String>,
+    migrates: Vec<String>,
+    drops: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Pause {
+    pause_ns: u64,
+    from: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Change {
     step: String,
     from: String,
     to: String,
     verdict: serde_json::Value,
 }
 
-fn read(answer: &str) -> Result<Answered, Failure> {
+pub(super) fn read(answer: &str) -> Result<Answered, Failure> {
     serde_json::from_str(answer).map_err(|error| Failure::Control(format!("an answer that cannot be read: {error}")))
 }
 
 fn shown(found: &Found, answer: &str, paint: Paint) -> Result<String, Failure> {
     Ok(match read(answer)? {
-        Answered::Status { status, versions, pid } => status_table(&status, &versions, pid, paint),
+        Answered::Status { status, versions, trial, pid } => {
+            let mut text = status_table(&status, &versions, pid, paint);
+            if let Some(trial) = trial {
+                text.push_str(&format!("\n{}", trial.line(paint)));
+            }
+            text
+        }
+        Answered::Trial(trial) => trial.report(paint),
         Answered::Swapped { swapped, pause_ns, total_ms } => {
             let (pause, total) = (Duration::from_nanos(pause_ns), Duration::try_from_secs_f64(total_ms / 1e3));
             let mut text = changes("swapped", &swapped, paint);
@@ -223,17 +267,7 @@ fn shown(found: &Found, answer: &str, paint: Paint) -> Result<String, Failure> {
             text.push_str(&format!("\nin {total} · longest pause of a task {}", figures::duration(pause)));
             text
         }
-        Answered::Plan { planned, last_pause_ns } => {
-            let mut text = changes("would swap", &planned, paint);
-            let pause = last_pause_ns.map(|ns| {
-                format!("; the last swap held up a task for {}", figures::duration(Duration::from_nanos(ns)))
-            });
-            text.push_str(&format!(
-                "\nnothing has changed; state and windows would be kept{}",
-                pause.unwrap_or_default()
-            ));
-            text
-        }
+        Answered::Plan { planned, expected_pause } => plan_text(&planned, expected_pause.as_ref(), paint),
         Answered::Done => format!("{}: done", found.name),
         Answered::Refused { message, stub } => {
             let stub = stub.map(|stub| format!("\n\nit would migrate with\n\n{stub}")).unwrap_or_default();
@@ -242,18 +276,42 @@ fn shown(found: &Found, answer: &str, paint: Paint) -> Result<String, Failure> {
     })
 }
 
+fn plan_text(planned: &[Planned], pause: Option<&Pause>, paint: Paint) -> String {
+    let mut text = String::new();
+    for one in planned {
+        text.push_str(&change_line("would swap", &one.change, paint));
+        text.push('\n');
+        let parts = [("keeps", &one.keeps), ("migrates", &one.migrates), ("drops", &one.drops)];
+        for (what, state) in parts.iter().filter(|(_, state)| !state.is_empty()) {
+            let what = if *what == "drops" { paint.red(what) } else { paint.dim(what) };
+            text.push_str(&format!("  {what}  {}\n", state.join(", ")));
+        }
+        if parts.iter().all(|(_, state)| state.is_empty()) {
+            text.push_str("  has no state\n");
+        }
+    }
+    if let Some(pause) = pause {
+        let took = figures::duration(Duration::from_nanos(pause.pause_ns));
+        let from = if pause.from == "probe" { "a barrier that changed nothing" } else { "the last change" };
+        text.push_str(&format!("a task would stand still for about {took}, as for {from}\n"));
+    }
+    text.push_str("nothing has changed");
+    text
+}
+
 fn changes(what: &str, changes: &[Change], paint: Paint) -> String {
-    let line = |change: &Change| {
-        let migrate = &change.verdict["migrate"];
-        let verdict = match (change.verdict.as_str(), migrate["from"].as_u64(), migrate["to"].as_u64()) {
-            (Some(verdict), ..) => verdict.to_owned(),
-            (None, Some(from), Some(to)) => format!("state migrates from version {from} to {to}"),
-            _ => "changed".to_owned(),
-        };
-        let (from, to) = (figures::short(&change.from), figures::short(&change.to));
-        format!("{} {} {from} → {} ({verdict})", paint.green(what), paint.bold(&change.step), paint.cyan(to))
+    changes.iter().map(|change| change_line(what, change, paint)).collect::<Vec<_>>().join("\n")
+}
+
+fn change_line(what: &str, change: &Change, paint: Paint) -> String {
+    let migrate = &change.verdict["migrate"];
+    let verdict = match (change.verdict.as_str(), migrate["from"].as_u64(), migrate["to"].as_u64()) {
+        (Some(verdict), ..) => verdict.to_owned(),
+        (None, Some(from), Some(to)) => format!("state migrates from version {from} to {to}"),
+        _ => "changed".to_owned(),
     };
-    changes.iter().map(line).collect::<Vec<_>>().join("\n")
+    let (from, to) = (figures::short(&change.from), figures::short(&change.to));
+    format!("{} {} {from} → {} ({verdict})", paint.green(what), paint.bold(&change.step), paint.cyan(to))
 }
 
 fn status_table(status: &Running, versions: &BTreeMap<String, Vec<Version>>, pid: u32, paint: Paint) -> String {

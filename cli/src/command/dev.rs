@@ -188,7 +188,8 @@ async fn start(pipeline: &Path, projects: Vec<Project>) -> Result<Exit, Failure>
         };
         let (files, components) = watch::watch_components(&resolution, |path| !built.contains(path))?;
         let shown = Shown::of(&resolution, false, None);
-        let running = Running::start(resolution, sandbox.clone(), &RunOptions::default()).await?;
+        let options = RunOptions { capsules: super::capsule::root(), ..RunOptions::default() };
+        let running = Running::start(resolution, sandbox.clone(), &options).await?;
         let handle = running.handle();
         current.send_replace(Some(handle.clone()));
         let swaps = tokio::spawn(watch::swap_on_change(files, components, handle.clone(), false));

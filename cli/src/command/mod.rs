@@ -1,6 +1,7 @@
 //! The commands, one file each, and what they share: reading a pipeline and a runtime to run it in.
 
 mod build;
+mod capsule;
 mod check;
 mod checkpoint;
 mod completions;
@@ -9,9 +10,12 @@ mod demo;
 mod dev;
 mod inspect;
 mod new;
+mod rehearse;
+mod replay;
 mod run;
 mod state;
 mod test;
+mod trial;
 
 use std::path::Path;
 
@@ -43,11 +47,15 @@ pub(crate) enum Command {
     Check(check::Check),
     /// Show what runs on this machine: rows, versions of each step, checkpoints
     Status(control::StatusOf),
-    /// Put other components into a running pipeline, all at one cut
+    /// Put other components into a running pipeline, all at one cut, at once or to be tried
     Swap(control::Swap),
+    /// Make the candidates that a running pipeline tries the versions of their steps
+    Promote(control::Target),
+    /// Try components on input that is read again, without touching the pipeline in production
+    Rehearse(rehearse::Rehearse),
     /// Say what such a swap would do, without doing it
-    Plan(control::Swap),
-    /// Put back what the steps of a running pipeline ran before
+    Plan(control::Offered),
+    /// Put back what the steps of a running pipeline ran before, or end a trial
     Rollback(control::Rollback),
     /// Let the sources of a running pipeline take nothing in
     Pause(control::Target),
@@ -57,6 +65,10 @@ pub(crate) enum Command {
     Stop(control::Target),
     /// List, show, verify and keep the checkpoints of a pipeline
     Checkpoint(checkpoint::Checkpoint),
+    /// List and show calls into components that failed
+    Capsule(capsule::Capsule),
+    /// Make such a call again, with this component or another
+    Replay(replay::Replay),
     /// Look at the state of a pipeline's steps at a checkpoint
     State(state::State),
     /// Show what a component reads, produces and imports
@@ -83,11 +95,16 @@ impl Command {
             Self::Check(check) => check.json,
             Self::Inspect(inspect) => inspect.json,
             Self::Status(status) => status.json,
-            Self::Swap(swap) | Self::Plan(swap) => swap.target.json,
+            Self::Swap(swap) => swap.offered.target.json,
+            Self::Plan(offered) => offered.target.json,
+            Self::Promote(target) => target.json,
+            Self::Rehearse(rehearse) => rehearse.json,
             Self::Rollback(rollback) => rollback.target.json,
             Self::Pause(target) | Self::Resume(target) | Self::Stop(target) => target.json,
             Self::Test(test) => test.json,
             Self::Checkpoint(checkpoint) => checkpoint.json(),
+            Self::Capsule(capsule) => capsule.json(),
+            Self::Replay(replay) => replay.json,
             Self::State(_) | Self::Dev(_) | Self::New(_) | Self::Build(_) | Self::Demo(_) | Self::Completions(_) => {
                 false
             }
@@ -103,12 +120,16 @@ impl Command {
             Self::Status(status) => status.run(),
             Self::Swap(swap) => swap.swap(),
             Self::Plan(swap) => swap.plan(),
+            Self::Promote(target) => target.ask(&Request::Promote),
+            Self::Rehearse(rehearse) => rehearse.run(),
             Self::Rollback(rollback) => rollback.run(),
             Self::Pause(target) => target.ask(&Request::Pause),
             Self::Resume(target) => target.ask(&Request::Resume),
             Self::Stop(target) => target.ask(&Request::Stop),
             Self::Test(test) => test.run(),
             Self::Checkpoint(checkpoint) => checkpoint.run(),
+            Self::Capsule(capsule) => capsule.run(),
+            Self::Replay(replay) => replay.run(),
             Self::State(state) => state.run(),
             Self::Dev(dev) => dev.run(),
             Self::New(new) => new.run(),

@@ -44,7 +44,7 @@ pub(crate) struct Run {
     /// Tasks of each source and step, in place of the pipeline's own `parallelism`
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=128))]
     pub(crate) parallelism: Option<u16>,
-    /// Go on from this savepoint, in place of the newest checkpoint
+    /// Go on from this savepoint, or the checkpoint of this epoch, in place of the newest checkpoint
     #[arg(long, value_name = "NAME", conflicts_with = "fresh")]
     pub(crate) from_savepoint: Option<String>,
     /// Start anew though there are checkpoints; output that is there already stays beside the new
@@ -98,13 +98,14 @@ impl Run {
         let components = if self.watch { Some(watch::watch_components(&resolution, |_| true)?) } else { None };
         let shown = Shown::of(&resolution, self.json, self.status_interval);
         let start_from = match self.from_savepoint {
-            Some(name) => StartFrom::Savepoint(name),
+            Some(name) => name.parse().map_or(StartFrom::Savepoint(name), StartFrom::Checkpoint),
             None if self.fresh => StartFrom::Fresh,
             None => StartFrom::Latest,
         };
         let options = RunOptions {
             shuffle_batches: self.shuffle_batches,
             components: self.components.into(),
+            capsules: super::capsule::root(),
             ..RunOptions::default()
         };
         let running = Running::start_from(resolution, sandbox, &options, &start_from).await?;

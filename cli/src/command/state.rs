@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{ArrowPrimitiveType, Decimal128Type, Int32Type, UInt8Type, UInt32Type, UInt64Type};
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow_schema::{ArrowError, Schema as ArrowSchema};
 use clap::{Args, Subcommand};
 use millstream::checkpoint::Loaded;
@@ -107,7 +107,8 @@ fn shown(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         fields.push(Arc::new(field.as_ref().clone().with_data_type(column.data_type().clone())));
         columns.push(column);
     }
-    RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(ArrowSchema::new(fields)), columns, &options)
 }
 
 fn shown_column(column: &ArrayRef) -> ArrayRef {
@@ -131,19 +132,22 @@ fn integers<T: ArrowPrimitiveType<Native: Into<i64>>>(column: &ArrayRef) -> Opti
 /// Writes rows of the state `table` as JSON objects, one a line.
 fn json_rows(table: &str, batch: &RecordBatch) -> Result<(), Failure> {
     let failed = |reason: String| Failure::Usage(format!("the state `{table}` cannot be written as JSON: {reason}"));
-    let batch = &shown(batch).map_err(|error| failed(error.to_string()))?;
+    as_json(batch).map_err(failed)?.into_iter().for_each(console::result);
+    Ok(())
+}
+
+/// Each row as a JSON object.
+pub(super) fn as_json(batch: &RecordBatch) -> Result<Vec<String>, String> {
+    let batch = &shown(batch).map_err(|error| error.to_string())?;
     let schema = batch.schema();
     let fields = schema.fields().iter().map(|field| {
         let kind = Kind::from_data_type(field.data_type())?;
         Some(Field { name: field.name().clone(), kind, nullable: field.is_nullable() })
     });
     let fields: Option<Vec<Field>> = fields.collect();
-    let fields = fields.ok_or_else(|| failed("a column is of a type of the host's own".to_owned()))?;
-    let mut encoder = Encoder::new(Format::Json, &Schema::new(fields)).map_err(|error| failed(error.to_string()))?;
+    let fields = fields.ok_or_else(|| "a column is of a type of the host's own".to_owned())?;
+    let mut encoder = Encoder::new(Format::Json, &Schema::new(fields)).map_err(|error| error.to_string())?;
     let mut frames = Frames::default();
-    encoder.encode(batch, &mut frames).map_err(|error| failed(error.to_string()))?;
-    for row in 0..frames.len() {
-        console::result(String::from_utf8_lossy(frames.get(row)).into_owned());
-    }
-    Ok(())
+    encoder.encode(batch, &mut frames).map_err(|error| error.to_string())?;
+    Ok((0..frames.len()).map(|row| String::from_utf8_lossy(frames.get(row)).into_owned()).collect())
 }

@@ -84,6 +84,7 @@ impl Folder {
         command.args(arguments).current_dir(self.0.path());
         command.env_remove("MILLSTREAM_LOG").env_remove("NO_COLOR").env("XDG_CACHE_HOME", self.0.path().join("cache"));
         command.env("MILLSTREAM_RUN_DIR", self.0.path().join("run"));
+        command.env("XDG_STATE_HOME", self.0.path().join("state-home"));
         command
     }
 
@@ -135,6 +136,12 @@ impl Process {
     /// Waits for a line that contains `part` and gives it back.
     #[track_caller]
     pub fn wait_for(&mut self, from: From, part: &str) -> String {
+        self.wait_until(from, part, |line| line.contains(part))
+    }
+
+    /// Waits for a line that `is` the one and gives it back; `what` for the message.
+    #[track_caller]
+    pub fn wait_until(&mut self, from: From, what: &str, is: impl Fn(&str) -> bool) -> String {
         let until = Instant::now() + SOON;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -142,13 +149,13 @@ impl Process {
                 Ok(line) => {
                     self.seen[from as usize].push_str(&line);
                     self.seen[from as usize].push('\n');
-                    if line.contains(part) {
+                    if is(&line) {
                         return line;
                     }
                 }
                 Err(_) => {
                     let rest: Vec<String> = self.lines[1 - from as usize].try_iter().collect();
-                    panic!("`{part}` did not come; seen: {:?}, and on the other side {rest:?}", self.seen);
+                    panic!("`{what}` did not come; seen: {:?}, and on the other side {rest:?}", self.seen);
                 }
             }
         }

@@ -18,28 +18,47 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// A batch from this size on is a piece of its own, so that it stays one when batches before it go.
 const OWN_BYTES: usize = 128 << 10;
 
-/// The pieces of what one task remembers.
-pub(super) fn split(state: &Snapshot) -> Result<Vec<Snapshot>, String> {
+/// State that becomes one file.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) state: Snapshot,
+    /// a block of a frozen copy, whose rows are not made yet: which
+    pub(super) frozen: Option<u128>,
+}
+
+impl From<Snapshot> for Piece {
+    fn from(state: Snapshot) -> Self {
+        Self { state, frozen: None }
+    }
+}
+
+/// The pieces of what one task remembers. Blocks of frozen copies are of the right size already.
+pub(super) fn split(mut state: Snapshot) -> Result<Vec<Piece>, String> {
     let mut pieces = Vec::new();
     let mut small = Snapshot::default();
-    for table in &state.tables {
+    for mut table in std::mem::take(&mut state.tables) {
+        let later = std::mem::take(&mut table.later);
+        for block in &later {
+            let state = Snapshot::default().with(&table.name, table.keys, Vec::new()).with_later(vec![block.clone()]);
+            pieces.push(Piece { state, frozen: Some(block.id()) });
+        }
         let bytes: usize = table.rows.iter().map(bytes_of).sum();
-        if bytes <= CHUNK_BYTES {
-            small.tables.push(table.clone());
-        } else {
-            split_table(table, &mut pieces)?;
+        if bytes > CHUNK_BYTES {
+            split_table(&table, &mut pieces)?;
+        } else if later.is_empty() || !table.rows.is_empty() {
+            small.tables.push(table);
         }
     }
     if !small.tables.is_empty() {
-        pieces.push(small);
+        pieces.push(small.into());
     }
     Ok(pieces)
 }
 
-fn split_table(table: &Table, pieces: &mut Vec<Snapshot>) -> Result<(), String> {
+fn split_table(table: &Table, pieces: &mut Vec<Piece>) -> Result<(), String> {
     let mut waiting = Vec::new();
     let mut waiting_bytes = 0;
-    let piece = |rows| Snapshot::default().with(&table.name, table.keys, rows);
+    let piece = |rows| Piece::from(Snapshot::default().with(&table.name, table.keys, rows));
     for batch in &table.rows {
         let bytes = bytes_of(batch);
         if bytes >= OWN_BYTES && !waiting.is_empty() {
@@ -113,7 +132,7 @@ pub(super) fn digest(content: &[u8]) -> String {
 }
 
 /// Bytes of the rows, not of the buffers that they may share with others.
-fn bytes_of(batch: &RecordBatch) -> usize {
+pub(super) fn bytes_of(batch: &RecordBatch) -> usize {
     let bytes = |column: &arrow_array::ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(usize::MAX / 1024);
     batch.columns().iter().map(bytes).sum()
 }
@@ -139,8 +158,8 @@ mod tests {
     }
 
     fn digests(state: &Snapshot) -> Vec<String> {
-        let pieces = split(state).unwrap();
-        pieces.iter().map(|piece| digest(&super::super::state_file::encode(piece).unwrap())).collect()
+        let pieces = split(state.clone()).unwrap();
+        pieces.iter().map(|piece| digest(&super::super::state_file::encode(&piece.state).unwrap())).collect()
     }
 
     #[test]
@@ -150,7 +169,7 @@ mod tests {
             .with("all", None, vec![rows(0..30_000, -1)])
             .with("small", Some(1), vec![rows(0..5, -1)])
             .with("empty", Some(1), vec![]);
-        let pieces = split(&state).unwrap();
+        let pieces: Vec<Snapshot> = split(state).unwrap().into_iter().map(|piece| piece.state).collect();
         assert!(pieces.len() > 10, "{}", pieces.len());
         assert!(
             pieces

@@ -43,8 +43,8 @@ pub use protocol::{
     Candidate, Choice, Cure, Decision, Facts, Health, Held, HeldBack, Marker, Named, Stored, choose, choose_decided,
     cure,
 };
+pub(crate) use sealed::{open as open_seal, seal};
 pub use state_file::StateFileError;
-#[cfg(test)]
 pub(crate) use state_file::{decode, encode};
 pub use store::{Candidates, Draft, Listed, Loaded, Savepoint, Store};
 pub use store_error::StoreError;

@@ -13,7 +13,7 @@ const HEADER_BYTES: usize = 20;
 
 /// A file is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum SealError {
+pub(crate) enum SealError {
     #[error("expected a header of {HEADER_BYTES} bytes, got a file of {bytes}")]
     Short { bytes: usize },
     #[error("expected a file that begins with {expected:?}, got {found:?}")]
@@ -27,18 +27,33 @@ pub(super) enum SealError {
 }
 
 /// The content with its seal.
-pub(super) fn seal(magic: [u8; 4], version: u32, content: &[u8]) -> Vec<u8> {
-    let mut sealed = Vec::with_capacity(HEADER_BYTES + content.len());
+pub(crate) fn seal(magic: [u8; 4], version: u32, content: &[u8]) -> Vec<u8> {
+    let mut sealed = start(magic, version, content.len());
+    sealed.extend_from_slice(content);
+    finish(sealed)
+}
+
+/// To be followed by the content, of about `bytes`, and [`finish`].
+pub(super) fn start(magic: [u8; 4], version: u32, bytes: usize) -> Vec<u8> {
+    let mut sealed = Vec::with_capacity(HEADER_BYTES + bytes);
     sealed.extend_from_slice(&magic);
     sealed.extend_from_slice(&version.to_le_bytes());
-    sealed.extend_from_slice(&(content.len() as u64).to_le_bytes());
-    sealed.extend_from_slice(&crc32fast::hash(content).to_le_bytes());
-    sealed.extend_from_slice(content);
+    sealed.resize(HEADER_BYTES, 0);
+    sealed
+}
+
+/// Seals what [`start`] began.
+pub(super) fn finish(mut sealed: Vec<u8>) -> Vec<u8> {
+    if let Some((head, content)) = sealed.split_at_mut_checked(HEADER_BYTES) {
+        let (length, checksum) = (content.len() as u64, crc32fast::hash(content));
+        let numbers = length.to_le_bytes().into_iter().chain(checksum.to_le_bytes());
+        head.iter_mut().skip(HEADER_BYTES - 12).zip(numbers).for_each(|(place, byte)| *place = byte);
+    }
     sealed
 }
 
 /// The content, if the seal is whole.
-pub(super) fn open(magic: [u8; 4], version: u32, sealed: &[u8]) -> Result<&[u8], SealError> {
+pub(crate) fn open(magic: [u8; 4], version: u32, sealed: &[u8]) -> Result<&[u8], SealError> {
     let short = || SealError::Short { bytes: sealed.len() };
     let (found, rest) = sealed.split_first_chunk::<4>().ok_or_else(short)?;
     let (found_version, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;

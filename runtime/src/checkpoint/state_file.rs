@@ -48,6 +48,9 @@ const LIST: u8 = 12;
 /// Lists in lists: no state has more, and bytes that claim it are damaged.
 const DEPTH_MAX: usize = 4;
 
+/// Names, types and lengths of a usual snapshot.
+const SMALL_BYTES: usize = 4 << 10;
+
 /// Types of columns without columns in them and their numbers in files, for ever.
 const TYPES: [(u8, DataType); 11] = [
     (1, DataType::Boolean),
@@ -83,7 +86,8 @@ pub enum StateFileError {
 
 /// A snapshot as a file.
 pub(crate) fn encode(snapshot: &Snapshot) -> Result<Vec<u8>, StateFileError> {
-    let mut out = Vec::new();
+    let batches = snapshot.tables.iter().flat_map(|table| &table.rows);
+    let mut out = sealed::start(MAGIC, VERSION, batches.map(super::chunk::bytes_of).sum::<usize>() + SMALL_BYTES);
     put_count(&mut out, snapshot.tables.len());
     for table in &snapshot.tables {
         put_bytes(&mut out, table.name.as_bytes());
@@ -106,7 +110,7 @@ pub(crate) fn encode(snapshot: &Snapshot) -> Result<Vec<u8>, StateFileError> {
             }
         }
     }
-    Ok(sealed::seal(MAGIC, VERSION, &out))
+    Ok(sealed::finish(out))
 }
 
 /// None where the type has no number.
@@ -252,7 +256,7 @@ impl<'a> Reader<'a> {
         for _ in 0..self.count()? {
             rows.push(self.batch(&schema)?);
         }
-        Ok(Table { name, keys, rows })
+        Ok(Table { name, keys, rows, later: Vec::new() })
     }
 
     fn field(&mut self, depth: usize) -> Result<Field, StateFileError> {

@@ -37,6 +37,8 @@ pub struct Store {
     keys: Option<Arc<Keys>>,
     /// state files of the checkpoint that was written or loaded last, by digest
     known: Arc<Mutex<HashMap<String, StateFile>>>,
+    /// those of them that this process has made of frozen copies, by [`Later::id`](crate::state::Later::id)
+    frozen: Arc<Mutex<HashMap<u128, StateFile>>>,
     /// what finished checkpoints name, as far as it has been read or written
     files: Arc<Mutex<HashMap<u64, Arc<Named>>>>,
     /// digests of the components that are here, once they have been listed
@@ -112,8 +114,16 @@ impl Store {
     fn new(objects: Objects, pipeline: &str, keys: Option<Keys>) -> Self {
         let pipeline = pipeline.to_owned();
         let keys = keys.map(Arc::new);
-        let (known, files, left) = (Arc::default(), Arc::default(), Arc::default());
-        Self { objects, pipeline, keys, known, files, components: Arc::default(), left }
+        Self {
+            objects,
+            pipeline,
+            keys,
+            known: Arc::default(),
+            frozen: Arc::default(),
+            files: Arc::default(),
+            components: Arc::default(),
+            left: Arc::default(),
+        }
     }
 
     /// Where it is, for people.
@@ -210,14 +220,15 @@ impl Store {
     async fn load_folder(&self, folder: &str, name: &str) -> Result<Option<Loaded>, StoreError> {
         let Some(manifest) = self.manifest(folder, name).await? else { return Ok(None) };
         let states = self.states(&manifest, name).await?;
-        self.remember(&manifest);
+        self.remember(&manifest, HashMap::new());
         Ok(Some(Loaded { committed: self.is_committed(folder).await?, manifest, states }))
     }
 
     /// Later checkpoints need not write these files again.
-    fn remember(&self, manifest: &Manifest) {
+    fn remember(&self, manifest: &Manifest, frozen: HashMap<u128, StateFile>) {
         let files = manifest.state_files().map(|(.., file)| (file.digest.clone(), file.clone())).collect();
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = files;
+        *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = frozen;
     }
 
     async fn manifest(&self, folder: &str, name: &str) -> Result<Option<Manifest>, StoreError> {

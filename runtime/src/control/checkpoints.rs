@@ -50,6 +50,8 @@ pub enum StartFrom {
     Latest,
     /// this savepoint
     Savepoint(String),
+    /// the checkpoint of this epoch
+    Checkpoint(u64),
     /// the start of the input, whatever there is
     Fresh,
 }
@@ -436,7 +438,11 @@ impl Session {
                 Err(error) => Err(error),
             };
             match written {
-                Ok(bytes) => return Ok(bytes),
+                Ok(bytes) => {
+                    // frozen copies of large state take milliseconds to go
+                    drop(tokio::task::spawn_blocking(move || drop(draft)));
+                    return Ok(bytes);
+                }
                 Err(error) if error.is_passing() => self.wait(&mut pause, error).await?,
                 Err(error) => return Err(error.into()),
             }
@@ -518,13 +524,22 @@ impl Chosen {
         let mut notes = Vec::new();
         let (loaded, savepoint) = match from {
             StartFrom::Fresh => return Ok(Self { loaded: None, next, by_marker }),
-            StartFrom::Savepoint(name) => {
-                let loaded = store.load_savepoint(name).await?;
+            StartFrom::Savepoint(_) | StartFrom::Checkpoint(_) => {
+                let (loaded, name) = match from {
+                    StartFrom::Savepoint(name) => (store.load_savepoint(name).await?, Some(name.clone())),
+                    StartFrom::Checkpoint(epoch) => (store.load(*epoch).await?, None),
+                    StartFrom::Latest | StartFrom::Fresh => return Ok(Self { loaded: None, next, by_marker }),
+                };
                 let epoch = loaded.manifest.epoch;
+                if loaded.manifest.transactional_id.is_some() && decided.is_some() && marked < Some(epoch) {
+                    let reason =
+                        format!("the transaction of epoch {epoch} was never committed: its rows would be missing");
+                    return Err(CheckpointError::Refused { reason });
+                }
                 if let Some((shown, sink)) = shown.filter(|(shown, _)| *shown > epoch) {
                     notes.push(format!("sink `{sink}` shows rows up to epoch {shown}: those after {epoch} come again"));
                 }
-                (loaded, Some(name.clone()))
+                (loaded, name)
             }
             StartFrom::Latest => {
                 let shown = shown.as_ref().map(|(epoch, sink)| (*epoch, sink.as_str()));
@@ -682,7 +697,8 @@ fn new_and_gone_sources(spec: &PipelineSpec, manifest: &Manifest) -> Vec<String>
     notes
 }
 
-fn cut_of(loaded: Loaded) -> Cut {
+/// What a pipeline goes on from: the state of its steps and where its sources stood.
+pub fn cut_of(loaded: Loaded) -> Cut {
     let mut cut = Cut::default();
     for entry in loaded.manifest.sources {
         // which task had read a partition does not matter any more

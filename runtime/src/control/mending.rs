@@ -58,6 +58,7 @@ fn of_sink(error: &SinkError) -> bool {
         SinkError::File { .. }
             | SinkError::Print { .. }
             | SinkError::Kafka { .. }
+            | SinkError::Documents { .. }
             | SinkError::Ended { .. }
             | SinkError::GivenUp { .. }
             | SinkError::Transactions { .. }

@@ -5,7 +5,10 @@ mod judge;
 mod kept;
 mod mending;
 mod outcome;
+mod plan;
 mod quiet;
+mod ranges;
+pub mod rehearse;
 mod request;
 mod restart;
 mod run;
@@ -15,14 +18,20 @@ mod successors;
 mod supervise;
 mod swap;
 mod transactions;
+mod trial;
 mod versions;
 
-pub use checkpoints::{CheckpointError, CheckpointStatus, Restored, StartFrom, open_store};
+pub use checkpoints::{CheckpointError, CheckpointStatus, Restored, StartFrom, cut_of, open_store};
 pub use judge::{Refusal, Verdict, judge};
+pub use plan::{ExpectedPause, PauseFigure, PlannedComponent, SwapPlan};
 pub use request::{Answer, Offer, Request};
 pub use restart::{Decision, RestartPolicy, decide};
 pub use run::{OpenError, RunError};
 pub use status::{ComponentVersion, NodeRole, NodeStatus, RestartStatus, Status};
 pub use supervise::{Handle, Running};
 pub use swap::{SwapError, SwapReport, Swapped};
+pub use trial::{
+    Breach, Budget, BudgetError, ExampleStatus, Mode, SideStatus, TrialMode, TrialRequest, TrialSpec, TrialSpecError,
+    TrialState, TrialStatus, TriedStepStatus,
+};
 pub use versions::{Origin, Version};

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::plan::SwapPlan;
 use super::status::Status;
 use super::supervise::Handle;
-use super::swap::{SwapError, SwapReport, Swapped};
+use super::swap::{SwapError, SwapReport};
+use super::trial::{TrialRequest, TrialStatus};
 use super::versions::Version;
 
 /// A component for a step, named `step` or `step.entry`.
@@ -36,7 +38,19 @@ pub enum Request {
         /// which
         offers: Vec<Offer>,
     },
-    /// the versions before
+    /// candidates beside what runs, or in its place and watched
+    Try {
+        /// which
+        offers: Vec<Offer>,
+        /// how
+        #[serde(flatten)]
+        trial: TrialRequest,
+    },
+    /// the candidates of a trial take the place of what runs
+    Promote,
+    /// how the trial stands that goes on, or went on last
+    Trial,
+    /// the versions before; while a trial goes on its end, with the versions of before
     Rollback {
         /// which steps; none: all that the last swap changed
         steps: Vec<String>,
@@ -59,18 +73,17 @@ pub enum Answer {
         status: Box<Status>,
         /// versions by step, oldest first
         versions: BTreeMap<String, Vec<Version>>,
+        /// the trial that goes on, or went on last
+        trial: Option<Box<TrialStatus>>,
         /// the process
         pid: u32,
     },
     /// it has changed
     Swapped(SwapReport),
+    /// how a trial stands
+    Trial(Box<TrialStatus>),
     /// it would change
-    Plan {
-        /// what
-        planned: Vec<Swapped>,
-        /// how long the last change held up the task that it held up longest, ns; none where nothing changed yet
-        last_pause_ns: Option<u64>,
-    },
+    Plan(SwapPlan),
     /// done
     Done,
     /// not done, and nothing has changed
@@ -86,17 +99,34 @@ pub enum Answer {
 }
 
 impl Handle {
+    /// Whether a trial of these steps goes on; of any step, if none is named.
+    fn tries(&self, steps: &[String]) -> bool {
+        let trial = self.trial().filter(|trial| !trial.state.is_over());
+        let tried = |step: &String| trial.iter().flat_map(|trial| &trial.steps).any(|tried| tried.step == *step);
+        trial.is_some() && steps.iter().all(tried)
+    }
+
     /// Does what is asked.
     pub async fn answer(&self, request: Request) -> Answer {
         match request {
-            Request::Status => {
-                Answer::Status { status: Box::new(self.status()), versions: self.history(), pid: std::process::id() }
-            }
-            Request::Swap { offers } => self.swap(&named(offers)).await.map_or_else(refused, Answer::Swapped),
-            Request::Plan { offers } => match self.plan_swap(&named(offers)).await {
-                Ok(planned) => Answer::Plan { planned, last_pause_ns: self.last_pause_ns() },
-                Err(error) => refused(error),
+            Request::Status => Answer::Status {
+                status: Box::new(self.status()),
+                versions: self.history(),
+                trial: self.trial().map(Box::new),
+                pid: std::process::id(),
             },
+            Request::Swap { offers } => self.swap(&named(offers)).await.map_or_else(refused, Answer::Swapped),
+            Request::Plan { offers } => self.plan(&named(offers)).await.map_or_else(refused, Answer::Plan),
+            Request::Try { offers, trial } => {
+                let spec = trial.read().map_err(SwapError::from);
+                match spec {
+                    Ok(spec) => tried(self.try_out(&named(offers), spec).await),
+                    Err(error) => refused(error),
+                }
+            }
+            Request::Promote => tried(self.promote().await),
+            Request::Trial => tried(self.trial().ok_or(SwapError::NoTrial)),
+            Request::Rollback { steps } if self.tries(&steps) => tried(self.abandon_trial().await),
             Request::Rollback { steps } => self.rollback(&steps).await.map_or_else(refused, Answer::Swapped),
             Request::Pause => {
                 self.pause().await;
@@ -112,6 +142,10 @@ impl Handle {
             }
         }
     }
+}
+
+fn tried(trial: Result<TrialStatus, SwapError>) -> Answer {
+    trial.map_or_else(refused, |status| Answer::Trial(Box::new(status)))
 }
 
 fn named(offers: Vec<Offer>) -> Vec<(String, PathBuf)> {

@@ -9,8 +9,10 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::checkpoints::{CheckpointError, CheckpointStatus, Session};
 use super::outcome::{Ended, Outcome};
+use super::ranges;
 use super::status::{ComponentVersion, NodeRole, NodeStatus, RestartStatus, Status};
 use super::swap::SwapError;
+use super::trial::Trial;
 use super::versions::Versions;
 use crate::checkpoint::Store;
 use crate::clock::{Clock, Stopwatch};
@@ -100,6 +102,8 @@ pub(super) struct Shared {
     /// where versions are that ran before this process
     pub(super) store: Option<Store>,
     pub(super) clock: Clock,
+    /// the candidate that is tried, or was tried last
+    pub(super) trial: std::sync::Mutex<Option<Arc<Trial>>>,
     /// of the last change; 0: none yet
     pub(super) last_pause_ns: AtomicU64,
     /// sources take nothing in
@@ -145,13 +149,15 @@ impl Tasks {
         rows.push(tasks.spawn(async { Ended::DeadLetters(dead_letters.await) }));
         let versions = session.as_mut().and_then(|session| session.versions.take());
         let versions = versions.unwrap_or_else(|| Versions::new(&resolution.components, options.clock.now_ms()));
+        let samplers = built.samplers;
         let shared = Shared {
             components: Mutex::new(resolution.components.clone()),
             versions: std::sync::Mutex::new(versions),
             store: session.as_ref().map(Session::store),
             clock: options.clock.clone(),
+            trial: std::sync::Mutex::new(None),
             last_pause_ns: AtomicU64::new(0),
-            paused: AtomicBool::new(false),
+            paused: AtomicBool::new(options.paused),
             resolution,
             sandbox,
             commands: built.commands,
@@ -166,6 +172,10 @@ impl Tasks {
             started: Stopwatch::start(),
         };
         let life = Life { shared: Arc::new(shared) };
+        if !samplers.is_empty() {
+            let life = life.clone();
+            rows.push(tasks.spawn(async { Ended::Ranges(ranges::keep_even(life, samplers).await) }));
+        }
         if let Some(session) = session {
             let life = life.clone();
             tasks.spawn(async { Ended::Checkpoints(session.run(life).await) });

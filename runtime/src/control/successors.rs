@@ -7,11 +7,10 @@ use super::judge::Verdict;
 use super::run::Life;
 use super::swap::{Offers, SwapError};
 use crate::operator::Migration;
-use crate::pipeline::build::{Operators, instantiate_for};
+use crate::pipeline::build::{instantiate_for, operators_of};
 use crate::pipeline::change::Successor;
 use crate::pipeline::plan::{NodeKind, SlotId};
-use crate::pipeline::resolve::Components;
-use crate::pipeline::task::Versions;
+use crate::pipeline::resolve::{Components, Resolution};
 
 impl Life {
     /// One for each task of `step`, with all its components as they are to be: those that are offered and those that stay.
@@ -31,23 +30,23 @@ impl Life {
         components.extend(offered.clone());
         let (limits, index) = self.place(step).ok_or_else(unknown)?;
         let available = self.input_schema(step).ok_or_else(unknown)?;
-        let plan = &self.shared.resolution.plan;
-        let mut node = plan.nodes.get(index).cloned().ok_or_else(unknown)?;
+        let mut plan = self.shared.resolution.plan.clone();
+        let node = plan.nodes.get_mut(index).ok_or_else(unknown)?;
         if let NodeKind::Aggregate { inputs, .. } = &mut node.kind {
             // what runs may read other columns than what the run began with
             for (id, resolved) in &components {
                 let fields = resolved.signature.inputs.fields();
-                let read = fields.iter().filter_map(|field| available.index_of(&field.name)).collect();
+                let read: Vec<usize> = fields.iter().filter_map(|field| available.index_of(&field.name)).collect();
                 inputs.get_mut(id.slot).into_iter().for_each(|slot| slot.clone_from(&read));
             }
         }
-        let tasks = self.shared.nodes.get(index).ok_or_else(unknown)?;
-        let (nodes, clock, spill) = (&self.shared.nodes, &self.shared.clock, self.shared.spill.as_ref());
-        let operators = Operators { plan, components: &components, nodes, clock, spill };
-        let mut successors = Vec::with_capacity(tasks.guests.len());
-        for subtask in 0..tasks.guests.len() {
-            let versions = Versions::default();
-            let operator = operators.operator(&node, (index, subtask), &versions, tasks).map_err(SwapError::Start)?;
+        let shared = &self.shared;
+        let metrics = &shared.nodes.get(index).ok_or_else(unknown)?.guests;
+        let resolution = Resolution { plan, components };
+        let operators = operators_of(&resolution, step, &shared.clock, shared.spill.as_ref(), metrics);
+        let operators = operators.map_err(SwapError::Start)?;
+        let mut successors = Vec::with_capacity(operators.len());
+        for (subtask, operator) in operators.into_iter().enumerate() {
             let mut migrations = Vec::new();
             for (id, resolved) in &offered {
                 let before = running.get(id).and_then(|before| before.signature.state.clone());

@@ -18,10 +18,12 @@ use tokio::task::JoinSet;
 
 use super::checkpoints::{Session, StartFrom};
 use super::mending::is_mendable;
+use super::plan::SwapPlan;
 use super::restart::{Decision, RestartPolicy, decide};
 use super::run::{Life, OpenError, RunError, Tasks};
 use super::status::{RestartStatus, Status};
 use super::swap::{SwapError, SwapReport, Swapped};
+use super::trial::{Breach, TrialSpec, TrialStatus};
 use super::versions::Version;
 use crate::clock::Stopwatch;
 use crate::pipeline::build::{ComponentChoice, RunOptions};
@@ -310,19 +312,45 @@ impl Handle {
         }
     }
 
+    /// Tries candidates for steps, named as for [`Handle::swap`]. Done once they are in place; how it goes tells
+    /// [`Handle::trial`]. One trial goes on at a time, and no swap meanwhile. A pipeline that fails is started again without it.
+    pub async fn try_out(&self, requests: &[(String, PathBuf)], spec: TrialSpec) -> Result<TrialStatus, SwapError> {
+        self.life().try_out(requests, spec).await
+    }
+
+    /// Makes the candidates of the trial that goes on the versions of their steps, at one cut.
+    pub async fn promote(&self) -> Result<TrialStatus, SwapError> {
+        self.life().promote().await
+    }
+
+    /// Ends the trial that goes on: the versions of before go on alone.
+    pub async fn abandon_trial(&self) -> Result<TrialStatus, SwapError> {
+        self.life().abandon_trial().await
+    }
+
+    /// The trial that goes on, or went on last.
+    pub fn trial(&self) -> Option<TrialStatus> {
+        self.life().trial_status()
+    }
+
+    /// The budget that the trial has used up, judged by all that it has seen, once no more will come.
+    pub(super) fn final_breach(&self) -> Option<Breach> {
+        self.life().final_breach()
+    }
+
     /// What a swap would do, without doing it: everything is compiled and judged, the stream is not touched.
     pub async fn plan_swap(&self, requests: &[(String, PathBuf)]) -> Result<Vec<Swapped>, SwapError> {
         self.life().plan_swap(requests).await
     }
 
+    /// As [`Handle::plan_swap`], with what becomes of state and how long tasks would stand still.
+    pub async fn plan(&self, requests: &[(String, PathBuf)]) -> Result<SwapPlan, SwapError> {
+        self.life().plan(requests).await
+    }
+
     /// The versions of each component that are known, oldest first, under the names that a swap takes.
     pub fn history(&self) -> BTreeMap<String, Vec<Version>> {
         self.life().history()
-    }
-
-    /// How long the last change held up the task that it held up longest; none before the first change.
-    pub(super) fn last_pause_ns(&self) -> Option<u64> {
-        self.life().last_pause_ns()
     }
 
     /// Asks all sources to take nothing in until [`Handle::resume`]: what is in the pipeline goes on to the sinks, and

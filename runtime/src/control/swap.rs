@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::judge::{Refusal, Verdict, judge, judge_process};
 use super::kept;
 use super::run::Life;
+use super::trial::TrialSpecError;
 use super::versions::{Earlier, Version, Versions};
 use crate::clock::Stopwatch;
 use crate::error::near_match;
@@ -27,7 +28,7 @@ use crate::pipeline::resolve::{Components, Resolved};
 use crate::pipeline::source_task::Command;
 use crate::pipeline::spec::{LimitsSpec, StepSpec};
 use crate::record::{Barrier, BarrierId, Field, Schema};
-use crate::wasm::{CallError, DescribeError, GuestError, LoadError, OperatorKind};
+use crate::wasm::{CallError, DescribeError, GuestError, GuestMetrics, LoadError, OperatorKind};
 
 /// A swap was refused, or could not be carried out. The running version is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +131,26 @@ pub enum SwapError {
         /// why
         reason: String,
     },
+    /// a candidate is being tried
+    #[error("a trial of {steps} goes on; end it with `promote` or `rollback` first")]
+    TrialRuns {
+        /// whose
+        steps: String,
+    },
+    /// no candidate is being tried
+    #[error("no trial goes on; `swap --shadow`, `--canary` and `--watch` begin one")]
+    NoTrial,
+    /// a trial cannot be asked for like this
+    #[error(transparent)]
+    TrialSpec(#[from] TrialSpecError),
+    /// a candidate cannot be tried beside this step
+    #[error("step `{step}` cannot try a candidate: {reason}")]
+    CannotTry {
+        /// the step
+        step: String,
+        /// why
+        reason: String,
+    },
     /// the pipeline has ended
     #[error("the pipeline has ended")]
     Ended,
@@ -157,6 +178,10 @@ impl SwapError {
             Self::Migration { .. } => "migration",
             Self::Start(_) => "start",
             Self::Version { .. } => "version",
+            Self::TrialRuns { .. } => "trial_runs",
+            Self::NoTrial => "no_trial",
+            Self::TrialSpec(_) => "request",
+            Self::CannotTry { .. } => "cannot_be_tried",
             Self::Ended => "ended",
         }
     }
@@ -190,6 +215,15 @@ pub struct Swapped {
     pub verdict: Verdict,
 }
 
+/// How a change is noted among the versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// new versions
+    Swapped,
+    /// the versions before run again
+    RolledBack,
+}
+
 /// What is to run where.
 pub(super) type Offers = BTreeMap<SlotId, Resolved>;
 
@@ -206,7 +240,7 @@ impl Life {
         let swap = async move {
             let watch = Stopwatch::start();
             let offers = handle.offers(&requests).await?;
-            handle.carry_out(offers, watch, |versions, taken, now_ms| versions.swapped(taken, now_ms)).await
+            Ok(handle.carry_out(offers, watch, Change::default(), Noted::Swapped).await?.0)
         };
         tokio::spawn(swap).await.map_err(|_| SwapError::Ended)?
     }
@@ -225,7 +259,7 @@ impl Life {
                 let what = first.map_or_else(|| "all steps".to_owned(), |slot| format!("step `{}`", slot.step));
                 return Err(SwapError::NoVersionBefore { what, several: first.is_none() });
             }
-            handle.carry_out(offers, watch, |versions, taken, _| versions.rolled_back(taken)).await
+            Ok(handle.carry_out(offers, watch, Change::default(), Noted::RolledBack).await?.0)
         };
         tokio::spawn(rollback).await.map_err(|_| SwapError::Ended)?
     }
@@ -260,7 +294,7 @@ impl Life {
     }
 
     /// Compiles and describes what is asked for, with the stream untouched and no lock held.
-    async fn offers(&self, requests: &[(String, PathBuf)]) -> Result<Offers, SwapError> {
+    pub(super) async fn offers(&self, requests: &[(String, PathBuf)]) -> Result<Offers, SwapError> {
         let mut offers = Offers::new();
         for (name, path) in requests {
             let slot = self.slot(name)?;
@@ -293,15 +327,20 @@ impl Life {
         Ok(offers)
     }
 
-    /// Judges all offers, makes their guests and changes them at one cut. What has been taken is noted by `note`.
-    async fn carry_out(
+    /// Judges all offers, makes their guests and changes them at one cut, with what else `change` brings. Answers also what
+    /// has been taken, which is noted among the versions.
+    pub(super) async fn carry_out(
         &self,
         mut offers: Offers,
         watch: Stopwatch,
-        note: impl FnOnce(&mut Versions, &Offers, i64),
-    ) -> Result<SwapReport, SwapError> {
+        change: Change,
+        noted: Noted,
+    ) -> Result<(SwapReport, Offers), SwapError> {
         let mut components = self.shared.components.lock().await;
-        let (change, mut verdicts) = self.change(&offers, &components)?;
+        if !change.has_trials() {
+            self.no_trial_runs()?;
+        }
+        let (change, mut verdicts) = self.change(change, &offers, &components)?;
         let barrier_watch = Stopwatch::start();
         let change = Arc::new(change);
         let pause_ns = match change.ballot() {
@@ -331,17 +370,25 @@ impl Life {
             swapped.push(Swapped { step: slot.step.clone(), slot: slot.slot, from, to, verdict });
         }
         // with the components still held: a checkpoint takes note of both
-        note(&mut self.versions(), &offers, self.shared.clock.now_ms());
+        match noted {
+            Noted::Swapped => self.versions().swapped(&offers, self.shared.clock.now_ms()),
+            Noted::RolledBack => self.versions().rolled_back(&offers),
+        }
         for Swapped { step, slot, from, to, .. } in &swapped {
             let id = SlotId { step: step.clone(), slot: *slot };
             let version = self.versions().number(&id).unwrap_or_default();
             tracing::info!(step, slot, version, from, digest = to, "a component was swapped");
         }
-        Ok(SwapReport { swapped, pause_ns, total_ms: milliseconds(watch.elapsed()), barrier_ms })
+        Ok((SwapReport { swapped, pause_ns, total_ms: milliseconds(watch.elapsed()), barrier_ms }, offers))
     }
 
     /// What is to be sent for these offers, and what they mean.
-    fn change(&self, offers: &Offers, running: &Components) -> Result<(Change, BTreeMap<SlotId, Verdict>), SwapError> {
+    fn change(
+        &self,
+        mut change: Change,
+        offers: &Offers,
+        running: &Components,
+    ) -> Result<(Change, BTreeMap<SlotId, Verdict>), SwapError> {
         let (mut all, mut verdicts) = (Vec::with_capacity(offers.len()), BTreeMap::new());
         for (slot, offered) in offers {
             let before = running.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
@@ -353,7 +400,6 @@ impl Life {
             matches!(verdict, Verdict::Migrate { .. }).then(|| slot.step.clone())
         };
         let migrating: BTreeSet<String> = verdicts.iter().filter_map(migrates).collect();
-        let mut change = Change::default();
         for (slot, offered, replacements) in all.into_iter().filter(|(slot, ..)| !migrating.contains(&slot.step)) {
             change.add(slot.clone(), *offered.component.digest(), replacements);
         }
@@ -422,7 +468,7 @@ impl Life {
         tokio::task::spawn_blocking(load).await.map_err(|_| SwapError::Ended)?
     }
 
-    fn replacements(
+    pub(super) fn replacements(
         &self,
         slot: &SlotId,
         running: &Resolved,
@@ -439,10 +485,26 @@ impl Life {
         };
         let (second, keys) = self.second_and_keys(&slot.step);
         judge_process(&running.signature, &offered.signature, second.as_ref(), &keys).map_err(refused)?;
+        Ok((verdict, self.guests(slot, offered, self.guest_metrics(&slot.step))?))
+    }
+
+    /// Where the guests of a step count, by subtask.
+    pub(super) fn guest_metrics(&self, step: &str) -> &[Arc<GuestMetrics>] {
+        let node = self.place(step).and_then(|(_, index)| self.shared.nodes.get(index));
+        node.map(|node| node.guests.as_slice()).unwrap_or_default()
+    }
+
+    /// A guest for each task of a step; they count in `tasks`.
+    pub(super) fn guests(
+        &self,
+        slot: &SlotId,
+        offered: &Resolved,
+        tasks: &[Arc<GuestMetrics>],
+    ) -> Result<Vec<Replacement>, SwapError> {
+        let available = self.input_schema(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
         let fields = offered.signature.inputs.fields();
         let inputs: Vec<usize> = fields.iter().filter_map(|field| available.index_of(&field.name)).collect();
-        let (limits, index) = self.place(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
-        let tasks = self.shared.nodes.get(index).map(|node| node.guests.as_slice()).unwrap_or_default();
+        let (limits, _) = self.place(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
         let mut replacements = Vec::with_capacity(tasks.len());
         for (subtask, metrics) in tasks.iter().enumerate() {
             let mut guest = instantiate_for(offered, &slot.step, limits, subtask, Arc::clone(metrics))
@@ -454,7 +516,7 @@ impl Life {
             }
             replacements.push(Replacement { guest, inputs: inputs.clone() });
         }
-        Ok((verdict, replacements))
+        Ok(replacements)
     }
 
     /// The specification of a step and its position in the plan.

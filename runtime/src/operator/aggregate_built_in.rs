@@ -9,6 +9,8 @@
 
 mod state;
 
+use std::ops::Range;
+
 use arrow_array::{Array, ArrayRef};
 
 pub(super) use state::save_counts;
@@ -20,7 +22,7 @@ use crate::record::{Batch, Field, Kind, Schema};
 use crate::state::{Chunked, ColumnBuilder, StateError, heap_bytes, is_word, varlen, words};
 
 /// A built-in aggregate of a step.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct BuiltIn {
     function: AggregateFunction,
     /// what it reads
@@ -310,6 +312,40 @@ impl Accumulators {
             Self::ExtremeText(best) => Self::ExtremeText(best.split_off(slots)),
             Self::Timed(values) => Self::Timed(values.split_off(slots)),
             Self::Distinct(values) => Self::Distinct(values.split_off(slots)),
+        }
+    }
+
+    /// As [`Chunked::freeze`].
+    pub(super) fn freeze(&mut self) -> Self {
+        let seen = |seen: &mut Seen| seen.as_mut().map(Chunked::freeze);
+        match self {
+            Self::Rows => Self::Rows,
+            Self::Count(counts) => Self::Count(counts.freeze()),
+            Self::Int { sums, seen: s } => Self::Int { sums: sums.freeze(), seen: seen(s) },
+            Self::Float { sums, seen: s } => Self::Float { sums: sums.freeze(), seen: seen(s) },
+            Self::Extreme { best, seen: s } => Self::Extreme { best: best.freeze(), seen: seen(s) },
+            Self::ExtremeText(best) => Self::ExtremeText(best.freeze()),
+            Self::Timed(values) => Self::Timed(values.freeze()),
+            Self::Distinct(values) => Self::Distinct(values.freeze()),
+        }
+    }
+
+    /// As [`Chunked::marks`].
+    pub(super) fn marks(&self, chunks: Range<usize>, to: &mut Vec<u64>) {
+        let seen = match self {
+            Self::Int { seen, .. } | Self::Float { seen, .. } | Self::Extreme { seen, .. } => seen.as_ref(),
+            _ => None,
+        };
+        seen.into_iter().for_each(|seen| seen.marks(chunks.clone(), to));
+        match self {
+            Self::Rows => {}
+            Self::Count(counts) => counts.marks(chunks, to),
+            Self::Int { sums, .. } => sums.marks(chunks, to),
+            Self::Float { sums, .. } => sums.marks(chunks, to),
+            Self::Extreme { best, .. } => best.marks(chunks, to),
+            Self::ExtremeText(best) => best.marks(chunks, to),
+            Self::Timed(values) => values.marks(chunks, to),
+            Self::Distinct(values) => values.marks(chunks, to),
         }
     }
 

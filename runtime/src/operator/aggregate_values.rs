@@ -4,6 +4,7 @@ mod state;
 
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::ops::Range;
 
 use arrow_array::{Array, ArrayRef};
 
@@ -97,6 +98,22 @@ impl Timed {
         match self {
             Self::Words(cells) => cells.renumber(moves),
             Self::Bytes(cells) => cells.renumber(moves),
+        }
+    }
+
+    /// As [`Chunked::freeze`].
+    pub(super) fn freeze(&mut self) -> Self {
+        match self {
+            Self::Words(cells) => Self::Words(cells.freeze()),
+            Self::Bytes(cells) => Self::Bytes(cells.freeze()),
+        }
+    }
+
+    /// As [`Chunked::marks`].
+    pub(super) fn marks(&self, chunks: Range<usize>, to: &mut Vec<u64>) {
+        match self {
+            Self::Words(cells) => cells.marks(chunks, to),
+            Self::Bytes(cells) => cells.marks(chunks, to),
         }
     }
 
@@ -200,6 +217,22 @@ impl Distinct {
         match self {
             Self::Words(cells) => cells.renumber(moves),
             Self::Bytes(cells) => cells.renumber(moves),
+        }
+    }
+
+    /// As [`Chunked::freeze`].
+    pub(super) fn freeze(&mut self) -> Self {
+        match self {
+            Self::Words(cells) => Self::Words(cells.freeze()),
+            Self::Bytes(cells) => Self::Bytes(cells.freeze()),
+        }
+    }
+
+    /// As [`Chunked::marks`].
+    pub(super) fn marks(&self, chunks: Range<usize>, to: &mut Vec<u64>) {
+        match self {
+            Self::Words(cells) => cells.marks(chunks, to),
+            Self::Bytes(cells) => cells.marks(chunks, to),
         }
     }
 

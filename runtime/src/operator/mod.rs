@@ -5,6 +5,7 @@ mod aggregate;
 mod aggregate_built_in;
 mod aggregate_fold;
 mod aggregate_values;
+mod frozen_slices;
 mod guest;
 mod guest_fold;
 mod isolate;
@@ -22,6 +23,7 @@ mod saved_table;
 mod select;
 mod spec;
 mod top;
+mod trial;
 mod window_aggregate;
 mod window_aggregate_emission;
 mod window_aggregate_parts;
@@ -44,9 +46,13 @@ pub use route::RouteStep;
 pub use select::Select;
 pub use spec::{AggregateFunction, OnError};
 pub use top::{OrderBy, Ties, Top, TopSpec, TopWindows, partition_keys, top_schema};
+pub(crate) use trial::put_in_place;
+pub use trial::{Apart, Cost, Difference, EXAMPLES, Example, Share, SharedFigures, Side, TaskFigures, TrialStep};
 pub use window_aggregate::WindowAggregate;
 pub use window_aggregate_parts::WindowAggregateSpec;
 pub use window_process::WindowProcess;
+
+use std::ops::Range;
 
 use arrow_array::RecordBatch;
 
@@ -54,7 +60,7 @@ use crate::limits;
 use crate::record::{Batch, Watermark};
 use crate::spill::SpillError;
 use crate::state::Snapshot;
-use crate::wasm::Guest;
+use crate::wasm::{Digest, Guest};
 
 /// One step in one task.
 ///
@@ -113,6 +119,11 @@ pub trait Operator: Send {
         None
     }
 
+    /// What a trial holds, which is over; none for all others.
+    fn take_apart(&mut self) -> Option<Apart> {
+        None
+    }
+
     /// Puts another guest in the place of component `slot`. Called between two elements; rows before it were the old
     /// guest's, rows after it are the new one's. What fits was decided before: this does not fail for good input.
     fn replace(&mut self, slot: usize, _replacement: Replacement) -> Result<(), OperatorError> {
@@ -138,6 +149,8 @@ pub struct Output {
     pub sides: Vec<(usize, Batch)>,
     /// rows that could not be handled
     pub dead: Vec<DeadRow>,
+    /// which of `dead` another version than the step's own could not handle, and which one, if it is one component
+    pub dead_by: Vec<(Range<usize>, Option<Digest>)>,
     /// rows that came after their window had fired: dropped and counted
     pub late_rows: u64,
     /// rows that could not be handled and were dropped because the step says `on_error = "skip"`
@@ -152,6 +165,7 @@ impl Default for Output {
             batches: Vec::new(),
             sides: Vec::new(),
             dead: Vec::new(),
+            dead_by: Vec::new(),
             late_rows: 0,
             skipped_rows: 0,
             rows_at_once: limits::ROWS_AT_ONCE,

@@ -37,6 +37,11 @@ impl SavedTable {
         self.keys
     }
 
+    /// All columns.
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
     /// An empty table to fill.
     pub(super) fn writer(&self) -> TableWriter<'_> {
         TableWriter { table: self, pieces: Vec::new(), waiting: 0, rows: Vec::new() }

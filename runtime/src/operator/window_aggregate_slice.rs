@@ -1,6 +1,8 @@
 //! The state of one slice: accumulators by slot.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+
 mod state;
 
 pub(super) use state::saved_fields;
@@ -21,6 +23,16 @@ const BLOCK_ROWS: usize = 64;
 pub(super) enum Aggregate {
     BuiltIn(BuiltIn),
     Fold(FoldCall),
+}
+
+impl Aggregate {
+    /// None if it is a component.
+    pub(super) fn built_in(&self) -> Option<&BuiltIn> {
+        match self {
+            Self::BuiltIn(built_in) => Some(built_in),
+            Self::Fold(_) => None,
+        }
+    }
 }
 
 /// Accumulators of one aggregate in one slice, of the same variant as the [`Aggregate`].
@@ -225,6 +237,32 @@ impl SliceState {
             };
         }
         taken
+    }
+
+    /// As [`Chunked::freeze`].
+    pub(super) fn freeze(&mut self) -> Self {
+        let states = self.states.iter_mut().map(|state| match state {
+            State::BuiltIn(accumulators) => State::BuiltIn(accumulators.freeze()),
+            State::Fold(columns) => State::Fold(columns.freeze()),
+        });
+        Self {
+            slice: self.slice,
+            states: states.collect(),
+            rows: self.rows.freeze(),
+            touched: self.touched,
+            failed: self.failed.clone(),
+        }
+    }
+
+    /// As [`Chunked::marks`]. Which slots have failed is not in it.
+    pub(super) fn marks(&self, chunks: Range<usize>, to: &mut Vec<u64>) {
+        self.rows.marks(chunks.clone(), to);
+        for state in &self.states {
+            match state {
+                State::BuiltIn(accumulators) => accumulators.marks(chunks.clone(), to),
+                State::Fold(columns) => columns.marks(chunks.clone(), to),
+            }
+        }
     }
 
     /// Bytes that are held.

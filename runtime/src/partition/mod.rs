@@ -7,10 +7,12 @@
 mod hash;
 mod partitioner;
 mod range;
+mod sample;
 
 pub use hash::{hash_rows, key_group, task_of_group};
 pub use partitioner::Partitioner;
 pub use range::SplitPoints;
+pub use sample::{Sample, Sampler};
 
 /// A batch could not be split. None of these depends on the values of a row.
 #[derive(Debug, thiserror::Error)]

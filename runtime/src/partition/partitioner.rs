@@ -6,7 +6,7 @@ use arrow_array::{ArrayRef, UInt32Array};
 use arrow_buffer::ScalarBuffer;
 use arrow_select::take::take_record_batch;
 
-use super::{PartitionError, SplitPoints, hash_rows, key_group, task_of_group};
+use super::{PartitionError, Sample, SplitPoints, hash_rows, key_group, task_of_group};
 use crate::limits::KEY_GROUPS;
 use crate::record::Batch;
 
@@ -16,6 +16,8 @@ pub struct Partitioner {
     rule: Rule,
     parallelism: usize,
     hashes: Vec<u64>,
+    /// where ranges begin that are cut from a sample, once they are
+    drawn: Option<SplitPoints>,
 }
 
 #[derive(Debug)]
@@ -24,6 +26,7 @@ enum Rule {
     Rebalance { rows_sent: Vec<u64> },
     Broadcast,
     Range { column: usize, splits: SplitPoints },
+    Sampled { column: usize, sample: Sample, rows_sent: Vec<u64> },
     Addressed,
 }
 
@@ -32,32 +35,50 @@ impl Partitioner {
     pub fn key(columns: Vec<usize>, parallelism: usize) -> Result<Self, PartitionError> {
         check(parallelism)?;
         let task_of_group = (0..KEY_GROUPS).map(|group| task_of_group(group, parallelism)).collect();
-        Ok(Self { rule: Rule::Key { columns, task_of_group }, parallelism, hashes: Vec::new() })
+        Ok(Self { rule: Rule::Key { columns, task_of_group }, parallelism, hashes: Vec::new(), drawn: None })
     }
 
     /// Whole batches go round: each to the task that got the fewest rows from this sender, the first of these.
     /// Batches of one size so go to tasks 0, 1, 2, .. in turn, and no row is copied.
     pub fn rebalance(parallelism: usize) -> Result<Self, PartitionError> {
         check(parallelism)?;
-        Ok(Self { rule: Rule::Rebalance { rows_sent: vec![0; parallelism] }, parallelism, hashes: Vec::new() })
+        Ok(Self {
+            rule: Rule::Rebalance { rows_sent: vec![0; parallelism] },
+            parallelism,
+            hashes: Vec::new(),
+            drawn: None,
+        })
     }
 
     /// All rows go to all tasks; none is copied.
     pub fn broadcast(parallelism: usize) -> Result<Self, PartitionError> {
         check(parallelism)?;
-        Ok(Self { rule: Rule::Broadcast, parallelism, hashes: Vec::new() })
+        Ok(Self { rule: Rule::Broadcast, parallelism, hashes: Vec::new(), drawn: None })
     }
 
     /// Rows go by the range that their value in `column` lies in.
     pub fn range(column: usize, splits: SplitPoints, parallelism: usize) -> Result<Self, PartitionError> {
         check(parallelism)?;
-        Ok(Self { rule: Rule::Range { column, splits }, parallelism, hashes: Vec::new() })
+        Ok(Self { rule: Rule::Range { column, splits }, parallelism, hashes: Vec::new(), drawn: None })
+    }
+
+    /// As [`Partitioner::range`], by ranges that [`Partitioner::cut`] sets and sets anew; evenly before the first. What comes
+    /// by is sampled.
+    pub fn sampled(column: usize, sample: Sample, parallelism: usize) -> Result<Self, PartitionError> {
+        check(parallelism)?;
+        let rows_sent = vec![0; parallelism];
+        Ok(Self { rule: Rule::Sampled { column, sample, rows_sent }, parallelism, hashes: Vec::new(), drawn: None })
+    }
+
+    /// Ranges of rows to come, where they are cut from a sample.
+    pub fn cut(&mut self, splits: SplitPoints) {
+        self.drawn = Some(splits);
     }
 
     /// Rows go to the task whose number stands in their last column, which goes no further.
     pub fn addressed(parallelism: usize) -> Result<Self, PartitionError> {
         check(parallelism)?;
-        Ok(Self { rule: Rule::Addressed, parallelism, hashes: Vec::new() })
+        Ok(Self { rule: Rule::Addressed, parallelism, hashes: Vec::new(), drawn: None })
     }
 
     /// The parts of `batch` with the task that each is for, by task, rows in their order, no part empty.
@@ -84,24 +105,19 @@ impl Partitioner {
                 }
                 take_parts(batch, rows)
             }
-            Rule::Range { column, splits } => {
-                let mut rows = vec![Vec::new(); self.parallelism];
+            Rule::Range { column, splits } => split_ranges(batch, *column, splits, self.parallelism),
+            Rule::Sampled { column, sample, rows_sent } => {
                 for column in key_columns(batch, std::slice::from_ref(column))? {
-                    for (row, range) in (0u32..).zip(splits.ranges_of(column)?) {
-                        let task = rows.get_mut(splits.task_of(range, self.parallelism));
-                        task.into_iter().for_each(|rows| rows.push(row));
-                    }
+                    sample.see(column)?;
                 }
-                take_parts(batch, rows)
+                match &self.drawn {
+                    Some(splits) => split_ranges(batch, *column, splits, self.parallelism),
+                    None => Ok(in_turn(batch, rows_sent)),
+                }
             }
             Rule::Addressed => split_addressed(batch, self.parallelism),
             Rule::Broadcast => Ok((0..self.parallelism).map(|task| (task, batch.clone())).collect()),
-            Rule::Rebalance { rows_sent } => {
-                let least = (0..).zip(rows_sent.iter_mut()).min_by_key(|(_, sent)| **sent);
-                let Some((task, sent)) = least else { return Ok(Vec::new()) };
-                *sent = sent.saturating_add(batch.rows() as u64);
-                Ok(vec![(task, batch.clone())])
-            }
+            Rule::Rebalance { rows_sent } => Ok(in_turn(batch, rows_sent)),
         }
     }
 }
@@ -112,6 +128,29 @@ fn check(parallelism: usize) -> Result<(), PartitionError> {
     } else {
         Err(PartitionError::Parallelism { parallelism, max: KEY_GROUPS })
     }
+}
+
+fn in_turn(batch: &Batch, rows_sent: &mut [u64]) -> Vec<(usize, Batch)> {
+    let least = (0..).zip(rows_sent.iter_mut()).min_by_key(|(_, sent)| **sent);
+    let Some((task, sent)) = least else { return Vec::new() };
+    *sent = sent.saturating_add(batch.rows() as u64);
+    vec![(task, batch.clone())]
+}
+
+fn split_ranges(
+    batch: &Batch,
+    column: usize,
+    splits: &SplitPoints,
+    parallelism: usize,
+) -> Result<Vec<(usize, Batch)>, PartitionError> {
+    let mut rows = vec![Vec::new(); parallelism];
+    for column in key_columns(batch, &[column])? {
+        for (row, range) in (0u32..).zip(splits.ranges_of(column)?) {
+            let task = rows.get_mut(splits.task_of(range, parallelism));
+            task.into_iter().for_each(|rows| rows.push(row));
+        }
+    }
+    take_parts(batch, rows)
 }
 
 fn split_addressed(batch: &Batch, parallelism: usize) -> Result<Vec<(usize, Batch)>, PartitionError> {

@@ -2,15 +2,18 @@
 //!
 //! Nothing runs before everything has been opened, so a pipeline that cannot start has no effect.
 
+mod candidate;
 mod operators;
 mod spill;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
+use super::capsules::{self, StepCapsules};
 use super::change::{Progress, TaskReport};
 use super::channels::Channels;
 use super::cut::{Cut, RestoreError};
@@ -18,10 +21,12 @@ use super::dead_letter::{self, DeadLetters};
 use super::exchange::{Edge, Inputs};
 use super::marker::Marker;
 use super::plan::{Chain as ChainPlan, Exchange, Node, NodeIndex, NodeKind, Plan};
+use super::ranges::{SampledRange, sampled_ranges};
 use super::resolve::{Components, Resolution};
 use super::shuffle::Shuffle;
 use super::source_task::{self, Command, SourceTask};
 use super::task::{self, Chain, Tail, TaskError, Versions};
+use crate::capsule::Folder;
 use crate::clock::Clock;
 use crate::format::Format;
 use crate::metrics::NodeCounters;
@@ -31,9 +36,10 @@ use crate::record::NO_EVENT_TIME;
 use crate::sink::{self, SinkContext, SinkEpochs, SinkError, Transactions};
 use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError, Trickle};
 use crate::spill::SpillError;
-use crate::wasm::{GuestError, GuestMetrics};
+use crate::wasm::{Gate, GuestError, GuestMetrics, Witness};
 
-pub(crate) use operators::{Operators, instantiate_for};
+pub(crate) use candidate::operators_of;
+pub(crate) use operators::instantiate_for;
 pub(crate) use spill::SharedSpill;
 
 /// How a pipeline is to run.
@@ -49,6 +55,10 @@ pub struct RunOptions {
     pub restore: Option<Arc<Cut>>,
     /// which components run where a checkpoint knows others than the pipeline file
     pub components: ComponentChoice,
+    /// sources take nothing in until they are told to
+    pub paused: bool,
+    /// folder for the capsules of pipelines that do not say where theirs go; none: these write none
+    pub capsules: Option<PathBuf>,
 }
 
 /// Which components a start runs that goes on from a checkpoint.
@@ -69,6 +79,8 @@ impl Default for RunOptions {
             trickle: None,
             restore: None,
             components: ComponentChoice::Kept,
+            paused: false,
+            capsules: None,
         }
     }
 }
@@ -162,6 +174,8 @@ pub(crate) struct Built {
     pub(crate) nodes: Vec<NodeTasks>,
     /// where state goes that does not fit into memory
     pub(crate) spill: Option<SharedSpill>,
+    /// exchanges whose ranges are cut from samples
+    pub(crate) samplers: Vec<SampledRange>,
 }
 
 /// Opens and wires everything.
@@ -177,7 +191,9 @@ pub(crate) async fn build(
     let (progress, mut reports) = Progress::new(tasks + writers);
     let report = reports.split_off(tasks).pop();
     let (dead, writer) = open_dead_letters(plan, epochs, report, tasks).await?;
-    let nodes = plan.nodes.iter().map(node_tasks).collect();
+    let folder = capsules::folder(&plan.spec, options.capsules.as_deref());
+    let gate = |_: &Arc<Folder>| Arc::new(Gate::new(options.clock.clone()));
+    let nodes = plan.nodes.iter().map(|node| node_tasks(node, folder.as_ref().map(gate).as_ref())).collect();
     let mut builder = Builder {
         plan,
         components: &resolution.components,
@@ -190,6 +206,8 @@ pub(crate) async fn build(
         drift: drift_group(plan),
         drifting: 0,
         spill: SharedSpill::open(plan)?,
+        samplers: sampled_ranges(plan),
+        capsules: folder,
     };
     let mut reports = reports.into_iter();
     let mut futures: Vec<TaskFuture> = Vec::with_capacity(tasks);
@@ -200,11 +218,12 @@ pub(crate) async fn build(
             futures.push(builder.task(index, chain, subtask, (number, report)).await?);
         }
     }
-    let Builder { nodes, commands, spill, .. } = builder;
-    Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes, spill })
+    let Builder { nodes, commands, spill, samplers, .. } = builder;
+    Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes, spill, samplers })
 }
 
-fn node_tasks(node: &Node) -> NodeTasks {
+/// `gate`: calls of its guests that fail are kept.
+fn node_tasks(node: &Node, gate: Option<&Arc<Gate>>) -> NodeTasks {
     let slots = match &node.kind {
         NodeKind::Guest { .. } | NodeKind::Route { .. } | NodeKind::Process { .. } => 1,
         NodeKind::Aggregate { inputs, .. } => inputs.len(),
@@ -220,8 +239,12 @@ fn node_tasks(node: &Node) -> NodeTasks {
     NodeTasks {
         counters: (0..parallelism).map(|_| Arc::new(NodeCounters::default())).collect(),
         versions: (0..parallelism).map(|_| Arc::new(Mutex::new(vec![None; slots]))).collect(),
-        guests: (0..parallelism).map(|_| Arc::new(GuestMetrics::default())).collect(),
+        guests: (0..parallelism).map(|_| Arc::new(gate.map_or_else(GuestMetrics::default, watched))).collect(),
     }
+}
+
+fn watched(gate: &Arc<Gate>) -> GuestMetrics {
+    GuestMetrics::watched(Witness::new(Arc::clone(gate)))
 }
 
 async fn open_dead_letters(
@@ -268,6 +291,10 @@ struct Builder<'a> {
     drifting: usize,
     /// where state goes that does not fit into memory
     spill: Option<SharedSpill>,
+    /// whose ranges are cut from samples
+    samplers: Vec<SampledRange>,
+    /// where calls that fail are kept
+    capsules: Option<Arc<Folder>>,
 }
 
 /// Tasks of sources with `max_drift`.
@@ -333,6 +360,13 @@ impl Builder<'_> {
         self.plan.nodes.get(node).ok_or_else(|| StartError::Internal(format!("no node {node}")))
     }
 
+    /// Where the calls of a node's guests go that fail.
+    fn capsules(&self, node: NodeIndex, subtask: usize) -> Option<StepCapsules> {
+        let guests = self.nodes.get(node).and_then(|node| node.guests.get(subtask))?;
+        let folder = Arc::clone(self.capsules.as_ref()?);
+        Some(StepCapsules { folder, pipeline: self.plan.spec.name.value.clone(), guests: Arc::clone(guests) })
+    }
+
     fn counters(&self, node: NodeIndex, subtask: usize) -> Arc<NodeCounters> {
         let counters = self.nodes.get(node).and_then(|node| node.counters.get(subtask));
         counters.map(Arc::clone).unwrap_or_default()
@@ -394,7 +428,8 @@ impl Builder<'_> {
             asked: AskedTime::default(),
             drift,
             marker,
-            paused: false,
+            capsules: self.capsules(node, subtask),
+            paused: self.options.paused,
         };
         self.commands.push(sender);
         Ok(Box::pin(source_task::run(task)))
@@ -429,18 +464,27 @@ impl Builder<'_> {
             for (input, (from, exchange)) in chain.inputs.iter().enumerate() {
                 if *from == last {
                     let senders = self.channels.take_senders(reader, input, subtask);
+                    let mut sampler = None;
                     let partitioner = match exchange {
                         Exchange::Forward => Partitioner::rebalance(1),
                         Exchange::Rebalance => Partitioner::rebalance(chain.parallelism),
                         Exchange::Range { column, splits } => {
                             Partitioner::range(*column, splits.clone(), chain.parallelism)
                         }
+                        Exchange::SampledRange { column, .. } => {
+                            let number =
+                                self.samplers.iter().position(|one| (one.reader, one.input) == (reader, input));
+                            sampler = number.and_then(|number| Some((number, self.samplers.get(number)?)));
+                            let missing = || StartError::Internal("a sample without a sampler".to_owned());
+                            let (_, sampler) = sampler.ok_or_else(missing)?;
+                            Partitioner::sampled(*column, sampler.sampler.sender(), chain.parallelism)
+                        }
                         Exchange::Addressed => Partitioner::addressed(chain.parallelism),
                         Exchange::Broadcast => Partitioner::broadcast(chain.parallelism),
                         Exchange::Key(columns) => Partitioner::key(columns.clone(), chain.parallelism),
                     };
                     let partitioner = partitioner.map_err(|error| StartError::Internal(error.to_string()))?;
-                    edges.push(Edge::new(senders, partitioner));
+                    edges.push(Edge::new(senders, partitioner).following(sampler.map(|(number, _)| number)));
                 }
             }
         }

@@ -27,7 +27,7 @@ pub use step::Step;
 use super::check;
 use super::problems::Problems;
 use super::spec::{
-    CheckpointSpec, ComponentSpec, KeySource, PipelineSpec, RestartSpec, SinkSpec, SourceSpec, StateSpec,
+    CapsulesSpec, CheckpointSpec, ComponentSpec, KeySource, PipelineSpec, RestartSpec, SinkSpec, SourceSpec, StateSpec,
 };
 use super::wiring::{Part, Role, Wiring};
 use crate::error::{PipelineError, Spanned};
@@ -64,6 +64,7 @@ impl Pipeline {
             checkpoint: None,
             restart: None,
             state: None,
+            capsules: None,
         };
         Self { spec, wiring: Wiring::default(), problems: Problems::default() }
     }
@@ -139,6 +140,12 @@ impl Pipeline {
     /// How a pipeline with checkpoints that has failed is started again; [`RestartSpec::off`] for not at all.
     pub fn restart(mut self, restart: RestartSpec) -> Self {
         self.spec.restart = Some(restart.into());
+        self
+    }
+
+    /// Where calls into components that fail are kept; [`CapsulesSpec::off`] for nowhere.
+    pub fn capsules(mut self, capsules: CapsulesSpec) -> Self {
+        self.spec.capsules = Some(capsules);
         self
     }
 

@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 use super::ballot::Ballot;
 use super::cut::{Collected, Cut};
 use super::plan::SlotId;
-use crate::operator::{Migration, Operator, Replacement};
+use crate::operator::{Migration, Operator, Replacement, TrialStep};
+use crate::partition::SplitPoints;
 use crate::record::BarrierId;
 use crate::wasm::Digest;
 
@@ -18,6 +19,8 @@ use crate::wasm::Digest;
 #[derive(Debug, Default)]
 pub struct Change {
     slots: HashMap<SlotId, SlotChange>,
+    /// trials that begin or end, by step and subtask; taken once, before components change
+    trials: HashMap<String, Mutex<Vec<Option<TrialStep>>>>,
     /// where tasks put what they remember at the cut, before anything changes
     snapshot: Option<Collected>,
     /// sinks prepare what they have written for this epoch
@@ -26,6 +29,8 @@ pub struct Change {
     successors: Mutex<HashMap<(String, usize), Successor>>,
     /// where something can fail at the cut
     ballot: Option<Ballot>,
+    /// ranges of rows behind the cut, by the number of the sampler they were drawn from
+    ranges: BTreeMap<usize, SplitPoints>,
 }
 
 /// An operator that takes over the state of the one that runs.
@@ -64,6 +69,16 @@ impl Change {
         Self { epoch: Some(epoch), ..Self::with_snapshot() }
     }
 
+    /// Lets senders that draw from sampler `sampler` cut ranges here.
+    pub fn cut_ranges(&mut self, sampler: usize, splits: SplitPoints) {
+        self.ranges.insert(sampler, splits);
+    }
+
+    /// Ranges from here on, of senders that draw from sampler `sampler`.
+    pub fn ranges(&self, sampler: usize) -> Option<&SplitPoints> {
+        self.ranges.get(&sampler)
+    }
+
     /// The epoch that ends here.
     pub fn epoch(&self) -> Option<u64> {
         self.epoch
@@ -96,6 +111,22 @@ impl Change {
     /// The operator that takes over the state of `step`, for one task.
     pub fn take_successor(&self, step: &str, subtask: usize) -> Option<Successor> {
         self.successors.lock().unwrap_or_else(PoisonError::into_inner).remove(&(step.to_owned(), subtask))
+    }
+
+    /// Adds what becomes of a step's trial, by subtask.
+    pub fn add_trial(&mut self, step: &str, tasks: Vec<TrialStep>) {
+        self.trials.insert(step.to_owned(), Mutex::new(tasks.into_iter().map(Some).collect()));
+    }
+
+    /// Whether a trial begins or ends.
+    pub fn has_trials(&self) -> bool {
+        !self.trials.is_empty()
+    }
+
+    /// What becomes of the trial of `step` in one task.
+    pub fn take_trial(&self, step: &str, subtask: usize) -> Option<TrialStep> {
+        let mut tasks = self.trials.get(step)?.lock().ok()?;
+        tasks.get_mut(subtask)?.take()
     }
 
     /// The components of `step` that change, for one task.

@@ -1,6 +1,7 @@
 //! What must hold for every pipeline, whether read from a file or built: names, wiring, ranges, keys that exclude
 //! each other. Components and schemas are not looked at; that is the planner's work.
 
+mod capsules;
 mod process;
 mod step;
 mod transactions;
@@ -91,6 +92,9 @@ pub(super) fn check(spec: &PipelineSpec, wiring: &Wiring, problems: &mut Problem
     check_restart(spec, problems);
     if let Some(state) = &spec.state {
         check_state(spec, state, problems);
+    }
+    if let Some(capsules) = &spec.capsules {
+        capsules::check(capsules, problems);
     }
     check_files_differ(spec, problems);
     wiring.check(&spec.text, problems);
@@ -366,7 +370,7 @@ fn check_sink(sink: &SinkSpec, problems: &mut Problems) {
 
 fn check_sink_kind(of: &str, kind: &Spanned<SinkKind>, problems: &mut Problems) {
     match &kind.value {
-        SinkKind::Print | SinkKind::Discard | SinkKind::Channel(_) => {}
+        SinkKind::Print | SinkKind::Discard | SinkKind::Channel(_) | SinkKind::Documents(_) => {}
         SinkKind::File { path } => not_empty(&format!("`path` of {of}"), path, kind.span, problems),
         SinkKind::Object(object) => check_object(of, object, kind.span, problems),
         SinkKind::Kafka(kafka) => check_kafka(of, &kafka.brokers, &kafka.topic, kind.span, problems),

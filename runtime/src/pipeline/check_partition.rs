@@ -1,8 +1,13 @@
 //! What must hold where a step says how rows get to its tasks. Columns are the planner's work.
 
+use std::ops::RangeInclusive;
+
 use super::partition::PartitionSpec;
 use super::problems::{Problems, code};
 use super::spec::{StepKind, StepSpec};
+
+/// How many values a sending task may keep to cut ranges from.
+const SAMPLE: RangeInclusive<usize> = 64..=65_536;
 
 /// Where rows go by key already, nothing else may decide.
 pub(super) fn check_partition(of: &str, step: &StepSpec, problems: &mut Problems) {
@@ -31,6 +36,19 @@ pub(super) fn check_partition(of: &str, step: &StepSpec, problems: &mut Problems
             let message = format!("`splits` of {of} do not ascend");
             let help = "write where ranges begin, each larger than the one before, like `[10, 100]`";
             problems.add(code::BAD_VALUE, splits.span, message, "expected at least one, ascending", help);
+        }
+        PartitionSpec::SampledRange { values, every, .. } => {
+            if !SAMPLE.contains(&values.value) {
+                let message = format!("`sample` of {of} is {}", values.value);
+                let label = format!("expected {} to {} values", SAMPLE.start(), SAMPLE.end());
+                let help = "each sending task keeps so many values to cut ranges from; 1000 is plenty for most";
+                problems.add(code::BAD_VALUE, values.span, message, label, help);
+            }
+            if every.is_zero() {
+                let message = format!("`every` of {of} is no time");
+                let help = "write how long ranges stay, like `every = \"10s\"`";
+                problems.add(code::BAD_VALUE, partition.span, message, "expected a time above 0", help);
+            }
         }
         _ => {}
     }

@@ -90,7 +90,9 @@ fn needed_to_spread(step: &StepSpec, signatures: &Signatures) -> Needed {
         PartitionSpec::Forward | PartitionSpec::Rebalance | PartitionSpec::Broadcast => Needed::nothing(),
         PartitionSpec::Row => Needed::All,
         PartitionSpec::Key(columns) => Needed::Columns(columns.iter().map(|column| column.value.clone()).collect()),
-        PartitionSpec::Range { column, .. } => Needed::Columns(BTreeSet::from([column.value.clone()])),
+        PartitionSpec::Range { column, .. } | PartitionSpec::SampledRange { column, .. } => {
+            Needed::Columns(BTreeSet::from([column.value.clone()]))
+        }
     }
 }
 

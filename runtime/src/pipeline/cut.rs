@@ -10,7 +10,7 @@ use super::plan::SlotId;
 use crate::partition::{hash_rows, key_group, task_of_group};
 use crate::record::{Position, Positions, Watermark};
 use crate::sink::Prepared;
-use crate::state::{Snapshot, Table};
+use crate::state::Snapshot;
 use crate::wasm::StateSchema;
 
 /// State cannot be taken over.
@@ -117,10 +117,10 @@ impl Cut {
         let mut share = Snapshot::default();
         for table in tasks.values().flat_map(|task| &task.state.tables) {
             let mut rows = Vec::with_capacity(table.rows.len());
-            for batch in &table.rows {
+            for batch in table.batches().map_err(|error| failed(error.to_string()))? {
                 let kept = match table.keys {
-                    Some(keys) => own(batch, keys, subtask, parallelism).map_err(failed)?,
-                    None => batch.clone(),
+                    Some(keys) => own(&batch, keys, subtask, parallelism).map_err(failed)?,
+                    None => batch,
                 };
                 if kept.num_rows() > 0 {
                     rows.push(kept);
@@ -128,7 +128,7 @@ impl Cut {
             }
             match share.tables.iter_mut().find(|known| known.name == table.name) {
                 Some(known) => known.rows.append(&mut rows),
-                None => share.tables.push(Table { name: table.name.clone(), keys: table.keys, rows }),
+                None => share = share.with(&table.name, table.keys, rows),
             }
         }
         let watermark = tasks.values().map(|task| task.watermark).min().unwrap_or(Watermark::MIN);

@@ -39,6 +39,8 @@ pub(super) struct DeadLetter {
     pub node: String,
     /// the component that failed on it
     pub component: Option<Digest>,
+    /// the file from which the call can be made again
+    pub capsule: Option<String>,
     /// why
     pub reason: String,
     /// the row or record itself
@@ -121,6 +123,7 @@ pub(crate) fn schema() -> Schema {
         Field::new("partition", Kind::Int64).nullable(),
         Field::new("offset", Kind::Int64).nullable(),
         Field::new("record", Kind::Binary).nullable(),
+        Field::new("capsule", Kind::Text).nullable(),
     ])
 }
 
@@ -306,6 +309,7 @@ fn batch(letters: &[DeadLetter]) -> Result<Batch, String> {
         Arc::new(Int64Array::from(int(&|letter| place(letter).map(|(partition, _)| i64::from(partition))))),
         Arc::new(Int64Array::from(int(&|letter| place(letter).map(|(_, offset)| offset)))),
         Arc::new(letters.iter().map(bytes).collect::<BinaryArray>()),
+        text(&|letter| letter.capsule.clone()),
     ];
     let columns = RecordBatch::try_new(Arc::clone(schema().arrow()), columns).map_err(|error| error.to_string())?;
     let times = ScalarBuffer::from(vec![NO_EVENT_TIME; letters.len()]);

@@ -9,6 +9,7 @@ use arrow_buffer::ScalarBuffer;
 use arrow_select::concat::concat_batches;
 use tokio::sync::mpsc;
 
+use super::change::Change;
 use super::merge::{Merge, Signal};
 use crate::limits;
 use crate::partition::Partitioner;
@@ -38,12 +39,27 @@ pub enum ExchangeError {
 pub struct Edge {
     targets: Vec<mpsc::Sender<Element>>,
     partitioner: Partitioner,
+    /// number of the sampler whose ranges it follows
+    sampler: Option<usize>,
 }
 
 impl Edge {
     /// Sends to `targets` as `partitioner` says.
     pub fn new(targets: Vec<mpsc::Sender<Element>>, partitioner: Partitioner) -> Self {
-        Self { targets, partitioner }
+        Self { targets, partitioner, sampler: None }
+    }
+
+    /// Follows the ranges that are drawn from the sampler of this number, if there is one.
+    #[must_use]
+    pub fn following(self, sampler: Option<usize>) -> Self {
+        Self { sampler, ..self }
+    }
+
+    /// Rows behind the barrier that brought this change go by the ranges that it brings.
+    pub fn change(&mut self, change: &Change) {
+        if let Some(splits) = self.sampler.and_then(|sampler| change.ranges(sampler)) {
+            self.partitioner.cut(splits.clone());
+        }
     }
 
     /// Sends rows to the tasks they belong to; waits while channels are full.

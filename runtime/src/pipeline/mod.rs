@@ -3,6 +3,7 @@
 pub mod ballot;
 pub mod build;
 pub mod builder;
+pub mod capsules;
 pub mod change;
 mod channels;
 pub mod check;
@@ -21,6 +22,7 @@ mod merge;
 pub mod partition;
 pub mod plan;
 pub mod problems;
+pub mod ranges;
 pub mod read;
 pub mod resolve;
 mod shuffle;

@@ -1,5 +1,7 @@
 //! How rows get to a step, as written.
 
+use std::time::Duration;
+
 use super::spec::ComponentSpec;
 use crate::error::Spanned;
 use crate::partition::SplitPoints;
@@ -23,6 +25,15 @@ pub enum PartitionSpec {
         column: Spanned<String>,
         /// where ranges begin
         splits: Spanned<SplitPoints>,
+    },
+    /// `{ range = { column = "price", sample = 1000 } }`: ranges that get about as many rows each
+    SampledRange {
+        /// whose values are cut
+        column: Spanned<String>,
+        /// how many of them each sending task keeps
+        values: Spanned<usize>,
+        /// time from one cut of the ranges to the next
+        every: Duration,
     },
     /// `{ custom = "router.wasm" }`: a component says which task
     Custom(ComponentSpec),

@@ -13,6 +13,7 @@ mod step;
 mod top;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::columns;
 use super::problems::{alternatives, code};
@@ -21,7 +22,7 @@ use crate::error::{Diagnostic, PipelineError, Span, Spanned};
 use crate::format::Format;
 use crate::operator::{JoinColumns, JoinRule, OrderBy, TopWindows, partition_keys};
 use crate::partition::SplitPoints;
-use crate::record::Schema;
+use crate::record::{Kind, Schema};
 use crate::sink::SinkKind;
 use crate::wasm::{OperatorKind, Signature};
 
@@ -227,6 +228,17 @@ pub enum Exchange {
         column: usize,
         /// where ranges begin
         splits: SplitPoints,
+    },
+    /// by ranges that are cut from a sample of the column, again and again
+    SampledRange {
+        /// its position
+        column: usize,
+        /// of the column
+        kind: Kind,
+        /// kept by each sender
+        values: usize,
+        /// time from one cut to the next
+        every: Duration,
     },
 }
 

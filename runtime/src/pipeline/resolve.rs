@@ -8,7 +8,9 @@ use super::plan::{Plan, Signatures, SlotId, plan};
 use super::problems::{alternatives, code, quote};
 use super::spec::{AggregateSpec, ComponentSpec, PipelineSpec, StepKind, StepSpec};
 use crate::error::{Diagnostic, PipelineError, Span};
-use crate::wasm::{Component, DescribeError, LoadError, OperatorKind, Sandbox, Settings, Signature};
+use crate::wasm::{
+    Component, DescribeError, LoadError, OperatorKind, Sandbox, SecretError, Settings, Signature, with_secrets,
+};
 
 /// A component in its place in a pipeline.
 #[derive(Clone, Debug)]
@@ -116,11 +118,25 @@ fn load(
     sandbox: &Sandbox,
 ) -> Result<Resolved, Diagnostic> {
     let path = spec.base.join(&component.path.value);
-    let settings = component.config.clone();
     let span = component.path.span;
+    let environment = |variable: &str| std::env::var(variable).ok();
+    let settings = with_secrets(&component.config, &environment).map_err(|error| not_set(&error, of, span))?;
     let loaded = sandbox.load(&path).map_err(|error| not_loaded(&error, &path, span))?;
     let signature = loaded.describe(kind, &settings).map_err(|error| not_described(&error, of, &loaded, kind, span))?;
     Ok(Resolved { component: loaded, kind, signature, settings, path })
+}
+
+/// A secret that cannot be had.
+fn not_set(error: &SecretError, of: &str, span: Span) -> Diagnostic {
+    Diagnostic {
+        code: code::BAD_CONFIG,
+        message: format!("config of {of}: {error}"),
+        span,
+        label: "expected its secrets in the environment".to_owned(),
+        help: Some(
+            "set the variable before the start; `secret` names it, the value never stands in the file".to_owned(),
+        ),
+    }
 }
 
 /// What is wrong with a file.

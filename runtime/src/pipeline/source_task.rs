@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::capsules::StepCapsules;
 use super::change::Change;
 use super::cut::Cut;
 use super::dead_letter::{DeadLetter, Payload};
@@ -49,6 +50,8 @@ pub(super) struct SourceTask {
     pub(super) drift: Option<DriftMember>,
     /// gives rows their times and watermarks
     pub(super) marker: Marker,
+    /// where calls of its watermark assigner go that fail
+    pub(super) capsules: Option<StepCapsules>,
     /// told to take nothing in for now
     pub(super) paused: bool,
 }
@@ -216,13 +219,24 @@ impl SourceTask {
 
     async fn piece(&mut self, partition: u32, batch: Batch) -> Result<(), TaskError> {
         let (name, subtask) = (&self.name, self.chain.subtask);
-        let failed = |source| TaskError::Assigner { name: name.clone(), subtask, source };
+        let capsules = self.capsules.as_ref();
+        let failed = |source| {
+            let source = match capsules {
+                Some(capsules) => capsules.name_in(source),
+                None => source,
+            };
+            TaskError::Assigner { name: name.clone(), subtask, source }
+        };
         let Marked { batches, watermark, dead, skipped } = self.marker.mark(batch).map_err(failed)?;
+        if let Some(capsules) = capsules {
+            capsules.write(&dead);
+        }
         self.counters.lost(dead.len(), skipped, 0);
         for dead in dead {
             let payload = Payload::Row { row: dead.row, time_ms: dead.time };
             let (node, component) = (self.name.clone(), self.marker.version());
-            let letter = DeadLetter { node, component, reason: dead.reason, payload };
+            let capsule = self.capsules.as_ref().and_then(|capsules| capsules.file_for(&dead.reason));
+            let letter = DeadLetter { node, component, capsule, reason: dead.reason, payload };
             self.chain.dead.send(letter).await.map_err(TaskError::DeadLetter)?;
         }
         for batch in batches {
@@ -273,6 +287,7 @@ impl SourceTask {
                     let letter = DeadLetter {
                         node: self.name.clone(),
                         component: None,
+                        capsule: None,
                         reason: record.reason,
                         payload: Payload::Record { partition, offset: record.offset, bytes: record.bytes },
                     };

@@ -46,6 +46,34 @@ pub struct PipelineSpec {
     pub restart: Option<Spanned<RestartSpec>>,
     /// `state = { .. }`: state larger than memory
     pub state: Option<StateSpec>,
+    /// `capsules = { .. }`: where calls into components that fail are kept; none: where the host keeps those of all
+    pub capsules: Option<CapsulesSpec>,
+}
+
+/// `capsules = { folder = "capsules", keep = 20, max = "16MiB" }`, or `capsules = "off"`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CapsulesSpec {
+    /// none are written
+    pub off: bool,
+    /// `folder`: relative to the pipeline file; none: where the host keeps those of all pipelines
+    pub folder: Option<Spanned<String>>,
+    /// `keep`: how many, the oldest go first
+    pub keep: Spanned<usize>,
+    /// `max`: bytes of all together, the oldest go first
+    pub bytes_max: Spanned<usize>,
+}
+
+impl Default for CapsulesSpec {
+    fn default() -> Self {
+        Self { off: false, folder: None, keep: 20.into(), bytes_max: (16 << 20).into() }
+    }
+}
+
+impl CapsulesSpec {
+    /// No call is kept.
+    pub fn off() -> Self {
+        Self { off: true, ..Self::default() }
+    }
 }
 
 /// `restart = { attempts = 10, within = "10m", first = "1s", max = "1m" }`, or `restart = "off"`, which is no attempts

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::ballot::Ballot;
+use super::capsules::StepCapsules;
 use super::change::{Change, Successor, TaskReport};
 use super::cut::{Collected, Cut, RestoreError, TaskState};
 use super::dead_letter::{DeadLetter, DeadLetters, Payload};
 use super::exchange::{Edge, ExchangeError, Inputs};
 use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounters;
-use crate::operator::{Migration, Operator, OperatorError, Output};
+use crate::operator::{Migration, Operator, OperatorError, Output, put_in_place};
 use crate::record::{Barrier, Batch, Element, Watermark};
 use crate::sink::{Prepared, Sink, SinkError};
 
@@ -95,6 +96,8 @@ pub(super) struct Link {
     pub(super) migrations: Vec<Migration>,
     /// who reads its other outputs, by number of the output
     pub(super) sides: Vec<Vec<Edge>>,
+    /// where calls of its components go that fail
+    pub(super) capsules: Option<StepCapsules>,
 }
 
 impl Link {
@@ -108,7 +111,8 @@ impl Link {
 
 /// Gives a successor the state of the operator that runs; why not, where it cannot take it.
 fn take_over(running: &mut dyn Operator, successor: &mut Successor, watermark: Watermark) -> Result<(), String> {
-    let mut state = running.snapshot().map_err(|error| error.to_string())?;
+    let state = running.snapshot().map_err(|error| error.to_string())?;
+    let mut state = state.made().map_err(|error| error.to_string())?;
     for migration in &mut successor.migrations {
         state = migration.run(state).map_err(|error| error.to_string())?;
     }
@@ -253,6 +257,9 @@ impl Chain {
         link.counters.out(batches.iter().map(Batch::rows).sum());
         link.counters.lost(output.dead.len(), output.skipped_rows, output.late_rows);
         (output.skipped_rows, output.late_rows) = (0, 0);
+        if let Some(capsules) = &link.capsules {
+            capsules.write(&output.dead);
+        }
         if output.dead.is_empty() {
             return (batches, Vec::new());
         }
@@ -261,9 +268,12 @@ impl Chain {
             let mut components = versions.iter().flatten();
             components.next().filter(|_| components.next().is_none()).copied()
         });
-        let letters = output.dead.drain(..).map(|dead| DeadLetter {
+        let others = std::mem::take(&mut output.dead_by);
+        let by = |row: usize| others.iter().find(|(rows, _)| rows.contains(&row)).map(|(_, digest)| *digest);
+        let letters = output.dead.drain(..).enumerate().map(|(row, dead)| DeadLetter {
             node: link.step.clone(),
-            component,
+            component: by(row).unwrap_or(component),
+            capsule: link.capsules.as_ref().and_then(|capsules| capsules.file_for(&dead.reason)),
             reason: dead.reason,
             payload: Payload::Row { row: dead.row, time_ms: dead.time },
         });
@@ -343,7 +353,7 @@ impl Chain {
             self.through(index + 1, 0, batches).await?;
             let Some(link) = self.links.get_mut(index) else { return Ok(()) };
             let went_on = link.operator.go_on(&mut self.output);
-            if !went_on.map_err(|source| failed(&link.step, self.subtask, source))? {
+            if !went_on.map_err(|source| stopped(link, self.subtask, source))? {
                 return Ok(());
             }
         }
@@ -380,6 +390,9 @@ impl Chain {
         }
         let change = barrier.change.downcast_ref::<Change>();
         let ballot = change.and_then(Change::ballot);
+        if let Some(change) = change {
+            self.try_out(change)?;
+        }
         let ready = match (change, ballot) {
             (Some(change), Some(ballot)) => self.make_ready(change, ballot),
             (Some(change), None) => {
@@ -391,6 +404,11 @@ impl Chain {
         let mut pause = watch.elapsed();
         self.dead.barrier(&barrier).await.map_err(TaskError::DeadLetter)?;
         self.forward(Element::Barrier(barrier.clone())).await?;
+        if let Some(change) = change {
+            let sides = self.links.iter_mut().flat_map(|link| &mut link.sides).flatten();
+            let tail = if let Tail::Edges(edges) = &mut self.tail { edges.as_mut_slice() } else { &mut [] };
+            sides.chain(tail).for_each(|edge| edge.change(change));
+        }
         if let (Some(change), Some(ballot)) = (change, ballot) {
             let watch = Stopwatch::start();
             self.report.reached(barrier.id);
@@ -436,6 +454,17 @@ impl Chain {
             link.operator = successor.operator;
             successor.digests.into_iter().for_each(|(slot, digest)| link.runs(slot, digest));
         }
+    }
+
+    /// Begins and ends trials of candidates.
+    pub(super) fn try_out(&mut self, change: &Change) -> Result<(), TaskError> {
+        for link in &mut self.links {
+            if let Some(step) = change.take_trial(&link.step, self.subtask) {
+                let result = put_in_place(&mut link.operator, step, self.watermark);
+                check(link, self.subtask, result)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn forward(&mut self, element: Element) -> Result<(), TaskError> {
@@ -486,7 +515,16 @@ impl Chain {
 }
 
 fn check(link: &Link, subtask: usize, result: Result<(), OperatorError>) -> Result<(), TaskError> {
-    result.map_err(|source| failed(&link.step, subtask, source))
+    result.map_err(|source| stopped(link, subtask, source))
+}
+
+/// Its last call is kept before the task ends.
+fn stopped(link: &Link, subtask: usize, source: OperatorError) -> TaskError {
+    let source = match &link.capsules {
+        Some(capsules) => capsules.name_in(source),
+        None => source,
+    };
+    failed(&link.step, subtask, source)
 }
 
 fn failed(step: &str, subtask: usize, source: OperatorError) -> TaskError {

@@ -188,6 +188,22 @@ pub enum SinkError {
         /// why
         reason: String,
     },
+    /// ids cannot be made of these columns
+    #[error("sink `{sink_name}`: {reason}")]
+    DocumentIds {
+        /// the sink
+        sink_name: String,
+        /// why
+        reason: String,
+    },
+    /// a store of documents
+    #[error("sink `{sink_name}`: {reason}")]
+    Documents {
+        /// the sink
+        sink_name: String,
+        /// why
+        reason: String,
+    },
     /// the process is ending
     #[error("the process is ending: {reason}")]
     Ended {

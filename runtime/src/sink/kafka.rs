@@ -7,6 +7,8 @@
 //!
 //! With checkpoints all Kafka sinks of a pipeline share one producer, whose transactions are epochs: see `transactions`.
 
+mod partitions;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +22,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
+
+use partitions::Partitions;
 
 use super::records::Records;
 use super::{BoxFuture, KafkaSinkSpec, Prepared, Sink, SinkContext, SinkError, Transactions};
@@ -67,7 +71,12 @@ pub(super) async fn open(spec: &KafkaSinkSpec, context: SinkContext) -> Result<K
     let key = spec.key.as_ref().map(|key| key_column(&key.value, &context)).transpose()?;
     let records = Records::new(&context)?;
     let transactions = context.epochs.and_then(|epochs| Some((epochs.transactions?, epochs.next)));
-    let epoch = transactions.map(|(transactions, epoch)| EpochGate::new(transactions, epoch));
+    let epoch = transactions.map(|(transactions, epoch)| {
+        let counted = transactions.partitions_of(&spec.topic);
+        let own = !spec.properties.iter().any(|(name, _)| name == "partitioner");
+        let partitions = (own && counted > 0).then(|| Partitions::new(counted, context.subtask));
+        EpochGate::new(transactions, epoch, partitions)
+    });
     let target = Target { sink_name: context.name, brokers: spec.brokers.clone(), topic: spec.topic.clone() };
     if let Some(epoch) = epoch {
         let producer = epoch.transactions.producer();
@@ -109,16 +118,27 @@ pub(super) struct KafkaSink {
 struct EpochGate {
     transactions: Transactions,
     epoch: u64,
-    /// of each record
+    /// says whose a record is: the first of this task in a partition carries it, as a reader of what a partition holds
+    /// back looks at the oldest record. On every record it would take as long as all the rest of sending it
     header: OwnedHeaders,
+    /// where records go; none where librdkafka is to choose by a `partitioner` of the pipeline: then all have the header
+    partitions: Option<Partitions>,
     /// its transaction has been seen open
     open: bool,
 }
 
 impl EpochGate {
-    fn new(transactions: Transactions, epoch: u64) -> Self {
+    fn new(transactions: Transactions, epoch: u64, partitions: Option<Partitions>) -> Self {
         let header = transactions.header(epoch);
-        Self { transactions, epoch, header, open: false }
+        Self { transactions, epoch, header, partitions, open: false }
+    }
+
+    /// What comes belongs to the epoch after `epoch`.
+    fn passed(&mut self, epoch: u64) {
+        self.epoch = epoch.saturating_add(1);
+        self.header = self.transactions.header(self.epoch);
+        self.partitions.iter_mut().for_each(Partitions::next_epoch);
+        self.open = false;
     }
 
     async fn pass(&mut self) {
@@ -208,12 +228,13 @@ impl KafkaSink {
         self.records.encode(batch)?;
         if let Some(epoch) = &mut self.epoch {
             epoch.pass().await;
+            epoch.partitions.iter_mut().for_each(Partitions::turn);
         }
         let mut key = Vec::new();
         for row in 0..batch.rows() {
             let has_key = self.key.is_some_and(|column| write_key(batch.column(column), row, &mut key));
             let time_ms = batch.times().get(row).copied();
-            while !self.try_send(row, has_key.then_some(&key), time_ms)? {
+            while !self.try_send(row, has_key.then_some(key.as_slice()), time_ms)? {
                 tokio::time::sleep(LOOK_AGAIN_AFTER).await;
                 self.check_deliveries()?;
             }
@@ -222,15 +243,30 @@ impl KafkaSink {
     }
 
     /// Hands a record to the producer, which copies it; `false` if it has no room.
-    fn try_send(&self, row: usize, key: Option<&Vec<u8>>, time_ms: Option<EventTime>) -> Result<bool, SinkError> {
+    fn try_send(&mut self, row: usize, key: Option<&[u8]>, time_ms: Option<EventTime>) -> Result<bool, SinkError> {
         let mut record: BaseRecord<'_, [u8], [u8]> =
             BaseRecord::to(&self.target.topic).payload(self.records.frames().get(row));
-        record.key = key.map(Vec::as_slice);
+        record.key = key;
         // Kafka knows no times before 1970: the time of sending takes their place, as for rows that have none
         record.timestamp = time_ms.filter(|time_ms| *time_ms >= 0);
-        record.headers = self.epoch.as_ref().map(|epoch| epoch.header.clone());
+        let mut first_in = None;
+        if let Some(epoch) = &self.epoch {
+            let partition = epoch.partitions.as_ref().map(|partitions| partitions.of(key));
+            record.partition = partition.and_then(|partition| i32::try_from(partition).ok());
+            let known = epoch.partitions.as_ref().zip(partition);
+            if known.is_none_or(|(partitions, partition)| !partitions.is_headed(partition)) {
+                record.headers = Some(epoch.header.clone());
+                first_in = partition;
+            }
+        }
         match self.producer.send(record) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                let partitions = self.epoch.as_mut().and_then(|epoch| epoch.partitions.as_mut());
+                if let Some((partitions, partition)) = partitions.zip(first_in) {
+                    partitions.note_header(partition);
+                }
+                Ok(true)
+            }
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(false),
             Err((error, _)) => Err(match &self.epoch {
                 Some(gate) => gate.transactions.not_sent(gate.epoch, &error),
@@ -275,7 +311,7 @@ impl Sink for KafkaSink {
     fn prepare(&mut self, epoch: u64) -> BoxFuture<'_, Result<Option<Prepared>, SinkError>> {
         Box::pin(async move {
             match &mut self.epoch {
-                Some(gate) => *gate = EpochGate::new(gate.transactions.clone(), epoch.saturating_add(1)),
+                Some(gate) => gate.passed(epoch),
                 None => self.delivered().await?,
             }
             Ok(None)

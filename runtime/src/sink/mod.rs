@@ -5,6 +5,7 @@
 mod blocking;
 mod channel;
 mod discard;
+mod documents;
 mod error;
 mod file;
 #[cfg(feature = "kafka")]
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 pub use channel::ChannelSink;
+pub use documents::{DocumentId, DocumentIds, DocumentSink, DocumentStore};
 pub use error::SinkError;
 pub use spec::{CommittedEpoch, HeldPartition, KafkaSinkSpec, ObjectSinkSpec, SinkKind, TransactionSpec};
 pub use transactions::Transactions;
@@ -118,7 +120,9 @@ pub fn remove_stale(sink_name: &str, kind: &SinkKind, base: &Path, attempt: &str
         SinkKind::File { path } => parts::remove_stale(sink_name, &base.join(path), attempt),
         // an object sink clears away when it is opened, and only what lies before its first epoch
         SinkKind::Object(_) => Ok(()),
-        SinkKind::Print | SinkKind::Discard | SinkKind::Kafka(_) | SinkKind::Channel(_) => Ok(()),
+        SinkKind::Print | SinkKind::Discard | SinkKind::Kafka(_) | SinkKind::Channel(_) | SinkKind::Documents(_) => {
+            Ok(())
+        }
     }
 }
 
@@ -128,14 +132,20 @@ pub async fn last_committed(sink_name: &str, kind: &SinkKind, base: &Path) -> Re
     match kind {
         SinkKind::File { path } => parts::last_committed(sink_name, &base.join(path)),
         SinkKind::Object(spec) => object::last_committed(sink_name, &spec.url, base).await,
-        SinkKind::Print | SinkKind::Discard | SinkKind::Kafka(_) | SinkKind::Channel(_) => Ok(None),
+        SinkKind::Print | SinkKind::Discard | SinkKind::Kafka(_) | SinkKind::Channel(_) | SinkKind::Documents(_) => {
+            Ok(None)
+        }
     }
 }
 
-/// Whether a sink shows every row exactly once where epochs are committed.
+/// Whether a sink shows every row exactly once where epochs are committed, or again under the id that it had.
 pub fn is_exactly_once(kind: &SinkKind) -> bool {
     match kind {
-        SinkKind::File { .. } | SinkKind::Object(_) | SinkKind::Discard | SinkKind::Kafka(_) => true,
+        SinkKind::File { .. }
+        | SinkKind::Object(_)
+        | SinkKind::Discard
+        | SinkKind::Kafka(_)
+        | SinkKind::Documents(_) => true,
         SinkKind::Print | SinkKind::Channel(_) => false,
     }
 }
@@ -145,6 +155,7 @@ pub async fn open(kind: &SinkKind, context: SinkContext) -> Result<Box<dyn Sink>
     match kind {
         SinkKind::Print => Ok(Box::new(print::Print::new(std::io::stdout(), &context)?)),
         SinkKind::Channel(sink) => Ok(Box::new(channel::Channel::new(sink, context))),
+        SinkKind::Documents(sink) => Ok(Box::new(documents::Documents::open(sink, context).await?)),
         SinkKind::Discard => Ok(Box::new(discard::Discard::new(context))),
         SinkKind::File { path } if context.format == Format::Parquet => {
             Ok(Box::new(parquet::ParquetSink::create(path, &context)?))

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::ChannelSink;
+use super::{ChannelSink, DocumentSink};
 use crate::error::Spanned;
 use crate::kafka::KafkaSecurity;
 
@@ -25,6 +25,8 @@ pub enum SinkKind {
     Kafka(KafkaSinkSpec),
     /// to code in this process; pipeline files cannot name it
     Channel(ChannelSink),
+    /// to a store of documents that code in this process connects to; pipeline files cannot name it
+    Documents(DocumentSink),
 }
 
 /// `object = { .. }` of a sink

@@ -1,5 +1,7 @@
 //! Typed columns by slot: the accumulators of aggregates that are not built in.
 
+use std::ops::Range;
+
 use arrow_array::{Array, RecordBatch, RecordBatchOptions};
 
 use super::arrays::{ColumnBuilder, is_word, varlen, words};
@@ -152,6 +154,30 @@ impl Columns {
             Column::Bytes(values) => Column::Bytes(values.split_off(slots)),
         });
         Self { columns: columns.collect(), schema: self.schema.clone() }
+    }
+
+    /// As [`Chunked::freeze`].
+    pub fn freeze(&mut self) -> Self {
+        let columns = self.columns.iter_mut().map(|column| match column {
+            Column::Words { values, valid } => {
+                Column::Words { values: values.freeze(), valid: valid.as_mut().map(Chunked::freeze) }
+            }
+            Column::Bytes(values) => Column::Bytes(values.freeze()),
+        });
+        Self { columns: columns.collect(), schema: self.schema.clone() }
+    }
+
+    /// As [`Chunked::marks`].
+    pub(crate) fn marks(&self, chunks: Range<usize>, to: &mut Vec<u64>) {
+        for column in &self.columns {
+            match column {
+                Column::Words { values, valid } => {
+                    values.marks(chunks.clone(), to);
+                    valid.iter().for_each(|valid| valid.marks(chunks.clone(), to));
+                }
+                Column::Bytes(values) => values.marks(chunks.clone(), to),
+            }
+        }
     }
 
     /// As [`Chunked::renumber`].

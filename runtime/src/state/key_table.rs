@@ -11,12 +11,17 @@
 use arrow_array::{Array, ArrayRef};
 use arrow_buffer::NullBuffer;
 
-use super::arrays::{ColumnBuilder, is_word, varlen, words};
-use super::key_rows::{KeyRows, canonical_float, decode};
+use super::arrays::{is_word, varlen, words};
+use super::key_rows::{KeyRows, canonical_float};
 use super::rounds::{NO_SLOT, Packed, Rounds};
 use super::row_keys::{RowBytes, RowKeys};
 use super::{Chunked, StateError};
 use crate::record::{Field, Kind};
+
+mod frozen;
+
+pub(crate) use frozen::FrozenKeys;
+use frozen::{BySlot, FrozenBySlot, gather};
 
 /// Keys and their slots. Slots are `0 .. len()`, in the order in which keys were first seen.
 ///
@@ -312,40 +317,24 @@ impl KeyTable {
 
     /// The key columns of `slots`, a row a slot, as declared.
     pub fn keys(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, StateError> {
-        let mut columns: Vec<_> = self.fields.iter().map(|field| ColumnBuilder::new(field, slots.len())).collect();
-        for slot in slots {
-            if *slot >= self.numbers.next {
-                return Err(StateError::Slot { slot: *slot });
-            }
-            self.push_key(*slot, &mut columns)?;
-        }
-        columns.into_iter().map(ColumnBuilder::finish).collect()
+        let by_slot = match &self.keys {
+            Keys::Word(keys) => BySlot::Word(&keys.by_slot),
+            Keys::Pair(keys) => BySlot::Pair(&keys.by_slot),
+            Keys::Bytes(keys) => BySlot::Bytes(keys.kept()),
+            Keys::Rows(keys) => BySlot::Rows(keys.kept()),
+        };
+        gather(&self.fields, self.numbers, by_slot, slots)
     }
 
-    #[inline]
-    fn push_key(&self, slot: u32, columns: &mut [ColumnBuilder]) -> Result<(), StateError> {
-        let missing = || StateError::Slot { slot };
-        if Some(slot) == self.numbers.null {
-            return columns.iter_mut().try_for_each(ColumnBuilder::push_null);
-        }
-        let mut scratch = [0; 16];
-        match (&self.keys, columns) {
-            (Keys::Word(keys), [column]) => column.push_word(*keys.by_slot.get(slot).ok_or_else(missing)?),
-            (Keys::Pair(keys), [first, second]) => {
-                let pair = *keys.by_slot.get(slot).ok_or_else(missing)?;
-                first.push_word((pair >> 64) as u64);
-                second.push_word(pair as u64);
-            }
-            (Keys::Bytes(keys), [column]) => {
-                column.push_bytes(keys.key(slot, &mut scratch).ok_or_else(missing)?)?;
-            }
-            (Keys::Rows(keys), columns) => {
-                let key = keys.key(slot, &mut scratch).ok_or_else(missing)?;
-                decode(&self.fields, key, columns).ok_or_else(missing)??;
-            }
-            _ => return Err(missing()),
-        }
-        Ok(())
+    /// The keys as of now, see [`Chunked::freeze`].
+    pub(crate) fn freeze(&mut self) -> FrozenKeys {
+        let keys = match &mut self.keys {
+            Keys::Word(keys) => FrozenBySlot::Word(keys.by_slot.freeze()),
+            Keys::Pair(keys) => FrozenBySlot::Pair(keys.by_slot.freeze()),
+            Keys::Bytes(keys) => FrozenBySlot::Bytes(keys.freeze()),
+            Keys::Rows(keys) => FrozenBySlot::Rows(keys.freeze()),
+        };
+        FrozenKeys { fields: self.fields.clone(), numbers: self.numbers, keys }
     }
 
     /// Drops all keys but those of `slots` (ascending), which are numbered anew in the same order: the answer's pairs

@@ -25,9 +25,10 @@ pub use chunks::{CHUNK_ROWS, Chunked};
 pub(crate) use columns::heap_bytes;
 pub use columns::{Columns, check_rows};
 pub(crate) use key_rows::{KeyRows, canonical_float};
+pub(crate) use key_table::FrozenKeys;
 pub use key_table::KeyTable;
 pub(crate) use rounds::NO_SLOT;
-pub use snapshot::{Snapshot, Table};
+pub use snapshot::{Later, Snapshot, Table};
 
 use arrow_schema::{ArrowError, DataType};
 

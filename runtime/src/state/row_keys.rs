@@ -2,6 +2,8 @@
 //! an arena, and the table holds their hash.
 
 use std::hash::{BuildHasher, Hasher};
+use std::ops::Range;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
@@ -36,6 +38,14 @@ impl<'a> RowBytes<'a> {
     }
 }
 
+/// Keys by slot.
+#[derive(Debug)]
+pub(super) struct KeyBytes {
+    by_slot: Chunked<u128>,
+    /// full pieces, and the last, which is copied when it grows while a frozen copy is there
+    arena: Vec<Arc<Vec<u8>>>,
+}
+
 /// Table and keys by slot.
 #[derive(Debug)]
 pub(super) struct RowKeys {
@@ -46,8 +56,7 @@ pub(super) struct RowKeys {
     collided: HashMap<Box<[u8]>, u32, foldhash::fast::RandomState>,
     hasher: foldhash::fast::RandomState,
     hash_mask: u64,
-    by_slot: Chunked<u128>,
-    arena: Vec<Vec<u8>>,
+    kept: KeyBytes,
     packed: Vec<u128>,
     long_rows: Vec<u32>,
     long_hashes: Vec<u64>,
@@ -64,8 +73,7 @@ impl RowKeys {
             collided: HashMap::with_hasher(hasher.clone()),
             hasher,
             hash_mask: u64::MAX,
-            by_slot: Chunked::new(0),
-            arena: Vec::new(),
+            kept: KeyBytes { by_slot: Chunked::new(0), arena: Vec::new() },
             packed: Vec::new(),
             long_rows: Vec::new(),
             long_hashes: Vec::new(),
@@ -81,8 +89,8 @@ impl RowKeys {
 
     /// Bytes that are held.
     pub(super) fn bytes(&self) -> usize {
-        let arena: usize = self.arena.iter().map(Vec::capacity).sum();
-        self.short.bytes() + self.long.bytes() + self.by_slot.bytes() + arena + self.collided.len() * 96
+        let arena: usize = self.kept.arena.iter().map(|piece| piece.capacity()).sum();
+        self.short.bytes() + self.long.bytes() + self.kept.by_slot.bytes() + arena + self.collided.len() * 96
     }
 
     /// The slot of every key, [`NO_SLOT`] where it is not there. `slots` is cleared first.
@@ -115,8 +123,8 @@ impl RowKeys {
         hashes.clear();
         hashes.extend(self.long_rows.iter().map(|row| self.hash(rows.row(*row as usize))));
         self.long.find(&hashes, &mut found);
-        found.iter().for_each(|slot| _ = self.by_slot.prefetch(*slot));
-        found.iter().for_each(|slot| self.prefetch_long(*slot));
+        found.iter().for_each(|slot| _ = self.kept.by_slot.prefetch(*slot));
+        found.iter().for_each(|slot| self.kept.prefetch_long(*slot));
         for (row, slot) in self.long_rows.iter().zip(&found) {
             if *slot != NO_SLOT
                 && self.key(*slot, &mut [0; 16]) == Some(rows.row(*row as usize))
@@ -142,11 +150,11 @@ impl RowKeys {
     pub(super) fn insert(&mut self, key: &[u8], slot: u32) -> Result<(), StateError> {
         if let Some(packed) = pack(key, 0, key.len()) {
             self.short.insert(packed, slot);
-            self.by_slot.set(slot, packed);
+            self.kept.by_slot.set(slot, packed);
             return Ok(());
         }
-        let place = self.keep(key)?;
-        self.by_slot.set(slot, place);
+        let place = self.kept.keep(key)?;
+        self.kept.by_slot.set(slot, place);
         let hash = self.hash(key);
         if self.long.get(hash).is_none() {
             self.long.insert(hash, slot);
@@ -154,6 +162,34 @@ impl RowKeys {
             self.collided.insert(key.into(), slot);
         }
         Ok(())
+    }
+
+    /// The key of a slot. A packed one is written to `scratch`.
+    pub(super) fn key<'a>(&'a self, slot: u32, scratch: &'a mut [u8; 16]) -> Option<&'a [u8]> {
+        self.kept.key(slot, scratch)
+    }
+
+    /// Keys by slot.
+    pub(super) fn kept(&self) -> &KeyBytes {
+        &self.kept
+    }
+
+    /// As [`Chunked::freeze`].
+    pub(super) fn freeze(&mut self) -> KeyBytes {
+        KeyBytes { by_slot: self.kept.by_slot.freeze(), arena: self.kept.arena.clone() }
+    }
+
+    fn hash(&self, key: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key);
+        hasher.finish() & self.hash_mask
+    }
+}
+
+impl KeyBytes {
+    /// As [`Chunked::marks`]: what a slot's bytes are is settled when it gets them.
+    pub(super) fn marks(&self, chunks: Range<usize>, to: &mut Vec<u64>) {
+        self.by_slot.marks(chunks, to);
     }
 
     /// The key of a slot. A packed one is written to `scratch`.
@@ -177,21 +213,22 @@ impl RowKeys {
         }
     }
 
-    fn hash(&self, key: &[u8]) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(key);
-        hasher.finish() & self.hash_mask
-    }
-
     /// Keeps the bytes; answers where: LONG (8 bits), .. , piece (24 bits), start (32), length (32).
     fn keep(&mut self, key: &[u8]) -> Result<u128, StateError> {
         let full = self.arena.last().is_none_or(|piece| piece.capacity() - piece.len() < key.len());
         if full {
-            self.arena.push(Vec::with_capacity(key.len().max(ARENA_BYTES)));
+            self.arena.push(Arc::new(Vec::with_capacity(key.len().max(ARENA_BYTES))));
         }
         let (piece, Some(last)) = (self.arena.len() - 1, self.arena.last_mut()) else {
             return Err(StateError::TooManyKeys);
         };
+        if Arc::get_mut(last).is_none() {
+            // not `make_mut`: room for more would be gone
+            let mut copy = Vec::with_capacity(last.capacity());
+            copy.extend_from_slice(last);
+            *last = Arc::new(copy);
+        }
+        let Some(last) = Arc::get_mut(last) else { return Err(StateError::TooManyKeys) };
         let start = last.len();
         let (Ok(length), Ok(start), true) = (u32::try_from(key.len()), u32::try_from(start), piece <= 0xff_ffff) else {
             return Err(StateError::TooManyKeys);

@@ -11,7 +11,7 @@ use super::error::{CallError, DescribeError, GuestError};
 use super::guest::{Guest, GuestOptions};
 use super::instance::{Conditions, Live, State};
 use super::metrics::GuestMetrics;
-use super::settings::Settings;
+use super::settings::{Secrets, Settings};
 use super::{Digest, OperatorKind, Signature};
 use crate::limits;
 
@@ -99,17 +99,18 @@ impl Component {
             task: 0,
             digest: self.digest().short(),
             metrics: Arc::new(GuestMetrics::new()),
+            world: None,
         };
         self.describe_under(kind, &conditions).map(|(signature, _)| signature)
     }
 
     /// Makes a guest for one task. Its instance is made here and asked for its signature under these settings.
     pub fn guest(&self, kind: OperatorKind, options: GuestOptions) -> Result<Guest, GuestError> {
-        let GuestOptions { settings, memory_bytes, deadline, step, task, counters } = options;
+        let GuestOptions { settings, memory_bytes, deadline, step, task, counters, world } = options;
         let digest = self.digest().short();
-        let conditions = Conditions { settings, memory_bytes, deadline, step, task, digest, metrics: counters };
+        let conditions = Conditions { settings, memory_bytes, deadline, step, task, digest, metrics: counters, world };
         let (signature, live) = self.describe_under(kind, &conditions)?;
-        Ok(Guest::new(self.clone(), kind, signature, conditions, live))
+        Ok(Guest::new(self.clone(), kind, signature, conditions, Some(live)))
     }
 
     fn describe_under(&self, kind: OperatorKind, conditions: &Conditions) -> Result<(Signature, Live), DescribeError> {
@@ -126,7 +127,7 @@ impl Component {
         })?;
         let said = answer.map_err(|reason| DescribeError::Refused {
             name: name(),
-            reason: super::host::clean(&reason, limits::GUEST_REASON_BYTES),
+            reason: super::host::clean(&Secrets::of(&conditions.settings).scrub(&reason), limits::GUEST_REASON_BYTES),
         })?;
         let wrong = |reason| DescribeError::Signature { name: name(), reason };
         let mut signature = Signature::check(kind, said).map_err(wrong)?;

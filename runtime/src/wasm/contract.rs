@@ -14,8 +14,9 @@ use super::error::LoadError;
 use super::process_abi::{DescribeProcessReturn, OutcomeReturn, ProcessParams};
 
 /// The package of the contract. Of a `0.x` version only the same `x` is compatible.
-pub(super) const PACKAGE: &str = "millstream:operator";
-pub(super) const VERSION: &str = "0.1.0";
+pub const PACKAGE: &str = "millstream:operator";
+/// Its version.
+pub const VERSION: &str = "0.1.0";
 
 const ALLOWED: &str = "allowed are `millstream:operator/host`, `millstream:operator/config` and, \
                        without any effect, WASI 0.2";

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow_array::{BooleanArray, RecordBatch};
 
 use super::abi::FailureOut;
+use super::call::Call;
 use super::component::Component;
 use super::error::{CallError, RowFailure};
 use super::host::clean;
@@ -14,7 +15,8 @@ use super::instance::{Answer, Conditions, Live};
 use super::lift;
 use super::lower::Scratch;
 use super::metrics::GuestMetrics;
-use super::settings::Settings;
+use super::settings::{Secrets, Settings};
+use super::witness::World;
 use super::{OperatorKind, Signature, StateSchema};
 use crate::clock::Stopwatch;
 use crate::limits;
@@ -33,8 +35,10 @@ pub struct GuestOptions {
     pub step: String,
     /// number of the task within the step, for logs
     pub task: u32,
-    /// where the step's guests count
+    /// where the step's guests count, and who keeps their calls that fail
     pub counters: Arc<GuestMetrics>,
+    /// in place of the clock and random numbers that step and component give: to repeat a call
+    pub world: Option<World>,
 }
 
 impl GuestOptions {
@@ -47,6 +51,7 @@ impl GuestOptions {
             step: step.into(),
             task: 0,
             counters: Arc::default(),
+            world: None,
         }
     }
 }
@@ -66,10 +71,10 @@ pub struct Expansion {
 /// Every batch passed must have exactly the columns of the signature, in order; what comes back has been checked.
 /// A call with no rows is answered without the guest.
 pub struct Guest {
-    component: Component,
-    kind: OperatorKind,
+    pub(super) component: Component,
+    pub(super) kind: OperatorKind,
     pub(super) signature: Signature,
-    conditions: Conditions,
+    pub(super) conditions: Conditions,
     live: Option<Live>,
     pub(super) left: Scratch,
     pub(super) right: Scratch,
@@ -83,10 +88,10 @@ impl Guest {
         kind: OperatorKind,
         signature: Signature,
         conditions: Conditions,
-        live: Live,
+        live: Option<Live>,
     ) -> Self {
         let (left, right, third) = Default::default();
-        Self { component, kind, signature, conditions, live: Some(live), left, right, third }
+        Self { component, kind, signature, conditions, live, left, right, third }
     }
 
     /// What the operator reads, produces and remembers.
@@ -111,6 +116,11 @@ impl Guest {
 
     /// Mapper: one row of `signature.outputs` for each row of `input`.
     pub fn transform(&mut self, input: &RecordBatch) -> Result<RecordBatch, CallError> {
+        let done = self.transform_once(input);
+        self.watched(done, || Call::Transform { input: input.clone() })
+    }
+
+    fn transform_once(&mut self, input: &RecordBatch) -> Result<RecordBatch, CallError> {
         let rows = input.num_rows();
         let Self { signature, left, .. } = self;
         let Signature { inputs, outputs, .. } = signature.clone();
@@ -128,6 +138,11 @@ impl Guest {
 
     /// Filter: true for each row of `input` to keep.
     pub fn select(&mut self, input: &RecordBatch) -> Result<BooleanArray, CallError> {
+        let done = self.select_once(input);
+        self.watched(done, || Call::Select { input: input.clone() })
+    }
+
+    fn select_once(&mut self, input: &RecordBatch) -> Result<BooleanArray, CallError> {
         let rows = input.num_rows();
         if rows == 0 {
             return Ok(BooleanArray::from(Vec::<bool>::new()));
@@ -143,6 +158,11 @@ impl Guest {
 
     /// Partitioner: for each row of `input` which of `targets` tasks gets it.
     pub fn route(&mut self, input: &RecordBatch, targets: u32) -> Result<Vec<u32>, CallError> {
+        let done = self.route_once(input, targets);
+        self.watched(done, || Call::Route { input: input.clone(), targets })
+    }
+
+    fn route_once(&mut self, input: &RecordBatch, targets: u32) -> Result<Vec<u32>, CallError> {
         let rows = input.num_rows();
         if rows == 0 {
             return Ok(Vec::new());
@@ -158,6 +178,11 @@ impl Guest {
 
     /// Flat-mapper: any number of rows of `signature.outputs` for each row of `input`, in its order.
     pub fn expand(&mut self, input: &RecordBatch) -> Result<Expansion, CallError> {
+        let done = self.expand_once(input);
+        self.watched(done, || Call::Expand { input: input.clone() })
+    }
+
+    fn expand_once(&mut self, input: &RecordBatch) -> Result<Expansion, CallError> {
         let rows = input.num_rows();
         let Signature { inputs, outputs, .. } = self.signature.clone();
         if rows == 0 {
@@ -175,6 +200,11 @@ impl Guest {
 
     /// Aggregator: the empty accumulator, one row of `signature.state`.
     pub fn create(&mut self) -> Result<RecordBatch, CallError> {
+        let done = self.create_once();
+        self.watched(done, || Call::Create)
+    }
+
+    fn create_once(&mut self) -> Result<RecordBatch, CallError> {
         let state = self.state()?;
         let returned = self.call(0, Live::create)?;
         let checked = lift::batch(&state, 1, returned);
@@ -183,6 +213,20 @@ impl Guest {
 
     /// Aggregator: folds row i of `input` into row `groups[i]` of `accumulators`, and answers all accumulators.
     pub fn accumulate(
+        &mut self,
+        groups: &[u32],
+        accumulators: &RecordBatch,
+        input: &RecordBatch,
+    ) -> Result<RecordBatch, CallError> {
+        let done = self.accumulate_once(groups, accumulators, input);
+        self.watched(done, || Call::Accumulate {
+            groups: groups.to_vec(),
+            accumulators: accumulators.clone(),
+            input: input.clone(),
+        })
+    }
+
+    fn accumulate_once(
         &mut self,
         groups: &[u32],
         accumulators: &RecordBatch,
@@ -209,6 +253,11 @@ impl Guest {
 
     /// Aggregator: row i of the answer is row i of `left` and of `right` in one, `left` being the earlier.
     pub fn merge(&mut self, left: &RecordBatch, right: &RecordBatch) -> Result<RecordBatch, CallError> {
+        let done = self.merge_once(left, right);
+        self.watched(done, || Call::Merge { left: left.clone(), right: right.clone() })
+    }
+
+    fn merge_once(&mut self, left: &RecordBatch, right: &RecordBatch) -> Result<RecordBatch, CallError> {
         let rows = left.num_rows();
         let state = self.state()?;
         if rows != right.num_rows() {
@@ -229,6 +278,11 @@ impl Guest {
 
     /// Aggregator: the result of each accumulator, with the columns of `signature.outputs`.
     pub fn finish(&mut self, accumulators: &RecordBatch) -> Result<RecordBatch, CallError> {
+        let done = self.finish_once(accumulators);
+        self.watched(done, || Call::Finish { accumulators: accumulators.clone() })
+    }
+
+    fn finish_once(&mut self, accumulators: &RecordBatch) -> Result<RecordBatch, CallError> {
         let rows = accumulators.num_rows();
         let state = self.state()?;
         let outputs = self.signature.outputs.clone();
@@ -260,6 +314,16 @@ impl Guest {
         self.accept(checked, |_| 0)
     }
 
+    /// Drops the instance: the next call gets a fresh one.
+    pub(super) fn forget(&mut self) {
+        self.live = None;
+    }
+
+    /// A guest's words, of bounded length and without its secrets.
+    fn clean(&self, reason: &str) -> String {
+        clean(&Secrets::of(&self.conditions.settings).scrub(reason), limits::GUEST_REASON_BYTES)
+    }
+
     pub(super) fn state(&self) -> Result<Schema, CallError> {
         let state = self.signature.state.as_ref().map(|state| state.fields.clone());
         state.ok_or_else(|| internal(format!("a {} has no state", self.kind)))
@@ -282,7 +346,7 @@ impl Guest {
             match self.call_once(metered, &invoke)? {
                 Ok(answer) => return Ok(answer),
                 Err(FailureOut::Retry(reason)) if retries == limits::GUEST_RETRIES => {
-                    let reason = clean(&reason, limits::GUEST_REASON_BYTES);
+                    let reason = self.clean(&reason);
                     return Err(CallError::Batch(format!("{reason} (after {retries} retries)")));
                 }
                 Err(FailureOut::Retry(_)) => {
@@ -290,13 +354,12 @@ impl Guest {
                     GuestMetrics::add(&self.conditions.metrics.retries, 1);
                 }
                 Err(FailureOut::Batch(reason)) => {
-                    return Err(CallError::Batch(clean(&reason, limits::GUEST_REASON_BYTES)));
+                    return Err(CallError::Batch(self.clean(&reason)));
                 }
                 Err(FailureOut::Rows(failures)) => {
-                    let failures = failures.into_iter().map(|failure| RowFailure {
-                        row: failure.row,
-                        reason: clean(&failure.reason, limits::GUEST_REASON_BYTES),
-                    });
+                    let failures = failures
+                        .into_iter()
+                        .map(|failure| RowFailure { row: failure.row, reason: self.clean(&failure.reason) });
                     let failures = check_failures(failures.collect(), rows);
                     return Err(failures.map_or_else(|reason| self.breach(reason), CallError::Rows));
                 }

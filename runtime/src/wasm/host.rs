@@ -7,7 +7,7 @@ use wasmtime::component::Linker;
 use super::abi::{LevelOut, SettingIn};
 use super::contract::{PACKAGE, VERSION};
 use super::instance::State;
-use super::settings::Setting;
+use super::settings::{Secrets, Setting};
 use crate::limits;
 
 /// Links the two interfaces under the contract's version; wasmtime matches later patch versions to it.
@@ -41,6 +41,7 @@ impl From<&Setting> for SettingIn {
             Setting::Int64(value) => Self::Int64(*value),
             Setting::Float64(value) => Self::Float64(*value),
             Setting::Text(value) => Self::Text(value.clone()),
+            Setting::Secret(secret) => Self::Text(secret.reveal().to_owned()),
         }
     }
 }
@@ -52,6 +53,8 @@ pub(super) struct Voice {
     pub(super) task: u32,
     pub(super) digest: String,
     pub(super) metrics: std::sync::Arc<super::GuestMetrics>,
+    /// never said
+    pub(super) secrets: Secrets,
     /// the last error line or line on stderr since the call began: why it trapped, most likely
     last_words: String,
     /// the unfinished line on stdout and stderr
@@ -68,12 +71,13 @@ pub(super) enum Output {
 impl Voice {
     pub(super) fn new(step: &str, task: u32, digest: String, metrics: std::sync::Arc<super::GuestMetrics>) -> Self {
         let step = step.to_owned();
-        Self { step, task, digest, metrics, last_words: String::new(), lines: Default::default() }
+        let secrets = Secrets::default();
+        Self { step, task, digest, metrics, secrets, last_words: String::new(), lines: Default::default() }
     }
 
     /// `host.log`
     pub(super) fn log(&mut self, level: LevelOut, message: &str) {
-        let message = clean(message, limits::GUEST_LOG_BYTES);
+        let message = clean(&self.secrets.scrub(message), limits::GUEST_LOG_BYTES);
         if level == LevelOut::Error {
             self.last_words = clean(&message, limits::GUEST_REASON_BYTES);
         }
@@ -95,7 +99,7 @@ impl Voice {
 
     fn end_line(&mut self, output: Output) {
         let line = std::mem::take(&mut self.lines[output as usize]);
-        let line = clean(line.trim_end(), limits::GUEST_LOG_BYTES);
+        let line = clean(self.secrets.scrub(&line).trim_end(), limits::GUEST_LOG_BYTES);
         if line.is_empty() {
             return;
         }
@@ -162,6 +166,20 @@ mod tests {
         voice.write(Output::Stderr, b"thread 'main' panicked at src/lib.rs:1:1:\nno \x1b[31mprice");
         voice.write(Output::Stderr, b"\nnote: run with `RUST_BACKTRACE=1`\n");
         assert_eq!(voice.last_words(), "thread 'main' panicked at src/lib.rs:1:1: no  [31mprice");
+    }
+
+    #[test]
+    fn a_secret_that_a_guest_says_is_not_among_its_last_words() {
+        let secret = Setting::Secret(crate::wasm::Secret::new("TOKEN"));
+        let settings = std::sync::Arc::new([("token".to_owned(), secret)].into());
+        let settings = crate::wasm::with_secrets(&settings, &|_| Some("hunter2hunter2".into())).unwrap();
+        let mut voice = voice();
+        voice.secrets = Secrets::of(&settings);
+        voice.write(Output::Stderr, b"panicked: no hunter2");
+        voice.write(Output::Stderr, b"hunter2 here\n");
+        assert_eq!(voice.last_words(), "panicked: no [secret TOKEN] here");
+        voice.log(LevelOut::Error, "hunter2hunter2");
+        assert_eq!(voice.last_words(), "[secret TOKEN]");
     }
 
     #[test]

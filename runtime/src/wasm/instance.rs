@@ -17,9 +17,10 @@ use super::error::CallError;
 use super::host::Voice;
 use super::metrics::GuestMetrics;
 use super::process_abi::{CallIn, DescribeProcess, OutcomeOut, Process};
-use super::settings::Settings;
+use super::settings::{Secrets, Settings};
 use super::signature::Said;
 use super::wasi::{Denied, VirtualWorld};
+use super::witness::World;
 use crate::limits;
 
 /// Elements that the tables of an instance may have in sum: the functions that are called indirectly.
@@ -107,9 +108,16 @@ pub(super) struct Conditions {
     pub(super) task: u32,
     pub(super) digest: String,
     pub(super) metrics: Arc<GuestMetrics>,
+    /// in place of the world that step and component give
+    pub(super) world: Option<World>,
 }
 
 impl Conditions {
+    /// What a call sees of clock and random numbers when it begins.
+    pub(super) fn world(&self) -> World {
+        self.world.unwrap_or_else(|| VirtualWorld::new(&self.step, &self.digest).begin())
+    }
+
     /// Ticks of the epoch that a call may take. The tick in progress does not count as a whole one, so one more; and a
     /// single tick could be over at once.
     fn deadline_ticks(&self) -> u64 {
@@ -149,10 +157,12 @@ impl Live {
         conditions: &Conditions,
     ) -> Result<Self, CallError> {
         let Conditions { settings, memory_bytes, step, task, digest, metrics, .. } = conditions;
-        let world = VirtualWorld::new(step, digest);
+        let world = VirtualWorld::from(conditions.world());
+        let mut voice = Voice::new(step, *task, digest.clone(), Arc::clone(metrics));
+        voice.secrets = Secrets::of(settings);
         let state = State {
             settings: Arc::clone(settings),
-            voice: Voice::new(step, *task, digest.clone(), Arc::clone(metrics)),
+            voice,
             world: world.clone(),
             fresh_world: world,
             memory: MemoryBound::new(*memory_bytes),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::witness::Witness;
 use crate::clock::Stopwatch;
 use crate::limits;
 
@@ -32,6 +33,8 @@ pub struct GuestMetrics {
     names_dropped: AtomicU64,
     started: Stopwatch,
     own: Mutex<OwnMetrics>,
+    /// who keeps calls that fail
+    witness: Option<Witness>,
 }
 
 /// What guests themselves count.
@@ -95,7 +98,23 @@ impl GuestMetrics {
             names_dropped: AtomicU64::new(0),
             started: Stopwatch::start(),
             own: Mutex::default(),
+            witness: None,
         }
+    }
+
+    /// All zero, with someone to keep the calls that fail.
+    pub fn watched(witness: Witness) -> Self {
+        Self { witness: Some(witness), ..Self::new() }
+    }
+
+    /// All zero, for guests that write no log.
+    pub(super) fn silent() -> Self {
+        Self { log_lines: AtomicU64::new(u64::MAX), ..Self::new() }
+    }
+
+    /// Who keeps calls that fail.
+    pub fn witness(&self) -> Option<&Witness> {
+        self.witness.as_ref()
     }
 
     /// The current values. Not one instant: each value is read for itself.

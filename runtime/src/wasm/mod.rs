@@ -12,6 +12,7 @@
 mod abi;
 mod bits;
 mod cache;
+mod call;
 mod component;
 mod contract;
 mod digest;
@@ -28,19 +29,23 @@ mod sandbox;
 mod settings;
 mod signature;
 mod wasi;
+mod watched;
 mod window_process;
+mod witness;
 
 #[cfg(test)]
 mod tests;
 
+pub use call::{Answer, Call, ProcessArguments, ProcessWork};
 pub use component::{Component, Origin};
-pub use contract::OperatorKind;
+pub use contract::{OperatorKind, PACKAGE, VERSION};
 pub use digest::Digest;
 pub use error::{CallError, DescribeError, GuestError, LoadError, RowFailure, SandboxError};
 pub use guest::{Expansion, Guest, GuestOptions};
 pub use metrics::{GuestCounts, GuestMetrics};
 pub use process::{ProcessCall, Processed, SideRows, Timer, TimerClock, Work};
 pub use sandbox::{Sandbox, SandboxOptions};
-pub use settings::{Setting, Settings};
+pub use settings::{Secret, SecretError, Secrets, Setting, Settings, with_secrets};
 pub use signature::{ProcessSignature, Signature, StateSchema, Takeover};
 pub use window_process::WindowCall;
+pub use witness::{FailedCall, Fresh, Gate, Witness, World};

@@ -3,6 +3,7 @@
 use arrow_array::{BooleanArray, RecordBatch};
 
 use super::abi::{BatchOut, ExpansionOut};
+use super::call::Call;
 use super::error::CallError;
 use super::guest::{Guest, internal, lower};
 use super::lift;
@@ -107,6 +108,11 @@ pub struct SideRows {
 impl Guest {
     /// Processor: handles rows or timers of the keys in the call.
     pub fn process(&mut self, call: &ProcessCall<'_>) -> Result<Processed, CallError> {
+        let done = self.process_once(call);
+        self.watched(done, || Call::of_process(call))
+    }
+
+    fn process_once(&mut self, call: &ProcessCall<'_>) -> Result<Processed, CallError> {
         let state = self.state()?;
         let Signature { inputs, process: Some(process), .. } = &self.signature else {
             return Err(internal(format!("a {} does not process", self.kind())));

@@ -4,6 +4,7 @@ mod calls;
 mod hostile;
 mod load;
 mod template;
+mod witness;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -15,6 +15,7 @@ use wasmtime::component::{Component, Linker, LinkerInstance, ResourceAny, Resour
 use super::contract::InterfaceName;
 use super::host::Output;
 use super::instance::State;
+use super::witness::World;
 
 /// Bytes that a guest may write before it must ask again, and random bytes that it may ask for at once.
 const CHUNK_BYTES: u64 = 64 << 10;
@@ -48,6 +49,11 @@ impl VirtualWorld {
         Self { clock_ns: 0, random }
     }
 
+    /// As it is now.
+    pub(super) fn begin(&self) -> World {
+        World { clock_ns: self.clock_ns, random: self.random }
+    }
+
     fn now_ns(&mut self) -> u64 {
         self.clock_ns = self.clock_ns.saturating_add(CLOCK_STEP_NS);
         self.clock_ns
@@ -60,6 +66,12 @@ impl VirtualWorld {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+}
+
+impl From<World> for VirtualWorld {
+    fn from(World { clock_ns, random }: World) -> Self {
+        Self { clock_ns, random }
     }
 }
 

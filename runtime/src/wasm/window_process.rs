@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 
+use super::call::Call;
 use super::guest::{Expansion, Guest, internal, lower};
 use super::lift;
 
@@ -25,6 +26,11 @@ pub struct WindowCall<'a> {
 impl Guest {
     /// Window-processor: any number of rows of `signature.outputs` for each window; `origin` numbers windows.
     pub fn process_windows(&mut self, call: &WindowCall<'_>) -> Result<Expansion, super::CallError> {
+        let done = self.process_windows_once(call);
+        self.watched(done, || Call::of_windows(call))
+    }
+
+    fn process_windows_once(&mut self, call: &WindowCall<'_>) -> Result<Expansion, super::CallError> {
         let WindowCall { starts, ends, groups, times, input } = *call;
         let (windows, rows) = (starts.len(), input.num_rows());
         if ends.len() != windows || groups.len() != rows || times.len() != rows {

@@ -1,5 +1,6 @@
 //! What a start accepts and refuses.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -67,6 +68,44 @@ async fn a_start_without_what_the_broker_has_decided_is_refused() {
     // the marker is lost
     broker.delete_topic(&format!("{}-epochs", job.id)).await.unwrap();
     job.run(&[]).expect(1).says(&["no marker", "--fresh"]);
+}
+
+/// How often each row is in a topic.
+fn counted(broker: &str, topic: &str) -> BTreeMap<String, usize> {
+    let mut counted = BTreeMap::new();
+    for row in topics::read_committed(broker, topic) {
+        *counted.entry(serde_json::to_string(&row).unwrap()).or_default() += 1;
+    }
+    counted
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_is_restored_a_second_time_only_where_that_is_asked_for_and_gives_the_same_rows() {
+    let broker = broker_or_return!();
+    let job = Job::new(broker, "twice", "retain = 100").await;
+    assert_eq!(job.run_to("decided:3", &[]).code, None);
+    let (store, copy, newer) = (job.path("state"), job.path("copy"), job.path("newer"));
+    let copied = std::process::Command::new("cp").arg("-a").arg(&store).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    assert_eq!(job.run(&[]).expect(0).restored(), Some(2));
+    job.assert_once("the first time");
+    let before = [&job.rows, &job.counts].map(|topic| counted(&broker.bootstrap(), topic));
+    // the store as it was: the broker knows that it has gone on
+    std::fs::rename(&store, &newer).unwrap();
+    std::fs::rename(&copy, &store).unwrap();
+    job.run(&[]).expect(1).says(&["the broker has committed epoch", "not in the store"]);
+    std::fs::remove_dir_all(&store).unwrap();
+    std::fs::rename(&newer, &store).unwrap();
+    job.assert_once("refused");
+    // in so many words
+    let ended = job.run(&["--from-savepoint", "2", "--parallelism", "3"]).expect(0);
+    assert_eq!(ended.restored(), Some(2));
+    for (topic, before) in [&job.rows, &job.counts].into_iter().zip(before) {
+        let after = counted(&broker.bootstrap(), topic);
+        assert!(after.keys().eq(before.keys()), "{topic}: other rows than the first time");
+        let twice = after.values().filter(|count| **count == 2).count();
+        assert!(after.values().all(|count| *count <= 2) && twice > 0 && twice < after.len(), "{topic}: {twice} twice");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,8 +27,8 @@ mod endings;
 mod migrations;
 mod processors;
 mod refused;
-mod restarts;
 mod topologies;
+mod trial;
 
 type Row = Map<String, Value>;
 

@@ -32,13 +32,20 @@ fn numbers(parallelism: usize) -> Pipeline {
     Pipeline::new("migrated").parallelism(parallelism).source("numbers", generator(Some(ROWS), Some(RATE)))
 }
 
+/// More of them, for more than one swap.
+const MANY: u64 = 4 * ROWS;
+
+fn many(parallelism: usize) -> Pipeline {
+    Pipeline::new("migrated").parallelism(parallelism).source("numbers", generator(Some(MANY), Some(RATE)))
+}
+
 /// Every row was counted once, by either version.
-fn assert_each_once(windows: &[Row]) {
+fn assert_each_once(windows: &[Row], rows: u64) {
     for row in windows {
         assert_eq!(int(row, "rows_1") + int(row, "rows_2"), int(row, "rows"), "{row:?}");
         assert_eq!(int(row, "sum_1") + int(row, "sum_2"), int(row, "amounts"), "{row:?}");
     }
-    assert_eq!(total(windows, "rows"), ROWS);
+    assert_eq!(total(windows, "rows"), rows);
 }
 
 /// Kinds of window, with a step for each.
@@ -47,7 +54,14 @@ fn kinds(component: &str) -> Vec<(&'static str, Step)> {
     let all = |step: Step| step.count("rows").sum("amounts", "amount").component("sums", path(component));
     vec![
         ("tumbling", all(Step::aggregate().key_by(["key"]).tumbling(seconds(2)))),
-        ("early", all(Step::aggregate().key_by(["key"]).tumbling(seconds(2)).trigger(Trigger::Every { interval: seconds(1) }).firing(Firing::Discarding))),
+        (
+            "early",
+            all(Step::aggregate()
+                .key_by(["key"])
+                .tumbling(seconds(2))
+                .trigger(Trigger::Every { interval: seconds(1) })
+                .firing(Firing::Discarding)),
+        ),
         ("session", all(Step::aggregate().key_by(["key"]).session(seconds(100)))),
     ]
 }
@@ -57,7 +71,7 @@ async fn each_row_is_counted_under_one_version(parallelism: usize) {
         let job = start(numbers(parallelism).step("sums", step.from("numbers")), &[], &["sums"]).await;
         let (outcome, report) = swap_midway(job, "sums", &other("migrate-sum-2"), Result::unwrap).await;
         assert_eq!(serde_json::to_value(&report.swapped[0].verdict).unwrap()["migrate"]["from"], 1, "{kind}");
-        assert_each_once(&outcome.windows);
+        assert_each_once(&outcome.windows, ROWS);
         let (first, second) = (total(&outcome.windows, "rows_1"), total(&outcome.windows, "rows_2"));
         assert!(first >= ROWS / 3 && second > 0, "{kind}: {first} and {second}");
         if kind == "session" {
@@ -81,7 +95,7 @@ async fn a_step_that_migrates_changes_at_the_same_cut_as_one_that_does_not() {
     let second = Second::new();
     let sums = Step::aggregate().key_by(["key", "version"]).tumbling(Duration::from_secs(2)).count("rows");
     let sums = sums.sum("amounts", "amount").component("sums", path("migrate-sum-1"));
-    let pipeline = numbers(3).step("tag", map().from("numbers")).step("sums", sums.from("tag"));
+    let pipeline = many(3).step("tag", map().from("numbers")).step("sums", sums.from("tag"));
     let job = start(pipeline, &["tag"], &["sums"]).await;
     let handle = job.handle();
     let changing = async {
@@ -90,13 +104,13 @@ async fn a_step_that_migrates_changes_at_the_same_cut_as_one_that_does_not() {
         let hostile = second.write("hostile-migrate", "trap-on-a-key", "none-at-all--");
         let refused = swap(&handle, &[("tag", &second.map()), ("sums", &hostile)]).await.unwrap_err();
         assert_eq!(refused.code(), "migration");
-        passed(&handle, "tag", ROWS / 2).await;
+        passed(&handle, "tag", ROWS).await;
         swap(&handle, &[("tag", &second.map()), ("sums", &other("migrate-sum-2"))]).await.unwrap();
         drop(handle);
     };
     let (outcome, ()) = job.finish(changing).await;
-    assert_one_cut(&second_by_task(&outcome.rows, ROWS, 3, |_| 1));
-    assert_each_once(&outcome.windows);
+    assert_one_cut(&second_by_task(&outcome.rows, MANY, 3, |_| 1));
+    assert_each_once(&outcome.windows, MANY);
     for row in &outcome.windows {
         let other = if text(row, "version") == "version-000a" { "rows_2" } else { "rows_1" };
         assert_eq!(int(row, other), 0, "{row:?}");
@@ -132,7 +146,10 @@ async fn a_processor_takes_over_state_and_timers() {
             swap(&handle, &[("count", &other("migrate-process-2"))]).await.unwrap();
             // the first version knows nothing of the second
             let refused = handle.rollback(&[]).await.unwrap_err();
-            assert!(refused.to_string().contains("state `note`: running note: text, offered seen_rows: int64"), "{refused}");
+            assert!(
+                refused.to_string().contains("state `note`: running note: text, offered seen_rows: int64"),
+                "{refused}"
+            );
             assert!(refused.stub().unwrap().contains("process(version = 1, migrate(2 = StateV2))"));
             drop(handle);
         };
@@ -167,7 +184,7 @@ async fn a_migration_that_goes_wrong_changes_nothing() {
         let (outcome, refused) = swap_midway(job, "sums", &hostile, Result::unwrap_err).await;
         let refused = refused.to_string();
         assert!(refused.contains("step `sums` stays as it is") && refused.contains(says), "{mode}: {refused}");
-        assert_each_once(&outcome.windows);
+        assert_each_once(&outcome.windows, ROWS);
         assert_eq!(total(&outcome.windows, "rows_2"), 0, "{mode}");
         assert!(outcome.dead.is_empty());
     }
@@ -179,11 +196,14 @@ async fn a_trap_on_one_key_in_one_task_holds_all_tasks_back_and_is_told_with_the
         // a thousand keys; it traps where a sum is 0, which is that of one key alone
         let sums = Step::aggregate().key_by(["amount"]).session(Duration::from_secs(100)).count("rows");
         let sums = sums.sum("amounts", "amount").component("sums", path("migrate-sum-1")).from("numbers");
-        let job = start(numbers(parallelism).step("sums", sums), &[], &["sums"]).await;
+        let job = start(many(parallelism).step("sums", sums), &[], &["sums"]).await;
         let (outcome, refused) = swap_midway(job, "sums", &other("hostile-migrate"), Result::unwrap_err).await;
         let refused = refused.to_string();
-        assert!(refused.contains("of the key amount = 0: ") && refused.contains("a sum of 0 was not expected"), "{refused}");
-        assert_each_once(&outcome.windows);
+        assert!(
+            refused.contains("of the key amount = 0: ") && refused.contains("a sum of 0 was not expected"),
+            "{refused}"
+        );
+        assert_each_once(&outcome.windows, MANY);
         assert_eq!(total(&outcome.windows, "rows_2"), 0);
     }
 }
@@ -192,19 +212,19 @@ async fn a_trap_on_one_key_in_one_task_holds_all_tasks_back_and_is_told_with_the
 async fn a_rollback_migrates_back_where_the_older_version_can() {
     for parallelism in [1, 3] {
         let step = kinds("migrate-sum-1").remove(2).1;
-        let job = start(numbers(parallelism).step("sums", step.from("numbers")), &[], &["sums"]).await;
+        let job = start(many(parallelism).step("sums", step.from("numbers")), &[], &["sums"]).await;
         let handle = job.handle();
         let changing = async {
             passed(&handle, "numbers", ROWS / 4).await;
             swap(&handle, &[("sums", &other("migrate-sum-2"))]).await.unwrap();
-            passed(&handle, "numbers", ROWS / 2).await;
+            passed(&handle, "numbers", ROWS).await;
             let report = handle.rollback(&[]).await.unwrap();
             let verdict = serde_json::to_value(&report.swapped[0].verdict).unwrap();
             assert_eq!((&verdict["migrate"]["from"], &verdict["migrate"]["to"]), (&2.into(), &1.into()));
             drop(handle);
         };
         let (outcome, ()) = job.finish(changing).await;
-        assert_each_once(&outcome.windows);
+        assert_each_once(&outcome.windows, MANY);
         assert_eq!(total(&outcome.windows, "rows_2"), 0, "on the way back all is counted as the first version's");
     }
 }
@@ -253,6 +273,6 @@ async fn state_of_a_checkpoint_is_migrated_when_another_version_goes_on_from_it(
     let last = shown(&folder.path().join("out"));
     assert_eq!(last.len(), 20);
     let rows: Vec<Row> = last.into_values().collect();
-    assert_each_once(&rows);
+    assert_each_once(&rows, ROWS);
     assert!(rows.iter().all(|row| int(row, "rows_1") > 0 && int(row, "rows_2") > 0), "{rows:?}");
 }

@@ -116,7 +116,7 @@ fn chains(plan: &Plan) -> Vec<ChainJson<'_>> {
         let fields = plan.nodes.get(*from).map(|node| node.schema.fields()).unwrap_or_default();
         let (word, key) = match exchange {
             Exchange::Forward => ("forward", Vec::new()),
-            Exchange::Range { column, .. } => {
+            Exchange::Range { column, .. } | Exchange::SampledRange { column, .. } => {
                 ("range", fields.get(*column).map(|field| field.name.as_str()).into_iter().collect())
             }
             Exchange::Addressed => ("custom", Vec::new()),

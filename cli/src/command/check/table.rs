@@ -217,6 +217,7 @@ pub(super) fn sink_name(kind: &SinkKind) -> String {
         SinkKind::Object(object) => format!("object {}", object.url),
         SinkKind::Kafka(kafka) => format!("kafka {} at {}", kafka.topic, kafka.brokers),
         SinkKind::Channel(_) => "channel".to_owned(),
+        SinkKind::Documents(_) => "documents".to_owned(),
     }
 }
 
@@ -270,6 +271,11 @@ fn exchange_name(plan: &Plan, from: usize, exchange: &Exchange) -> String {
             let fields = plan.nodes.get(from).map(|node| node.schema.fields()).unwrap_or_default();
             let name = fields.get(*column).map_or("", |field| field.name.as_str());
             format!("{} ranges of {name}", splits.ranges())
+        }
+        Exchange::SampledRange { column, .. } => {
+            let fields = plan.nodes.get(from).map(|node| node.schema.fields()).unwrap_or_default();
+            let name = fields.get(*column).map_or("", |field| field.name.as_str());
+            format!("even ranges of {name}")
         }
         Exchange::Addressed => "as its partitioner says".to_owned(),
         Exchange::Broadcast => "broadcast".to_owned(),

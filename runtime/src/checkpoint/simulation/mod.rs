@@ -7,6 +7,7 @@
 #![allow(clippy::print_stderr)]
 
 mod process;
+mod transactions;
 mod world;
 
 use process::{Process, Stopped};

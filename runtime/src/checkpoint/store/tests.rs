@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
 use arrow_array::{Int64Array, RecordBatch};
 
 use super::super::manifest::{StepEntry, TaskEntry};
@@ -181,6 +184,49 @@ async fn what_has_not_changed_is_not_written_again_and_kept_as_long_as_it_is_nee
             there.extend(files.iter().filter(|file| file.ends_with(".state")).map(|file| format!("{folder}/{file}")));
         }
         assert_eq!(there, referred, "no more and no less than what the kept checkpoints name");
+    }
+}
+
+/// A step whose state is `blocks` of frozen copies: the number of each, and how often its rows have been made.
+fn frozen(epoch: u64, blocks: &[(u128, Arc<AtomicUsize>)]) -> Draft {
+    let mut draft = draft_of(epoch, "a", many(0..0).slice(0, 0));
+    let later = |(id, made): &(u128, Arc<AtomicUsize>)| {
+        let (id, made) = (*id, Arc::clone(made));
+        let rows = move || {
+            made.fetch_add(1, Ordering::Relaxed);
+            Ok(many(0..0).slice(usize::try_from(id).unwrap() * 10, 10))
+        };
+        crate::state::Later::new(move || id, rows)
+    };
+    let state = Snapshot::default().with("rows", Some(1), Vec::new()).with_later(blocks.iter().map(later).collect());
+    draft.states = BTreeMap::from([(("sum".to_owned(), 0), state)]);
+    draft
+}
+
+#[tokio::test]
+async fn rows_of_a_frozen_copy_are_made_only_where_it_has_changed() {
+    let (_folder, local) = store();
+    for store in [local, in_memory()] {
+        let made: Vec<_> = (0..4).map(|_| Arc::new(AtomicUsize::new(0))).collect();
+        let block = |id: usize| (id as u128, Arc::clone(&made[id]));
+        let counts = || made.iter().map(|made| made.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        store.write(frozen(1, &[block(0), block(1)])).await.unwrap();
+        assert_eq!(counts(), [1, 1, 0, 0]);
+        store.write(frozen(2, &[block(0), block(2)])).await.unwrap();
+        assert_eq!(counts(), [1, 1, 1, 0]);
+        store.retain(1, u64::MAX).await.unwrap();
+        // what has not been in the last checkpoint is made again: its file may be gone
+        store.write(frozen(3, &[block(1), block(2), block(3)])).await.unwrap();
+        assert_eq!(counts(), [1, 2, 1, 1]);
+        let loaded = store.load(3).await.unwrap();
+        let keys = loaded.states[&("sum".to_owned(), 0)].rows("rows").iter();
+        let keys: Vec<i64> =
+            keys.flat_map(|rows| rows.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
+        assert_eq!(keys, (10..40).collect::<Vec<i64>>());
+        // another checkpoint has been taken up: nothing is known of its files
+        store.load(2).await.ok();
+        store.write(frozen(4, &[block(3)])).await.unwrap();
+        assert_eq!(counts()[3], 2);
     }
 }
 

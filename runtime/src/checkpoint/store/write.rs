@@ -1,17 +1,25 @@
 //! A checkpoint is written: state that is not there yet, several files at a time, then the manifest.
 
+use std::collections::HashMap;
 use std::sync::PoisonError;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Draft, MANIFEST, Store, StoreError, blocking, folder_of, path_of};
-use crate::checkpoint::chunk;
+use crate::checkpoint::chunk::{self, Piece};
 use crate::checkpoint::epoch::is_overtaken;
 use crate::checkpoint::fail_point::fail_point;
 use crate::checkpoint::manifest::StateFile;
 use crate::checkpoint::state_file::{self, StateFileError};
 use crate::objects::CONCURRENT;
 use crate::state::Snapshot;
+
+/// A piece of state in the store.
+struct Written {
+    file: StateFile,
+    /// of a frozen copy: which
+    frozen: Option<u128>,
+}
 
 impl Store {
     /// Writes a whole checkpoint. Returns how many bytes of it were new. May be repeated after an error, by the same
@@ -27,9 +35,13 @@ impl Store {
         }
         let written = stream::iter(tasks)
             .map(|(store, step, stem, state)| async move { store.write_state(epoch, step, stem, state).await });
-        let written: Vec<Vec<StateFile>> = written.buffered(CONCURRENT).try_collect().await?;
+        let written: Vec<Vec<Written>> = written.buffered(CONCURRENT).try_collect().await?;
         let tasks = manifest.steps.iter_mut().flat_map(|step| &mut step.tasks);
-        tasks.zip(written).for_each(|(task, files)| task.state = files);
+        let mut frozen = HashMap::new();
+        for (task, written) in tasks.zip(written) {
+            frozen.extend(written.iter().filter_map(|piece| Some((piece.frozen?, piece.file.clone()))));
+            task.state = written.into_iter().map(|piece| piece.file).collect();
+        }
         self.put_components(components).await?;
         fail_point("before-manifest");
         let bytes = manifest.encode().map_err(|reason| StoreError::Damaged { name: epoch.to_string(), reason })?;
@@ -51,7 +63,7 @@ impl Store {
             return Err(StoreError::Fenced { epoch, place: self.place(), holder });
         }
         fail_point("after-manifest");
-        self.remember(&manifest);
+        self.remember(&manifest, frozen);
         self.remember_files(&manifest);
         Ok(new)
     }
@@ -62,11 +74,11 @@ impl Store {
         step: String,
         stem: String,
         state: Snapshot,
-    ) -> Result<Vec<StateFile>, StoreError> {
+    ) -> Result<Vec<Written>, StoreError> {
         if state.tables.is_empty() {
             return Ok(Vec::new());
         }
-        let pieces = blocking(move || chunk::split(&state)).await?;
+        let pieces = blocking(move || chunk::split(state)).await?;
         let unsplit = |reason| StoreError::State { step: step.clone(), source: StateFileError::Damaged(reason) };
         let pieces = pieces.map_err(unsplit)?.into_iter().enumerate();
         let pieces =
@@ -76,28 +88,32 @@ impl Store {
         files.buffered(CONCURRENT).try_collect().await
     }
 
-    async fn write_piece(
-        &self,
-        epoch: u64,
-        step: &str,
-        name: String,
-        piece: Snapshot,
-    ) -> Result<StateFile, StoreError> {
+    async fn write_piece(&self, epoch: u64, step: &str, name: String, piece: Piece) -> Result<Written, StoreError> {
+        let frozen = piece.frozen;
+        let unchanged =
+            frozen.and_then(|id| self.frozen.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned());
+        if let Some(file) = unchanged
+            && self.is_there(&file).await?
+        {
+            return Ok(Written { file, frozen });
+        }
+        let piece = piece.state;
         let encoded = blocking(move || {
+            let piece = piece.made().map_err(|error| StateFileError::Damaged(error.to_string()))?;
             let content = state_file::encode(&piece)?;
             Ok((chunk::digest(&content), crc32fast::hash(&content), content))
         });
         let (digest, crc32, content) =
             encoded.await?.map_err(|source| StoreError::State { step: step.to_owned(), source })?;
         if let Some(known) = self.known(&digest, content.len() as u64).await? {
-            return Ok(known);
+            return Ok(Written { file: known, frozen });
         }
         let file = StateFile { epoch, name, bytes: content.len() as u64, crc32, digest };
         let path = path_of(&file);
         let sealed = self.seal(&path, &epoch.to_string(), content).await?;
         self.objects.put(&path, sealed).await?;
         fail_point("state-written");
-        Ok(file)
+        Ok(Written { file, frozen })
     }
 
     /// A file of the last checkpoint with this content. It is there: the last checkpoint is whole, and kept. A local disk
@@ -105,8 +121,11 @@ impl Store {
     async fn known(&self, digest: &str, bytes: u64) -> Result<Option<StateFile>, StoreError> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned();
         let Some(known) = known.filter(|known| known.bytes == bytes) else { return Ok(None) };
-        let there = self.objects.local_folder().is_none() || self.objects.size(&path_of(&known)).await?.is_some();
-        Ok(there.then_some(known))
+        Ok(self.is_there(&known).await?.then_some(known))
+    }
+
+    async fn is_there(&self, known: &StateFile) -> Result<bool, StoreError> {
+        Ok(self.objects.local_folder().is_none() || self.objects.size(&path_of(known)).await?.is_some())
     }
 
     /// As it is stored: encrypted where there are keys.

@@ -9,9 +9,9 @@ use arrow_array::{Array, ArrayRef, TimestampMillisecondArray};
 use arrow_schema::Field as ArrowField;
 
 use super::RollingAggregate;
-use crate::limits::BATCH_ROWS;
 use crate::operator::OperatorError;
 use crate::operator::aggregate_fold::internal;
+use crate::operator::frozen_slices::{FrozenSlice, FrozenSlices, Head, built_in};
 use crate::operator::saved_table::SavedTable;
 use crate::operator::window_aggregate::times;
 use crate::operator::window_aggregate_parts::Parts;
@@ -59,12 +59,14 @@ impl RollingAggregate {
     pub(super) fn save(&mut self) -> Result<Snapshot, OperatorError> {
         let table = self.saved_table();
         let mut writer = table.writer();
-        let slots: Vec<u32> = self.state.slots().collect();
-        for slots in slots.chunks(BATCH_ROWS) {
-            writer.push(slots.len(), self.rows_of(slots)?)?;
-        }
         self.spilled_rows(|rows, columns| writer.push(rows, columns))?;
-        writer.finish(Snapshot::default())
+        let frozen = FrozenSlices {
+            schema: table.schema().clone(),
+            keys: self.parts.table.freeze(),
+            slices: vec![FrozenSlice { state: self.state.freeze(), head: Head::Times(self.changed_at.freeze()) }],
+            aggregates: built_in(&self.parts.aggregates),
+        };
+        Ok(writer.finish(Snapshot::default())?.with_later(frozen.blocks()))
     }
 
     pub(super) fn load(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {

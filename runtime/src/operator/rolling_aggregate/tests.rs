@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
 use proptest::prelude::*;
 
 use super::*;
@@ -221,4 +223,35 @@ fn a_component_goes_on_with_the_accumulators_of_the_one_before() {
     let totals = out.batches.iter().flat_map(|batch| rows(batch.columns().columns())).map(|row| row[2].clone());
     assert_eq!(totals.collect::<Vec<_>>(), [Cell::Int(5), Cell::Int(11), Cell::Int(18)]);
     assert_eq!(operator.keys_held(), 1);
+}
+
+#[test]
+fn a_snapshot_keeps_what_was_and_tells_which_blocks_have_changed_since() {
+    let rows_of = |keys: std::ops::Range<i64>| {
+        let row = |id| vec![Cell::Int(id), Cell::Null, Cell::Int(1), Cell::Float(0.0), Cell::Null];
+        as_batch(&keys.map(|id| (row(id), 0)).collect::<Vec<_>>())
+    };
+    for emit in [Emit::Latest, Emit::Changes] {
+        let count = AggregateCall::BuiltIn { output: "n".into(), function: AggregateFunction::Count, column: None };
+        let mut operator = RollingAggregate::new(spec(&[0], emit, vec![count])).unwrap();
+        let mut after = |keys| {
+            operator.on_batch(rows_of(keys), &mut Output::default()).unwrap();
+            operator.snapshot().unwrap()
+        };
+        let states = [after(0..40_000), after(0..0), after(20_000..20_001), after(40_000..40_001)];
+        let ids = |state: &Snapshot| state.tables[0].later.iter().map(crate::state::Later::id).collect::<Vec<_>>();
+        let changed: Vec<Vec<bool>> = states
+            .windows(2)
+            .map(|pair| ids(&pair[0]).iter().zip(ids(&pair[1])).map(|(before, after)| *before != after).collect())
+            .collect();
+        assert_eq!(changed, [[false; 3], [false, true, false], [false, false, true]]);
+        let totals = states.map(|state| {
+            let state = state.made().unwrap();
+            let counts = state.rows("keys").iter().map(|batch| batch.column_by_name("rows").unwrap().clone());
+            let counts: Vec<i64> =
+                counts.flat_map(|counts| counts.as_primitive::<Int64Type>().values().to_vec()).collect();
+            (counts.len(), counts.iter().sum::<i64>())
+        });
+        assert_eq!(totals, [(40_000, 40_000), (40_000, 40_000), (40_000, 40_001), (40_001, 40_002)]);
+    }
 }

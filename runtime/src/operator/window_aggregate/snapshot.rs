@@ -10,6 +10,7 @@ use super::{Entry, SliceState, WindowAggregate};
 use crate::limits::BATCH_ROWS;
 use crate::operator::OperatorError;
 use crate::operator::aggregate_fold::{Groups, internal};
+use crate::operator::frozen_slices::{FrozenSlice, FrozenSlices, Head, built_in};
 use crate::operator::saved_table::SavedTable;
 use crate::operator::window_aggregate_parts::Parts;
 use crate::operator::window_aggregate_slice::{Aggregate, saved_fields};
@@ -67,12 +68,13 @@ impl WindowAggregate {
         let table = self.saved_table();
         let mut writer = table.writer();
         let spilled = self.spilled_slices();
-        for state in self.states.values().filter(|state| !spilled.contains(&state.slice.start)) {
-            let slots: Vec<u32> = state.slots().collect();
-            for slots in slots.chunks(BATCH_ROWS) {
-                writer.push(slots.len(), rows_of(&self.parts.table, state, &self.parts.aggregates, slots)?)?;
-            }
-        }
+        let in_memory = self.states.values_mut().filter(|state| !spilled.contains(&state.slice.start));
+        let frozen = FrozenSlices {
+            schema: table.schema().clone(),
+            slices: in_memory.map(|state| FrozenSlice { state: state.freeze(), head: Head::Bounds }).collect(),
+            keys: self.parts.table.freeze(),
+            aggregates: built_in(&self.parts.aggregates),
+        };
         for start in spilled {
             self.merged_slice(start, |table, state, aggregates| {
                 let slots: Vec<u32> = state.slots().collect();
@@ -82,7 +84,7 @@ impl WindowAggregate {
                 Ok(())
             })?;
         }
-        writer.finish(Snapshot::default())
+        Ok(writer.finish(Snapshot::default())?.with_later(frozen.blocks()))
     }
 
     pub(super) fn load(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {

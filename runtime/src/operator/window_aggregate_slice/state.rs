@@ -9,7 +9,7 @@ use arrow_schema::{DataType, Field as ArrowField};
 
 use super::{Aggregate, SliceState, State};
 use crate::operator::OperatorError;
-use crate::operator::aggregate_built_in::save_counts;
+use crate::operator::aggregate_built_in::{BuiltIn, save_counts};
 use crate::operator::aggregate_fold::internal;
 use crate::record::{Field, Kind};
 use crate::state::{Chunked, StateError, words};
@@ -44,18 +44,25 @@ impl SliceState {
         aggregates: &[Aggregate],
         slots: &[u32],
     ) -> Result<Vec<ArrayRef>, OperatorError> {
+        self.save_by(aggregates.iter().map(Aggregate::built_in), slots).map_err(|error| internal(&error))
+    }
+
+    /// As [`SliceState::save`]; of a component nothing but its accumulators is needed.
+    pub(in crate::operator) fn save_by<'a>(
+        &self,
+        aggregates: impl Iterator<Item = Option<&'a BuiltIn>>,
+        slots: &[u32],
+    ) -> Result<Vec<ArrayRef>, StateError> {
         let failed = slots.iter().map(|slot| self.failed.get(slot)).collect::<StringArray>();
         let mut columns = vec![save_counts(&self.rows, slots), Arc::new(failed) as ArrayRef];
-        for (aggregate, state) in aggregates.iter().zip(&self.states) {
+        for (aggregate, state) in aggregates.zip(&self.states) {
             match (aggregate, state) {
-                (Aggregate::BuiltIn(built_in), State::BuiltIn(accumulators)) => {
-                    columns.extend(built_in.save(accumulators, slots).map_err(|error| internal(&error))?);
+                (Some(built_in), State::BuiltIn(accumulators)) => columns.extend(built_in.save(accumulators, slots)?),
+                (None, State::Fold(accumulators)) => {
+                    columns.extend_from_slice(accumulators.gather(slots)?.columns());
                 }
-                (Aggregate::Fold(_), State::Fold(accumulators)) => {
-                    let rows = accumulators.gather(slots).map_err(|error| internal(&error))?;
-                    columns.extend_from_slice(rows.columns());
-                }
-                _ => return Err(OperatorError::Internal { reason: "state of another aggregate".into() }),
+                // the batch that is made of it will not have the columns of its table
+                _ => {}
             }
         }
         Ok(columns)

@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use super::spill::SharedSpill;
 use super::{Builder, NodeTasks, StartError};
-use crate::clock::Clock;
 use crate::operator::{
     AggregateCall, AggregateStep, GuestFold, GuestStep, Migration, Operator, OrderBy, ProcessSpec, ProcessStep,
     RouteStep, Select, Top, TopSpec, TopWindows, WindowAggregateSpec, WindowProcess, join_operator,
 };
-use crate::pipeline::cut::Cut;
-use crate::pipeline::plan::{Node, NodeIndex, NodeKind, Plan, SlotId};
-use crate::pipeline::resolve::{Components, Resolved};
+use crate::pipeline::plan::{Node, NodeIndex, NodeKind, SlotId};
+use crate::pipeline::resolve::Resolved;
 use crate::pipeline::spec::{AggregateSpec, LimitsSpec, StepKind, StepSpec};
 use crate::pipeline::task::{Link, Versions};
 use crate::record::{Field, Schema};
@@ -27,79 +24,14 @@ impl Builder<'_> {
         let planned = self.node(node)?;
         let tasks = self.nodes.get(node).ok_or_else(|| StartError::Internal("no counters".to_owned()))?;
         let versions = tasks.versions.get(subtask).map(Arc::clone).unwrap_or_default();
-        let operators = self.operators();
-        let operator = operators.operator(planned, (node, subtask), &versions, tasks)?;
-        let migrations = operators.migrations(planned, subtask, self.options.restore.as_deref(), operator.as_ref())?;
+        let operator = self.operator(planned, (node, subtask), &versions, tasks)?;
         let (step, counters) = (planned.name.clone(), self.counters(node, subtask));
-        Ok(Link { step, operator, counters, versions, sides, migrations })
+        let capsules = self.capsules(node, subtask);
+        let migrations = self.migrations(planned, subtask, operator.as_ref())?;
+        Ok(Link { step, operator, counters, versions, sides, capsules, migrations })
     }
 
-    /// A source's watermark assigner, and where its version is told.
-    pub(super) fn assigner(
-        &self,
-        node: NodeIndex,
-        source: &str,
-        subtask: usize,
-    ) -> Result<(Guest, Versions), StartError> {
-        let id = SlotId { step: source.to_owned(), slot: 0 };
-        let resolved =
-            self.components.get(&id).ok_or_else(|| StartError::Internal(format!("no component for {id:?}")))?;
-        let tasks = self.nodes.get(node);
-        let versions = tasks.and_then(|tasks| tasks.versions.get(subtask)).map(Arc::clone).unwrap_or_default();
-        let metrics = tasks.and_then(|tasks| tasks.guests.get(subtask)).map(Arc::clone).unwrap_or_default();
-        if let Some(version) = versions.lock().ok().as_mut().and_then(|versions| versions.first_mut()) {
-            *version = Some(*resolved.component.digest());
-        }
-        let guest = instantiate_for(resolved, source, LimitsSpec::default(), subtask, metrics)
-            .map_err(|source| StartError::Guest { step: id.step, source })?;
-        Ok((guest, versions))
-    }
-
-    fn operators(&self) -> Operators<'_> {
-        let Self { plan, components, nodes, options, spill, .. } = self;
-        Operators { plan, components, nodes, clock: &options.clock, spill: spill.as_ref() }
-    }
-}
-
-/// What operators are made of.
-pub(crate) struct Operators<'a> {
-    pub(crate) plan: &'a Plan,
-    pub(crate) components: &'a Components,
-    pub(crate) nodes: &'a [NodeTasks],
-    pub(crate) clock: &'a Clock,
-    pub(crate) spill: Option<&'a SharedSpill>,
-}
-
-impl Operators<'_> {
-    /// What becomes of the state in a cut that other components of the step have left there.
-    fn migrations(
-        &self,
-        node: &Node,
-        subtask: usize,
-        cut: Option<&Cut>,
-        operator: &dyn Operator,
-    ) -> Result<Vec<Migration>, StartError> {
-        let mut migrations = Vec::new();
-        let kept_by = cut.into_iter().flat_map(|cut| &cut.kept_by);
-        for (id, from) in kept_by.filter(|(id, _)| id.step == node.name) {
-            let (Some(resolved), Some(kept)) = (self.components.get(id), operator.kept_columns(id.slot)) else {
-                continue;
-            };
-            if resolved.signature.takeover(from) != Takeover::Migrate {
-                continue; // its own, or refused already
-            }
-            let step = self.plan.spec.steps.iter().find(|step| step.name.value == node.name);
-            let limits = step.map(|step| step.limits).unwrap_or_default();
-            // what a migration costs is not what the step costs
-            let guest = instantiate_for(resolved, &node.name, limits, subtask, Arc::default());
-            let guest = guest.map_err(|source| StartError::Guest { step: node.name.clone(), source })?;
-            migrations.push(Migration { kept, from: from.clone(), guest });
-        }
-        Ok(migrations)
-    }
-
-    /// The operator of a node in one task, without state.
-    pub(crate) fn operator(
+    pub(super) fn operator(
         &self,
         node: &Node,
         (index_of_node, subtask): (NodeIndex, usize),
@@ -138,6 +70,27 @@ impl Operators<'_> {
                 Err(StartError::Internal(format!("`{}` is not an operator", node.name)))
             }
         }
+    }
+
+    /// What becomes of the state in a cut that other components of the step have left there.
+    fn migrations(&self, node: &Node, subtask: usize, operator: &dyn Operator) -> Result<Vec<Migration>, StartError> {
+        let mut migrations = Vec::new();
+        let kept_by = self.options.restore.iter().flat_map(|cut| &cut.kept_by);
+        for (id, from) in kept_by.filter(|(id, _)| id.step == node.name) {
+            let (Some(resolved), Some(kept)) = (self.components.get(id), operator.kept_columns(id.slot)) else {
+                continue;
+            };
+            if resolved.signature.takeover(from) != Takeover::Migrate {
+                continue; // its own, or refused already
+            }
+            let step = self.plan.spec.steps.iter().find(|step| step.name.value == node.name);
+            let limits = step.map(|step| step.limits).unwrap_or_default();
+            // what a migration costs is not what the step costs
+            let guest = instantiate_for(resolved, &node.name, limits, subtask, Arc::default())
+                .map_err(|source| StartError::Guest { step: node.name.clone(), source })?;
+            migrations.push(Migration { kept, from: from.clone(), guest });
+        }
+        Ok(migrations)
     }
 
     fn top(
@@ -204,6 +157,27 @@ impl Operators<'_> {
             .map_err(|source| StartError::Guest { step: name.to_owned(), source })
     }
 
+    /// A source's watermark assigner, and where its version is told.
+    pub(super) fn assigner(
+        &self,
+        node: NodeIndex,
+        source: &str,
+        subtask: usize,
+    ) -> Result<(Guest, Versions), StartError> {
+        let id = SlotId { step: source.to_owned(), slot: 0 };
+        let resolved =
+            self.components.get(&id).ok_or_else(|| StartError::Internal(format!("no component for {id:?}")))?;
+        let tasks = self.nodes.get(node);
+        let versions = tasks.and_then(|tasks| tasks.versions.get(subtask)).map(Arc::clone).unwrap_or_default();
+        let metrics = tasks.and_then(|tasks| tasks.guests.get(subtask)).map(Arc::clone).unwrap_or_default();
+        if let Some(version) = versions.lock().ok().as_mut().and_then(|versions| versions.first_mut()) {
+            *version = Some(*resolved.component.digest());
+        }
+        let guest = instantiate_for(resolved, source, LimitsSpec::default(), subtask, metrics)
+            .map_err(|source| StartError::Guest { step: id.step, source })?;
+        Ok((guest, versions))
+    }
+
     fn process(
         &self,
         step: &StepSpec,
@@ -226,7 +200,7 @@ impl Operators<'_> {
             sides: sides.to_vec(),
             state_ttl: *state_ttl,
             on_error: step.on_error,
-            clock: self.clock.clone(),
+            clock: self.options.clock.clone(),
         };
         let failed = |source| StartError::Operator { step: node.name.clone(), source };
         Ok(Box::new(ProcessStep::new(guest, spec).map_err(failed)?))
@@ -285,7 +259,7 @@ impl Operators<'_> {
             gap: gap.as_ref().and_then(|gap| input.index_of(&gap.value)),
             trigger: trigger.as_ref().map(|trigger| trigger.value).unwrap_or_default(),
             firing: firing.as_ref().map(|firing| firing.value).unwrap_or_default(),
-            clock: self.clock.clone(),
+            clock: self.options.clock.clone(),
             input,
             aggregates: calls,
             spill,
@@ -321,6 +295,7 @@ pub(crate) fn instantiate_for(
         step: name.to_owned(),
         task: u32::try_from(subtask).unwrap_or(u32::MAX),
         counters,
+        world: None,
     };
     resolved.component.guest(resolved.kind, options)
 }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::StartError;
-use super::operators::Operators;
+use super::{Builder, StartError};
 use crate::pipeline::check_state;
 use crate::pipeline::plan::{Node, NodeIndex, NodeKind, Plan};
 use crate::spill::{Spill, SpillStore};
@@ -40,12 +39,11 @@ fn spills(plan: &Plan, node: &Node) -> bool {
     plan.spec.steps.get(*index).is_some_and(check_state::spills)
 }
 
-impl Operators<'_> {
+impl Builder<'_> {
     /// The share of one task.
     pub(super) fn spill(&self, node: NodeIndex, subtask: usize) -> Option<Spill> {
-        let shared = self.spill?;
-        let counters = self.nodes.get(node).and_then(|node| node.counters.get(subtask));
-        let counters = counters.map(Arc::clone).unwrap_or_default();
+        let shared = self.spill.as_ref()?;
+        let counters = self.counters(node, subtask);
         Some(Spill { area: shared.store.area(), memory_bytes: shared.memory_bytes, counters })
     }
 }

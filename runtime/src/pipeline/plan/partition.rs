@@ -2,11 +2,11 @@
 
 use super::{Exchange, Node, NodeIndex, NodeKind, Planner, SlotId};
 use crate::error::Spanned;
-use crate::partition::SplitPoints;
+use crate::partition::{Sampler, SplitPoints};
 use crate::pipeline::partition::{PartitionSpec, route_name};
 use crate::pipeline::problems::{code, listed};
 use crate::pipeline::spec::StepSpec;
-use crate::record::Schema;
+use crate::record::{Kind, Schema};
 
 impl Planner<'_> {
     /// What `partition` of a step means for rows of `input`; `None` if something in it is wrong, `Some(None)` where the step
@@ -41,6 +41,12 @@ impl Planner<'_> {
                 };
                 Exchange::Range { column: found, splits }
             }
+            PartitionSpec::SampledRange { column, values, every } => {
+                let found = self.column(&place, column, input)?;
+                let kind = input.fields().get(found)?.kind;
+                self.check_sampled(step, column, kind, input)?;
+                Exchange::SampledRange { column: found, kind, values: values.value, every: *every }
+            }
             PartitionSpec::Forward => self.forward(step, partition, from)?,
         };
         Some(Some(exchange))
@@ -70,15 +76,31 @@ impl Planner<'_> {
         Some(Some(self.nodes.len() - 1))
     }
 
+    fn check_sampled(&mut self, step: &StepSpec, column: &Spanned<String>, kind: Kind, input: &Schema) -> Option<()> {
+        if Sampler::fits(kind) {
+            return Some(());
+        }
+        let message = format!("column `{}` of step `{}` cannot be cut into ranges", column.value, step.name.value);
+        let label = format!("it is {kind}; int64, float64, timestamp_ms and text can");
+        let fitting = input.fields().iter().filter(|field| Sampler::fits(field.kind));
+        let fitting: Vec<&str> = fitting.map(|field| field.name.as_str()).collect();
+        let help = match fitting.as_slice() {
+            [] => "no column of the input can; write `partition = \"rebalance\"`".to_owned(),
+            fitting => format!("columns that can: {}", listed(fitting)),
+        };
+        self.report(code::WRONG_TYPE, column.span, message, label, Some(help));
+        None
+    }
+
     fn check_splits(
         &mut self,
         step: &StepSpec,
         column: &Spanned<String>,
         splits: &Spanned<SplitPoints>,
-        kind: crate::record::Kind,
+        kind: Kind,
         input: &Schema,
     ) -> Option<()> {
-        let whole_floats = matches!(splits.value, SplitPoints::Integers(_)) && kind == crate::record::Kind::Float64;
+        let whole_floats = matches!(splits.value, SplitPoints::Integers(_)) && kind == Kind::Float64;
         if splits.value.fits(kind) || whole_floats {
             return Some(());
         }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keys::Keys;
+use super::keys::{self, Keys};
 use super::node::{Entry, Node, Value};
 use crate::error::{Span, Spanned};
 use crate::pipeline::duration;
 use crate::pipeline::problems::{Problems, alternatives, code, listed, nearest, quote};
 use crate::pipeline::size;
-use crate::wasm::{Setting, Settings};
+use crate::wasm::{Secret, Setting, Settings};
 
 /// A value and what messages call it.
 #[derive(Debug)]
@@ -217,9 +217,14 @@ impl Item {
             Value::Float(float) => Some(Setting::Float64(float)),
             Value::Boolean(boolean) => Some(Setting::Boolean(boolean)),
             Value::Integer(_) => self.integer(problems).map(|integer| Setting::Int64(integer.value)),
+            Value::Table(_) => {
+                let mut table = Table::open(self, &keys::SECRET, problems)?;
+                let variable = table.required("secret", problems).and_then(|item| item.text(problems))?;
+                Some(Setting::Secret(Secret::new(variable.value)))
+            }
             _ => {
                 let help = "guests get scalars only; write several keys, or text that the guest takes apart";
-                self.wrong_type("text, a number or a boolean", help, problems);
+                self.wrong_type("text, a number, a boolean or `{ secret = \"VARIABLE\" }`", help, problems);
                 None
             }
         }

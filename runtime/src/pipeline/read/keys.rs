@@ -44,6 +44,7 @@ pub(super) const PIPELINE: Keys = Keys {
         key("checkpoint", "{ store = \"state\", interval = \"1s\" }"),
         key("restart", "{ attempts = 10 }"),
         key("state", "{ memory = \"256MiB\", spill = \"scratch\" }"),
+        key("capsules", "{ folder = \"capsules\", keep = 20 }"),
     ],
     later: &[],
 };
@@ -73,6 +74,14 @@ pub(super) const ENCRYPT: Keys = Keys {
 pub(super) const RESTART: Keys = Keys {
     section: "Restarts",
     known: &[key("attempts", "10"), key("within", "\"10m\""), key("first", "\"1s\""), key("max", "\"1m\"")],
+    later: &[],
+};
+
+pub(super) const SECRET: Keys = Keys { section: "Secrets", known: &[key("secret", "\"API_TOKEN\"")], later: &[] };
+
+pub(super) const CAPSULES: Keys = Keys {
+    section: "Capsules",
+    known: &[key("folder", "\"capsules\""), key("keep", "20"), key("max", "\"16MiB\"")],
     later: &[],
 };
 
@@ -273,8 +282,11 @@ pub(super) const PARTITION: Keys = Keys {
     later: &[],
 };
 
-pub(super) const RANGE: Keys =
-    Keys { section: "Range", known: &[key("column", "\"price\""), key("splits", "[10, 100]")], later: &["sample"] };
+pub(super) const RANGE: Keys = Keys {
+    section: "Range",
+    known: &[key("column", "\"price\""), key("splits", "[10, 100]"), key("sample", "1000"), key("every", "\"10s\"")],
+    later: &[],
+};
 
 pub(super) const LIMITS: Keys =
     Keys { section: "Limits", known: &[key("memory", "\"64MiB\""), key("deadline", "\"1s\"")], later: &[] };
@@ -359,12 +371,14 @@ pub(super) const FORMATS_LATER: [&str; 1] = ["avro"];
 
 /// Every table, for the test against the documentation.
 #[cfg(test)]
-pub(super) const ALL: [&Keys; 31] = [
+pub(super) const ALL: [&Keys; 33] = [
     &PIPELINE,
     &CHECKPOINT,
     &ENCRYPT,
     &RESTART,
     &STATE,
+    &CAPSULES,
+    &SECRET,
     &SOURCE,
     &GENERATOR,
     &FILE_SOURCE,

@@ -5,6 +5,7 @@
 //! checked in [`super::check`], also for the parts of a file that are right while others are wrong.
 
 mod aggregate;
+mod capsules;
 mod checkpoint;
 mod item;
 mod join;
@@ -134,6 +135,7 @@ fn walk(root: Node, path: PathBuf, text: Arc<str>, base: PathBuf) -> Result<Pipe
         checkpoint: None,
         restart: None,
         state: None,
+        capsules: None,
     };
     let mut walk = Walk { spec, wiring: Wiring::default(), outputs: Vec::new(), problems: Problems::default() };
     let item = Item { what: "the pipeline".to_owned(), key: Span::default(), node: root };
@@ -159,6 +161,7 @@ impl Walk {
         self.spec.checkpoint = table.take("checkpoint").and_then(|item| checkpoint::read(item, problems));
         self.spec.restart = table.take("restart").and_then(|item| restart::read(item, problems));
         self.spec.state = table.take("state").and_then(|item| state::read(item, problems));
+        self.spec.capsules = table.take("capsules").and_then(|item| capsules::read(item, problems));
         self.wiring.incomplete = table.refused_instead_of(&["source", "step", "sink"]);
         for role in [Role::Source, Role::Step, Role::Sink] {
             self.section(role, table.take(role.name()));

@@ -1,5 +1,7 @@
 //! `partition = ..`
 
+use std::time::Duration;
+
 use super::item::{Item, Table};
 use super::keys;
 use super::node::{Node, Value};
@@ -31,6 +33,9 @@ pub(super) fn read(item: Item, problems: &mut Problems) -> Option<Spanned<Partit
     Some(Spanned::new(partition, place))
 }
 
+/// How long ranges that are cut from a sample stay, unless the file says.
+const EVERY: Duration = Duration::from_secs(10);
+
 #[derive(Clone, Copy)]
 enum Word {
     Forward,
@@ -41,8 +46,24 @@ enum Word {
 fn read_range(item: Item, problems: &mut Problems) -> Option<PartitionSpec> {
     let mut table = Table::open(item, &keys::RANGE, problems)?;
     let column = table.required("column", problems).and_then(|item| item.text(problems));
-    let splits = table.required("splits", problems).and_then(|item| read_splits(item, problems));
-    Some(PartitionSpec::Range { column: column?, splits: splits? })
+    let every = table.take("every");
+    let Some(sample) = table.take("sample") else {
+        if let Some(every) = every {
+            let message = "`every` has no meaning where `splits` are given";
+            let help = "remove `every`, or write `sample` in place of `splits`";
+            problems.add(code::CONFLICT, every.span(), message, "given ranges stay as they are", help);
+        }
+        let splits = table.required("splits", problems).and_then(|item| read_splits(item, problems));
+        return Some(PartitionSpec::Range { column: column?, splits: splits? });
+    };
+    if let Some(splits) = table.take("splits") {
+        let message = "ranges are either given by `splits` or cut from a `sample`";
+        problems.add(code::CONFLICT, splits.span(), message, "not both", "remove one of them");
+        return None;
+    }
+    let values = sample.integer(problems);
+    let every = every.map_or(Some(EVERY), |every| every.positive_duration(problems));
+    Some(PartitionSpec::SampledRange { column: column?, values: values?, every: every? })
 }
 
 /// Numbers, of which one with a fraction makes all of them floats, or texts.

@@ -88,6 +88,7 @@ fn task(
         asked: AskedTime::default(),
         drift,
         marker: Marker::default(),
+        capsules: None,
         paused: false,
     };
     (task, elements, commander)

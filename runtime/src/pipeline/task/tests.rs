@@ -52,7 +52,9 @@ async fn read_slowly(operator: Box<dyn Operator>) -> (usize, usize) {
         operator,
         counters: Arc::clone(&counters),
         versions: Versions::default(),
+        migrations: Vec::new(),
         sides: Vec::new(),
+        capsules: None,
     };
     let (dead, _writer) = dead_letter::open(None, None, 1, None);
     let report = Progress::new(1).1.remove(0);

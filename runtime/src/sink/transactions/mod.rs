@@ -192,6 +192,11 @@ impl Transactions {
         Arc::clone(&self.shared.producer)
     }
 
+    /// How many partitions a sink's topic had at the start.
+    pub(super) fn partitions_of(&self, topic: &str) -> usize {
+        self.shared.partitions.iter().filter(|(of, _)| of == topic).count()
+    }
+
     /// The header of an epoch's records.
     pub(super) fn header(&self, epoch: u64) -> OwnedHeaders {
         held::header(&self.shared.spec.transactional_id, epoch)

@@ -127,7 +127,7 @@ fn state_of_other_aggregates_is_refused_by_column() {
     let mut sums = counting(vec![built_in("total", AggregateFunction::Sum, Some(2))]);
     let row = vec![Cell::Int(1), Cell::Null, Cell::Int(5), Cell::Float(0.0), Cell::Null];
     put_in(&mut sums, &input(), &[(row, 0)]);
-    let state = sums.snapshot().unwrap();
+    let state = sums.snapshot().unwrap().made().unwrap();
     let names: Vec<_> = state.tables[0].rows[0].schema().fields().iter().map(|field| field.name().clone()).collect();
     assert_eq!(names, ["id", "slice_start", "slice_end", "rows", "failed", "total.sum", "total.seen"]);
     let refusal = |mut other: WindowAggregate| other.restore(&state, Watermark(0)).unwrap_err().to_string();
@@ -147,7 +147,7 @@ fn state_that_lies_is_an_error() {
     let mut counts = counting(vec![built_in("n", AggregateFunction::Count, None)]);
     let row = vec![Cell::Int(1), Cell::Null, Cell::Int(5), Cell::Float(0.0), Cell::Null];
     put_in(&mut counts, &input(), &[(row, 0)]);
-    let mut state = counts.snapshot().unwrap();
+    let mut state = counts.snapshot().unwrap().made().unwrap();
     let twice = state.tables[0].rows[0].clone();
     state.tables[0].rows.push(twice);
     let mut other = counting(vec![built_in("n", AggregateFunction::Count, None)]);
@@ -164,7 +164,7 @@ fn a_large_snapshot_comes_in_batches_of_the_usual_size() {
     let cells = |id| vec![Cell::Int(id), Cell::Null, Cell::Int(5), Cell::Float(0.0), Cell::Null];
     let rows: Vec<_> = (0..10_000).flat_map(|id| [(cells(id), 0), (cells(id % 100), 10 + id % 1_000)]).collect();
     put_in(&mut counts, &input(), &rows);
-    let state = counts.snapshot().unwrap();
+    let state = counts.snapshot().unwrap().made().unwrap();
     let sizes: Vec<_> = state.tables[0].rows.iter().map(RecordBatch::num_rows).collect();
     assert!(sizes.iter().all(|rows| *rows <= BATCH_ROWS) && sizes.len() <= 3, "{sizes:?}");
     let mut restored = counting(vec![built_in("n", AggregateFunction::Count, None)]);

@@ -116,7 +116,7 @@ fn parts_are_gone(operator: &mut WindowAggregate) {
 fn a_restore_of_more_than_fits_spills_on_its_way() {
     let mut in_memory = counting(None);
     put_in(&mut in_memory, &input(), &rows_of(0..60_000, 5));
-    let state = in_memory.snapshot().unwrap();
+    let state = in_memory.snapshot().unwrap().made().unwrap();
     let mut spilling = counting(Some(1 << 20));
     spilling.restore(&state, Watermark::MIN).unwrap();
     let counts = spilling.spilled.as_ref().map(|spilled| spilled.counts()).unwrap();

@@ -1,0 +1,204 @@
+//! A candidate tried beside a running version that runs here and now, on input that is read again: nothing of a pipeline in
+//! production is touched.
+//!
+//! ```text
+//!   checkpoint (read only) ─▶ state, positions ─▶ the pipeline, its sinks discarding ─▶ candidate in shadow ─▶ report
+//!   sources, read again ──────────────────────────▲
+//! ```
+//!
+//! No sink is opened, no store is written to, no lease is taken. What is compared is what the tried steps put out, row by row,
+//! as in a shadow of production.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::run::{OpenError, RunError};
+use super::status::NodeRole;
+use super::supervise::Running;
+use super::swap::SwapError;
+use super::trial::{Breach, Budget, Mode, TrialSpec, TrialState, TrialStatus};
+use crate::clock::Stopwatch;
+use crate::format::Format;
+use crate::pipeline::build::RunOptions;
+use crate::pipeline::cut::Cut;
+use crate::pipeline::resolve::Resolution;
+use crate::pipeline::spec::PipelineSpec;
+use crate::sink::SinkKind;
+use crate::source::{KafkaStart, SourceKind, is_rewindable};
+use crate::wasm::Sandbox;
+
+/// Between two looks at how far it has come.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What a rehearsal is.
+#[derive(Clone, Debug)]
+pub struct RehearsalSpec {
+    /// components by step, named as for a swap
+    pub offers: Vec<(String, PathBuf)>,
+    /// ends at the first look after so many rows have been read; all batches that were read are compared whole
+    pub rows: Option<u64>,
+    /// ends after so long
+    pub during: Option<Duration>,
+    /// what the candidate may cost; without any, nothing may differ
+    pub budgets: Vec<Budget>,
+    /// state and positions to begin with
+    pub from: Option<Cut>,
+}
+
+/// What a rehearsal has found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rehearsal {
+    /// whether the candidate may take the place of what runs
+    pub passed: bool,
+    /// the budget that is used up
+    pub breach: Option<Breach>,
+    /// rows read from sources
+    pub rows_read: u64,
+    /// the figures
+    pub trial: TrialStatus,
+}
+
+/// A rehearsal cannot take place.
+#[derive(Debug, thiserror::Error)]
+pub enum RehearsalError {
+    /// a source gives each row once
+    #[error(
+        "source `{source_name}` ({kind}) cannot be read again; give recorded rows, a JSON object a line, with --input {source_name}=rows.jsonl"
+    )]
+    OnceOnly {
+        /// which
+        source_name: String,
+        /// what it is
+        kind: &'static str,
+    },
+    /// recorded input for a source that there is not
+    #[error("pipeline has no source `{found}` for recorded input; there are {known}")]
+    UnknownSource {
+        /// as named
+        found: String,
+        /// what there is
+        known: String,
+    },
+    /// it cannot be opened
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// the candidate cannot be tried
+    #[error(transparent)]
+    Swap(#[from] SwapError),
+    /// it failed on the way
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// Makes of a pipeline one that touches nothing: `recorded` input, by source, in the place of what cannot or should not be read.
+/// A name can be left away where there is one source.
+pub fn fork(mut spec: PipelineSpec, recorded: &[(Option<String>, PathBuf)]) -> Result<PipelineSpec, RehearsalError> {
+    for sink in &mut spec.sinks {
+        (sink.kind.value, sink.format) = (SinkKind::Discard, None);
+    }
+    (spec.dead_letter, spec.checkpoint, spec.restart) = (None, None, None);
+    for (name, path) in recorded {
+        let known = spec.sources.iter().map(|source| format!("`{}`", source.name.value)).collect::<Vec<_>>().join(", ");
+        let only =
+            if spec.sources.len() == 1 { spec.sources.first().map(|source| source.name.value.clone()) } else { None };
+        let wanted = name.clone().or(only);
+        let found = spec.sources.iter_mut().find(|source| Some(&source.name.value) == wanted.as_ref());
+        let source = found.ok_or_else(|| RehearsalError::UnknownSource {
+            found: name.clone().unwrap_or_else(|| "(none named)".to_owned()),
+            known,
+        })?;
+        source.kind.value = SourceKind::File { path: path.to_string_lossy().into_owned(), header: false };
+        source.format = Some(Format::Json.into());
+    }
+    for source in &mut spec.sources {
+        if !is_rewindable(&source.kind.value) {
+            let (source_name, kind) = (source.name.value.clone(), kind_name(&source.kind.value));
+            return Err(RehearsalError::OnceOnly { source_name, kind });
+        }
+        match &mut source.kind.value {
+            SourceKind::Generator(generator) => generator.rate = None,
+            // what is there, from where the checkpoint stands, and no waiting for more
+            SourceKind::Kafka(kafka) => (kafka.start, kafka.bounded) = (KafkaStart::Earliest, true),
+            SourceKind::File { .. } | SourceKind::Stdin | SourceKind::Tcp { .. } | SourceKind::Channel(_) => {}
+        }
+    }
+    Ok(spec)
+}
+
+fn kind_name(kind: &SourceKind) -> &'static str {
+    match kind {
+        SourceKind::Generator(_) => "generator",
+        SourceKind::File { .. } => "file",
+        SourceKind::Stdin => "stdin",
+        SourceKind::Tcp { .. } => "tcp",
+        SourceKind::Kafka(_) => "kafka",
+        SourceKind::Channel(_) => "channel",
+    }
+}
+
+/// Leaves out where `source` stood: its input is another.
+pub fn without_positions(cut: &mut Cut, source: Option<&str>) {
+    match source {
+        Some(source) => drop(cut.sources.remove(source)),
+        None => cut.sources.clear(),
+    }
+}
+
+/// Runs a [`fork`]ed pipeline with candidates in shadow, until its input ends or it has seen enough.
+pub async fn rehearse(
+    resolution: Resolution,
+    sandbox: Sandbox,
+    spec: RehearsalSpec,
+) -> Result<Rehearsal, RehearsalError> {
+    let restore = spec.from.map(std::sync::Arc::new);
+    let options = RunOptions { restore, paused: true, ..RunOptions::default() };
+    let running = Running::start(resolution, sandbox, &options).await?;
+    let handle = running.handle();
+    let trial = TrialSpec { mode: Mode::Shadow { during: None }, by: Vec::new(), budgets: spec.budgets.clone() };
+    handle.try_out(&spec.offers, trial).await?;
+    handle.resume().await;
+    let watch = Stopwatch::start();
+    let rows_read = || handle.status().total(NodeRole::Source, |counts| counts.rows_out);
+    loop {
+        let is_over = handle.trial().is_none_or(|trial| trial.state.is_over());
+        let is_enough = spec.rows.is_some_and(|rows| rows_read() >= rows);
+        let is_late = spec.during.is_some_and(|during| watch.elapsed() >= during);
+        if is_over || is_enough || is_late {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    handle.stop().await;
+    let ended = running.wait().await?;
+    let rows_read = ended.total(NodeRole::Source, |counts| counts.rows_out);
+    let trial = handle.trial().ok_or(SwapError::NoTrial)?;
+    let breach = trial.breach.clone().or_else(|| handle.final_breach());
+    let passed = match (&breach, spec.budgets.is_empty()) {
+        (Some(_), _) => false,
+        (None, true) => is_same(&trial),
+        (None, false) => trial.steps.iter().all(|step| step.failed.is_none()),
+    };
+    Ok(Rehearsal { passed: passed && trial.state != TrialState::RolledBack, breach, rows_read, trial })
+}
+
+/// Whether nothing tells the versions apart but their cost.
+fn is_same(trial: &TrialStatus) -> bool {
+    trial.steps.iter().all(|step| {
+        step.differing == 0
+            && step.failed.is_none()
+            && step.candidate.dead == step.running.dead
+            && step.candidate.traps <= step.running.traps
+    })
+}
+
+/// `source=rows.jsonl`, or `rows.jsonl` where there is one source.
+pub fn recorded(text: &str) -> (Option<String>, PathBuf) {
+    match text.split_once('=') {
+        Some((source, path)) if !source.is_empty() && !source.contains(std::path::MAIN_SEPARATOR) => {
+            (Some(source.to_owned()), Path::new(path).to_owned())
+        }
+        _ => (None, Path::new(text).to_owned()),
+    }
+}

@@ -1,0 +1,160 @@
+//! How a trial comes into a task and leaves it, at a barrier.
+
+use std::fmt;
+
+use super::{Canary, Shadow, Share, SharedFigures, Watched, note, union};
+use crate::operator::trial::compare::Comparison;
+use crate::operator::{Operator, OperatorError, Output};
+use crate::record::{Batch, Watermark};
+use crate::wasm::Digest;
+
+/// What becomes of a step in one task at a barrier. All that can fail has been done before, but for taking over state.
+pub enum TrialStep {
+    /// a candidate, made and without state, is to see what the running version sees
+    Shadow {
+        /// of the same step
+        candidate: Box<dyn Operator>,
+        /// where the task tells what it sees
+        figures: SharedFigures,
+    },
+    /// a candidate is to have a share of the keys
+    Canary {
+        /// the running version, made anew and without state, which goes on with the other keys; none: there is no state
+        running: Option<Box<dyn Operator>>,
+        /// of the same step
+        candidate: Box<dyn Operator>,
+        /// which keys
+        share: Share,
+        /// of the candidate's only component, for dead rows
+        digest: Option<Digest>,
+        /// where the task tells what it sees
+        figures: SharedFigures,
+    },
+    /// the running version is to be timed, and what takes its place
+    Watch {
+        /// where the task tells what it sees
+        figures: SharedFigures,
+    },
+    /// the running version goes on alone
+    End {
+        /// the running version, made anew and without state, for the state of both after a canary; none: there is no state
+        running: Option<Box<dyn Operator>>,
+    },
+}
+
+/// The versions of a trial.
+pub struct Apart {
+    /// the running version
+    pub running: Box<dyn Operator>,
+    /// a candidate with state of its own keys
+    pub canary: Option<Box<dyn Operator>>,
+}
+
+impl TrialStep {
+    /// What takes the place of `operator`, which has seen all before the barrier, up to `watermark`. Where a candidate cannot
+    /// take over state there is no trial: its figures say why, and `operator` goes on.
+    pub fn apply(self, operator: Box<dyn Operator>, watermark: Watermark) -> Result<Box<dyn Operator>, OperatorError> {
+        match self {
+            Self::Shadow { candidate, figures } => shadow(operator, candidate, figures, watermark),
+            Self::Canary { running, candidate, share, digest, figures } => {
+                let canary = Canary {
+                    running: Box::new(Gone),
+                    candidate,
+                    is_off: false,
+                    is_stateless: running.is_none(),
+                    goes_on: [false; 2],
+                    share,
+                    digest,
+                    figures,
+                };
+                divided(operator, running, canary, watermark)
+            }
+            Self::Watch { figures } => {
+                note(&figures, |figures| figures.began = true);
+                Ok(Box::new(Watched { operator, is_swapped: false, figures }))
+            }
+            Self::End { running } => ended(operator, running, watermark),
+        }
+    }
+}
+
+fn shadow(
+    mut running: Box<dyn Operator>,
+    mut candidate: Box<dyn Operator>,
+    figures: SharedFigures,
+    watermark: Watermark,
+) -> Result<Box<dyn Operator>, OperatorError> {
+    let state = running.snapshot()?;
+    if let Err(error) = candidate.restore(&state, watermark) {
+        note(&figures, |figures| figures.failed = Some(error.to_string()));
+        return Ok(running);
+    }
+    note(&figures, |figures| figures.began = true);
+    let (comparison, scratch) = (Comparison::default(), Output::default());
+    let candidate = Some(candidate);
+    Ok(Box::new(Shadow { running, candidate, goes_on: [false; 2], comparison, scratch, figures }))
+}
+
+fn divided(
+    mut operator: Box<dyn Operator>,
+    running: Option<Box<dyn Operator>>,
+    mut canary: Canary,
+    watermark: Watermark,
+) -> Result<Box<dyn Operator>, OperatorError> {
+    if let Some(mut running) = running {
+        let (kept, given) = canary.share.divide(&operator.snapshot()?)?;
+        let restored = running.restore(&kept, watermark).and_then(|()| canary.candidate.restore(&given, watermark));
+        if let Err(error) = restored {
+            note(&canary.figures, |figures| figures.failed = Some(error.to_string()));
+            return Ok(operator);
+        }
+        operator = running;
+    }
+    canary.running = operator;
+    note(&canary.figures, |figures| figures.began = true);
+    Ok(Box::new(canary))
+}
+
+fn ended(
+    mut operator: Box<dyn Operator>,
+    fresh: Option<Box<dyn Operator>>,
+    watermark: Watermark,
+) -> Result<Box<dyn Operator>, OperatorError> {
+    // there is none in this task
+    let Some(Apart { mut running, canary }) = operator.take_apart() else { return Ok(operator) };
+    let (Some(mut candidate), Some(mut fresh)) = (canary, fresh) else { return Ok(running) };
+    let state = union(running.snapshot()?, candidate.snapshot()?);
+    fresh.restore(&state, watermark)?;
+    Ok(fresh)
+}
+
+impl fmt::Debug for TrialStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shadow { .. } => "Shadow",
+            Self::Canary { .. } => "Canary",
+            Self::Watch { .. } => "Watch",
+            Self::End { .. } => "End",
+        })
+    }
+}
+
+/// In the place of an operator that is elsewhere.
+pub(super) struct Gone;
+
+impl Operator for Gone {
+    fn on_batch(&mut self, _batch: Batch, _out: &mut Output) -> Result<(), OperatorError> {
+        Err(OperatorError::Internal { reason: "rows for a version that has been taken away".to_owned() })
+    }
+}
+
+/// Puts what `step` makes of it in the place of `operator`.
+pub(crate) fn put_in_place(
+    operator: &mut Box<dyn Operator>,
+    step: TrialStep,
+    watermark: Watermark,
+) -> Result<(), OperatorError> {
+    let before = std::mem::replace(operator, Box::new(Gone));
+    *operator = step.apply(before, watermark)?;
+    Ok(())
+}
