@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use millstream::checkpoint::{Keys, Listed, Loaded, Manifest, Savepoint, Store, StoreError};
+use millstream::clock::utc_text;
 use millstream::control::CheckpointError;
 
-pub(super) use self::show::time;
 use super::run::Run;
 use crate::console::{self, Paint, Stream};
 use crate::exit::Exit;
@@ -233,7 +233,7 @@ fn line(epoch: String, manifest: &Result<Manifest, StoreError>, note: &str, pain
     match manifest {
         Err(error) => format!("{epoch:>10}  {}", paint.red(error.to_string())),
         Ok(manifest) => {
-            let (written, size) = (show::time(manifest.written_ms), figures::size(manifest.state_bytes()));
+            let (written, size) = (utc_text(manifest.written_ms), figures::size(manifest.state_bytes()));
             let new = figures::size(manifest.new_state_bytes());
             let (files, parts) = (manifest.state_files().count(), manifest.prepared.len());
             let ended = if manifest.finished { "the input had ended" } else { "" };
@@ -245,6 +245,15 @@ fn line(epoch: String, manifest: &Result<Manifest, StoreError>, note: &str, pain
             text.trim_end().to_owned()
         }
     }
+}
+
+/// Reads the components of a checkpoint as well.
+async fn with_components(store: &Store, loaded: Result<Loaded, StoreError>) -> Result<Loaded, StoreError> {
+    let loaded = loaded?;
+    for digest in loaded.manifest.component_files() {
+        store.component(digest).await?;
+    }
+    Ok(loaded)
 }
 
 async fn verify_all(store: &Store) -> Result<Exit, Failure> {
@@ -268,10 +277,11 @@ async fn verify_all(store: &Store) -> Result<Exit, Failure> {
         console::result(format!("{name}: {}", Stream::Stdout.paint().red(format!("{what}{error}"))));
     };
     for listed in store.list().await? {
-        tell(format!("checkpoint {}", listed.epoch), store.load(listed.epoch).await);
+        tell(format!("checkpoint {}", listed.epoch), with_components(store, store.load(listed.epoch).await).await);
     }
     for savepoint in store.savepoints().await? {
-        tell(format!("savepoint `{}`", savepoint.name), store.load_savepoint(&savepoint.name).await);
+        let loaded = store.load_savepoint(&savepoint.name).await;
+        tell(format!("savepoint `{}`", savepoint.name), with_components(store, loaded).await);
     }
     match (damaged, locked) {
         (0, 0) => Ok(Exit::Done),

@@ -217,7 +217,7 @@ impl Handle {
         };
         let offers = wanted.components.iter().filter(|(slot, resolved)| changed(*slot, *resolved));
         let report = life.exchange(offers.map(|(slot, resolved)| (slot.clone(), resolved.clone())).collect()).await?;
-        self.run.runs_now(wanted);
+        self.run.runs_now(wanted, life);
         #[allow(clippy::cast_precision_loss)] // shown to people
         Ok(report.pause_ns as f64 / 1e6)
     }

@@ -49,6 +49,7 @@ fn signature(outputs: Kind, state: Option<u32>) -> Signature {
         outputs: fields("tag", outputs),
         state: state.map(|version| StateSchema { version, fields: fields("count", Kind::Int64) }),
         process: None,
+        sources: Vec::new(),
     }
 }
 
