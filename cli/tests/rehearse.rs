@@ -6,7 +6,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{Folder, From};
+use support::Folder;
 
 const VISITS: &str = r#"
 name = "visits"
@@ -137,5 +137,4 @@ print = {}
     assert_eq!((&step["compared"], &step["differing"]), (&Value::from(2), &Value::from(0)));
     assert_eq!((&step["running"]["dead"], &step["candidate"]["dead"]), (&Value::from(1), &Value::from(1)));
     assert!(step["candidate"]["traps"].as_u64().unwrap() > 0);
-    let _ = From::Stdout;
 }
