@@ -4,6 +4,7 @@ mod checkpoints;
 mod files;
 mod kafka;
 mod pipelines;
+mod swaps;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub(crate) fn groups(arguments: &Arguments, wanted: &Wanted<'_>, measure: &mut M
     generated(&engine, arguments, wanted, measure)?;
     files::groups(&engine, arguments, wanted, measure)?;
     checkpoints::groups(&engine, arguments, wanted, measure)?;
+    swaps::groups(&engine, arguments, wanted, measure)?;
     kafka::groups(&engine, arguments, wanted, measure)
 }
 

@@ -94,7 +94,7 @@ discard = {}
 "#;
 
 #[test]
-fn a_change_of_the_pipeline_file_starts_it_anew_and_a_mistake_changes_nothing() {
+fn a_change_of_the_pipeline_file_is_applied_or_starts_it_anew_and_a_mistake_changes_nothing() {
     let folder = Folder::new();
     folder.write("p.toml", PLAIN);
     let mut process = folder.start(&["dev", "p.toml"]);
@@ -107,7 +107,12 @@ fn a_change_of_the_pipeline_file_starts_it_anew_and_a_mistake_changes_nothing() 
     folder.write("p.toml", PLAIN.replace("[sink.out]\nfrom = \"sales\"", selected));
     let told = process.wait_for(From::Stderr, "the pipeline starts anew");
     assert!(told.contains("[sink.out] changed") && told.contains("[step.names] is new"), "{told}");
+    assert!(told.contains("it cannot be read again"), "{told}");
     std::thread::sleep(std::time::Duration::from_millis(300));
+    let more = format!("{selected}\ndiscard = {{}}\n[sink.more]\nfrom = \"names\"");
+    folder.write("p.toml", PLAIN.replace("[sink.out]\nfrom = \"sales\"", &more));
+    let told = process.wait_for(From::Stderr, "applied, state is kept");
+    assert!(told.contains("[sink.more] is new"), "{told}");
     process.signal("INT");
     process.finish().expect(0);
 }

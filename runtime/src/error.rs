@@ -14,12 +14,19 @@ pub struct Span {
 }
 
 /// A value and where it was written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Spanned<T> {
     /// the value
     pub value: T,
     /// its place in the file
     pub span: Span,
+}
+
+/// The value alone: what is written twice is the same in two places.
+impl<T: fmt::Debug> fmt::Debug for Spanned<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
 }
 
 impl<T> Spanned<T> {

@@ -20,7 +20,7 @@ use crate::measure::{Clock, Failed, Group, Side};
 use crate::{Measure, Wanted};
 
 /// No checkpoint but the last.
-const NEVER: Duration = Duration::from_secs(1 << 20);
+pub(super) const NEVER: Duration = Duration::from_secs(1 << 20);
 
 /// How long latencies are taken.
 const LATENCIES: Duration = Duration::from_secs(10);
@@ -46,13 +46,13 @@ pub(super) fn groups(
     latency(engine, size, keys, wanted, measure)
 }
 
-fn kept(mut spec: PipelineSpec, store: &Path, interval: Duration) -> PipelineSpec {
+pub(super) fn kept(mut spec: PipelineSpec, store: &Path, interval: Duration) -> PipelineSpec {
     let store = store.to_string_lossy().into_owned();
     spec.checkpoint = Some(CheckpointSpec { interval: interval.into(), ..CheckpointSpec::new(store) });
     spec
 }
 
-fn folder() -> Result<TempDir, Failed> {
+pub(super) fn folder() -> Result<TempDir, Failed> {
     tempfile::tempdir().map_err(|error| format!("cannot make a folder: {error}"))
 }
 
@@ -84,13 +84,13 @@ fn throughput(
 }
 
 /// A pipeline in a runtime of its own, with which all of it goes.
-struct Life {
+pub(super) struct Life {
     runtime: Runtime,
     running: Running,
 }
 
 impl Life {
-    fn start(engine: &Engine, spec: PipelineSpec) -> Result<Self, Failed> {
+    pub(super) fn start(engine: &Engine, spec: PipelineSpec) -> Result<Self, Failed> {
         let resolution = engine.resolve(spec)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("cannot start the runtime's threads: {error}"))?;
@@ -98,8 +98,20 @@ impl Life {
         Ok(Self { running: running.map_err(|error| error.to_string())?, runtime })
     }
 
+    pub(super) fn handle(&self) -> Handle {
+        self.running.handle()
+    }
+
+    pub(super) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(future);
+    }
+
     /// Returns once a sink has taken in more than `rows`; an error where the run ends before.
-    fn wait_for(&self, rows: u64) -> Result<(), Failed> {
+    pub(super) fn wait_for(&self, rows: u64) -> Result<(), Failed> {
         let handle: Handle = self.running.handle();
         self.runtime.block_on(async {
             loop {
@@ -127,7 +139,12 @@ impl Life {
 
 /// A checkpoint of nearly all of `keys` keys in `store`; its bytes.
 fn fill(engine: &Engine, keys: u64, store: &Path) -> Result<u64, Failed> {
-    let life = Life::start(engine, kept(pipelines::running(keys, None, Sink::discard())?, store, NEVER))?;
+    fill_with(engine, keys, store, pipelines::running(keys, None, Sink::discard())?)
+}
+
+/// The same by a pipeline of one's own.
+pub(super) fn fill_with(engine: &Engine, keys: u64, store: &Path, spec: PipelineSpec) -> Result<u64, Failed> {
+    let life = Life::start(engine, kept(spec, store, NEVER))?;
     life.wait_for(3 * keys)?;
     life.stop()
 }

@@ -100,6 +100,15 @@ fn summed(source: Source, windows: Step, parallelism: usize, wasm: bool) -> Resu
 
 /// Count and sum of all rows so far of each key, in place of those before, of rows that come for ever; at most `rate` a second.
 pub(super) fn running(keys: u64, rate: Option<u64>, sink: Sink) -> Result<PipelineSpec, Failed> {
+    running_totals(keys, rate, sink, Step::aggregate().count("count").sum("sum", "amount").sum("last", "sequence"))
+}
+
+/// The same by a component.
+pub(super) fn running_component(keys: u64, rate: Option<u64>, sink: Sink) -> Result<PipelineSpec, Failed> {
+    running_totals(keys, rate, sink, Step::aggregate().component("totals", guest("bench-totals")?))
+}
+
+fn running_totals(keys: u64, rate: Option<u64>, sink: Sink, step: Step) -> Result<PipelineSpec, Failed> {
     let source = Source::generator(GeneratorSpec {
         kind: GeneratorKind::Sequence { keys },
         rows: None,
@@ -110,7 +119,7 @@ pub(super) fn running(keys: u64, rate: Option<u64>, sink: Sink) -> Result<Pipeli
     });
     // one source, so that a row's time says when it is due: two may stand at different places after a stop
     let source = source.parallelism(1);
-    let step = Step::aggregate().key_by(["key"]).count("count").sum("sum", "amount").sum("last", "sequence").from("in");
-    let pipeline = Pipeline::new("running").parallelism(2).source("in", source).step("totals", step);
+    let pipeline = Pipeline::new("running").parallelism(2).source("in", source);
+    let pipeline = pipeline.step("totals", step.key_by(["key"]).from("in"));
     built(pipeline.sink("out", sink.from("totals")))
 }

@@ -9,6 +9,7 @@ use millstream::control::socket::{self, Found};
 use millstream::control::{Offer, Request};
 use serde::Deserialize;
 
+use super::apply::Differences;
 use super::trial::{self, Trial, TrialFlags};
 use crate::console::{self, Paint, Stream};
 use crate::exit::Exit;
@@ -19,7 +20,7 @@ use crate::figures;
 #[derive(Debug, Args)]
 pub(crate) struct Target {
     /// The pipeline: its name, its file, or its process number
-    pipeline: String,
+    pub(super) pipeline: String,
     /// The answer as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -86,7 +87,7 @@ impl StatusOf {
             console::say("no pipeline runs here");
         }
         for one in &found {
-            console::result(shown(one, &ask(one, &Request::Status)?, Stream::Stdout.paint())?);
+            console::result(shown(&one.name, &ask(one, &Request::Status)?, Stream::Stdout.paint())?);
         }
         Ok(Exit::Done)
     }
@@ -141,7 +142,7 @@ impl Target {
             let refused = matches!(read(answer)?, Answered::Refused { .. });
             return Ok(if refused { Exit::Refused } else { Exit::Done });
         }
-        console::result(shown(found, answer, Stream::Stdout.paint())?);
+        console::result(shown(&found.name, answer, Stream::Stdout.paint())?);
         Ok(Exit::Done)
     }
 
@@ -188,8 +189,10 @@ pub(super) enum Answered {
     Trial(Box<Trial>),
     Swapped { swapped: Vec<Change>, pause_ns: u64, total_ms: f64 },
     Plan { planned: Vec<Planned>, expected_pause: Option<Pause> },
+    Applied(Differences),
+    ApplyPlan(Differences),
     Done,
-    Refused { message: String },
+    Refused { code: String, message: String },
 }
 
 #[derive(Debug, Deserialize)]
@@ -197,6 +200,7 @@ pub(super) struct Running {
     pipeline: String,
     elapsed_ms: u64,
     paused: bool,
+    generation: u64,
     checkpoints: Option<Checkpoints>,
     nodes: Vec<Node>,
 }
@@ -250,7 +254,7 @@ pub(super) fn read(answer: &str) -> Result<Answered, Failure> {
     serde_json::from_str(answer).map_err(|error| Failure::Control(format!("an answer that cannot be read: {error}")))
 }
 
-fn shown(found: &Found, answer: &str, paint: Paint) -> Result<String, Failure> {
+fn shown(pipeline: &str, answer: &str, paint: Paint) -> Result<String, Failure> {
     Ok(match read(answer)? {
         Answered::Status { status, versions, trial, pid } => {
             let mut text = status_table(&status, &versions, pid, paint);
@@ -268,8 +272,13 @@ fn shown(found: &Found, answer: &str, paint: Paint) -> Result<String, Failure> {
             text
         }
         Answered::Plan { planned, expected_pause } => plan_text(&planned, expected_pause.as_ref(), paint),
-        Answered::Done => format!("{}: done", found.name),
-        Answered::Refused { message } => {
+        Answered::Done => format!("{pipeline}: done"),
+        Answered::Applied(differences) => differences.applied(paint),
+        Answered::ApplyPlan(differences) => differences.planned(paint),
+        Answered::Refused { code, message } if ["lost", "ended"].contains(&code.as_str()) => {
+            return Err(Failure::Control(message));
+        }
+        Answered::Refused { message, .. } => {
             return Err(Failure::Control(format!("{message}; the running version goes on")));
         }
     })
@@ -311,6 +320,9 @@ fn change_line(what: &str, change: &Change, paint: Paint) -> String {
 fn status_table(status: &Running, versions: &BTreeMap<String, Vec<Version>>, pid: u32, paint: Paint) -> String {
     let elapsed = figures::duration(Duration::from_millis(status.elapsed_ms));
     let mut text = format!("{} · process {pid} · up {elapsed}", paint.bold(&status.pipeline));
+    if status.generation > 0 {
+        text.push_str(&format!(" · generation {}", status.generation));
+    }
     if status.paused {
         text.push_str(&format!(" · {}", paint.yellow("paused")));
     }

@@ -192,7 +192,7 @@ async fn start(pipeline: &Path, projects: Vec<Project>) -> Result<Exit, Failure>
         let running = Running::start(resolution, sandbox.clone(), &options).await?;
         let handle = running.handle();
         current.send_replace(Some(handle.clone()));
-        let swaps = tokio::spawn(watch::swap_on_change(files, components, handle.clone(), false));
+        let mut swaps = tokio::spawn(watch::swap_on_change(files, components, handle.clone(), false));
         let control = super::run::serve(&handle);
         let ended = {
             let mut attended = pin!(attend(running, &mut interrupts, shown));
@@ -200,13 +200,23 @@ async fn start(pipeline: &Path, projects: Vec<Project>) -> Result<Exit, Failure>
                 tokio::select! {
                     ended = &mut attended => break ended,
                     edit = edits.next(&sandbox), if next.is_none() => match edit {
-                        Ok(edit) => {
-                            note(&format!("{}: the pipeline starts anew", edit.what));
-                            next = Some(edit.resolution);
-                            let handle = handle.clone();
-                            // a source that is busy takes the request when it can
-                            tokio::spawn(async move { handle.stop().await });
-                        }
+                        Ok(edit) => match handle.apply(edit.resolution.plan.spec.clone(), &[]).await {
+                            Ok(_) => {
+                                note(&format!("{}: applied, state is kept", edit.what));
+                                swaps.abort();
+                                let watched =
+                                    watch::watch_components(&edit.resolution, |path| !built.contains(path))?;
+                                let handle = handle.clone();
+                                swaps = tokio::spawn(watch::swap_on_change(watched.0, watched.1, handle, false));
+                            }
+                            Err(reason) => {
+                                note(&format!("{}: the pipeline starts anew; {reason}", edit.what));
+                                next = Some(edit.resolution);
+                                let handle = handle.clone();
+                                // a source that is busy takes the request when it can
+                                tokio::spawn(async move { handle.stop().await });
+                            }
+                        },
                         Err(failure) => {
                             report::failure(&failure, false);
                             note("the running pipeline goes on");

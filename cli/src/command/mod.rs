@@ -1,5 +1,6 @@
 //! The commands, one file each, and what they share: reading a pipeline and a runtime to run it in.
 
+mod apply;
 mod build;
 mod capsule;
 mod check;
@@ -57,6 +58,12 @@ pub(crate) enum Command {
     Plan(control::Offered),
     /// Put back what the steps of a running pipeline ran before, or end a trial
     Rollback(control::Rollback),
+    /// Make a running pipeline what its file says now, as far as that can be done while it runs
+    Apply(apply::Apply),
+    /// Give a running pipeline another number of tasks
+    Rescale(apply::Rescale),
+    /// Set configuration and limits of the steps of a running pipeline
+    Set(apply::Set),
     /// Let the sources of a running pipeline take nothing in
     Pause(control::Target),
     /// Let them go on
@@ -100,6 +107,9 @@ impl Command {
             Self::Promote(target) => target.json,
             Self::Rehearse(rehearse) => rehearse.json,
             Self::Rollback(rollback) => rollback.target.json,
+            Self::Apply(apply) => apply.json,
+            Self::Rescale(rescale) => rescale.target.json,
+            Self::Set(set) => set.target.json,
             Self::Pause(target) | Self::Resume(target) | Self::Stop(target) => target.json,
             Self::Test(test) => test.json,
             Self::Checkpoint(checkpoint) => checkpoint.json(),
@@ -123,6 +133,9 @@ impl Command {
             Self::Promote(target) => target.ask(&Request::Promote),
             Self::Rehearse(rehearse) => rehearse.run(),
             Self::Rollback(rollback) => rollback.run(),
+            Self::Apply(apply) => apply.run(),
+            Self::Rescale(rescale) => rescale.run(),
+            Self::Set(set) => set.run(),
             Self::Pause(target) => target.ask(&Request::Pause),
             Self::Resume(target) => target.ask(&Request::Resume),
             Self::Stop(target) => target.ask(&Request::Stop),

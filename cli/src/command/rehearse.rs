@@ -63,7 +63,8 @@ impl Rehearse {
             None => None,
             Some(name) => {
                 let name = Some(name.as_str()).filter(|name| !name.is_empty());
-                Some(cut_of(runtime.block_on(checkpoint::load(&self.pipeline, name))?))
+                let loaded = runtime.block_on(checkpoint::load(&self.pipeline, name));
+                Some(cut_of(loaded.map_err(|error| usage(&error))?))
             }
         };
         leave_out(from.as_mut(), &inputs);

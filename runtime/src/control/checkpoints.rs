@@ -8,7 +8,7 @@
 //! One at a time. What a sink shows belongs to a checkpoint that is whole on the disk, so a process that dies at any moment
 //! leaves either an epoch that never happened or one that the next start finishes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,7 +28,9 @@ use crate::checkpoint::{
 use crate::clock::{Clock, Stopwatch};
 use crate::objects::LocationError;
 use crate::pipeline::build::Epochs;
+use crate::pipeline::change::Change;
 use crate::pipeline::cut::{Cut, TaskState};
+use crate::pipeline::handover::Handover;
 use crate::pipeline::resolve::Components;
 use crate::pipeline::spec::{CheckpointSpec, KeySource, PipelineSpec};
 use crate::record::BarrierId;
@@ -152,15 +154,19 @@ pub(super) struct Session {
     pub(super) failed: Arc<watch::Sender<bool>>,
     /// what ran as of each checkpoint
     pub(super) kept: KeptComponents,
+    /// the first checkpoint is taken at once, not after an interval
+    pub(super) at_once: bool,
 }
 
 impl Session {
-    /// Takes the store, chooses what to go on from and finishes what an earlier process had begun to commit.
+    /// Takes the store, chooses what to go on from and finishes what an earlier process had begun to commit. State of steps
+    /// that are `dropped` is not gone on from.
     pub(super) async fn open(
         spec: &PipelineSpec,
         checkpoint: &CheckpointSpec,
         from: &StartFrom,
         clock: Clock,
+        dropped: &BTreeSet<String>,
     ) -> Result<Self, CheckpointError> {
         let store = open_store(spec, checkpoint)?;
         let attempt = attempt();
@@ -176,7 +182,7 @@ impl Session {
         if *from != StartFrom::Latest {
             finish_newest(&store, spec, decided.as_ref(), *from == StartFrom::Fresh).await?;
         }
-        let mut chosen = Chosen::new(spec, &store, from, decided.as_ref()).await?;
+        let mut chosen = Chosen::new((spec, dropped), &store, from, decided.as_ref()).await?;
         if let Some((loaded, restored)) = &chosen.loaded
             && !loaded.committed
             && restored.savepoint.is_none()
@@ -203,7 +209,11 @@ impl Session {
             tracing::warn!(sink, "shows rows at once: those after the last checkpoint come again at a restart");
         }
         let (cut, restored) = match chosen.loaded {
-            Some((loaded, restored)) => (Some(Arc::new(cut_of(loaded))), Some(restored)),
+            Some((loaded, restored)) => {
+                let mut cut = cut_of(loaded);
+                cut.steps.retain(|step, _| !dropped.contains(step));
+                (Some(Arc::new(cut)), Some(restored))
+            }
             None => (None, None),
         };
         let status = CheckpointStatus { epoch: restored.as_ref().map(|r| r.epoch), restored, ..Default::default() };
@@ -218,6 +228,7 @@ impl Session {
             status: Arc::new(Mutex::new(status)),
             failed: Arc::new(watch::Sender::new(false)),
             kept: KeptComponents::default(),
+            at_once: false,
         })
     }
 
@@ -246,7 +257,8 @@ impl Session {
     /// Takes checkpoints until the run has ended or is to stop. `true`: it is to stop, and the last checkpoint holds all.
     pub(super) async fn run(mut self, handle: Life) -> Result<bool, CheckpointError> {
         let every = self.spec.interval.value;
-        let mut ticks = interval_at(Instant::now() + every, every);
+        let first = if self.at_once { Duration::ZERO } else { every };
+        let mut ticks = interval_at(Instant::now() + first, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let stopping = tokio::select! {
@@ -262,7 +274,8 @@ impl Session {
                 _ = ticks.tick() => false,
             };
             let watch = Stopwatch::start();
-            match handle.cut(self.epochs.next).await {
+            let last = handle.last().filter(|_| stopping).cloned();
+            match handle.cut(self.epochs.next, last).await {
                 Ok(Some(cut)) => self.keep(&handle, cut, (false, stopping), watch).await?,
                 Ok(None) => return Ok(false),
                 // the input has ended: so will the tasks
@@ -447,7 +460,7 @@ struct Chosen {
 
 impl Chosen {
     async fn new(
-        spec: &PipelineSpec,
+        (spec, dropped): (&PipelineSpec, &BTreeSet<String>),
         store: &Store,
         from: &StartFrom,
         decided: Option<&Decided>,
@@ -485,7 +498,7 @@ impl Chosen {
                 };
                 by_marker = named.is_some();
                 if let Some(loaded) = named {
-                    return Self::go_on(spec, (loaded, None), next, by_marker, notes);
+                    return Self::go_on((spec, dropped), (loaded, None), next, by_marker, notes);
                 }
                 let candidates = store.candidates().await?;
                 match choose(&candidates.all, shown) {
@@ -503,18 +516,18 @@ impl Chosen {
                 }
             }
         };
-        Self::go_on(spec, (loaded, savepoint), next, by_marker, notes)
+        Self::go_on((spec, dropped), (loaded, savepoint), next, by_marker, notes)
     }
 
     fn go_on(
-        spec: &PipelineSpec,
+        (spec, dropped): (&PipelineSpec, &BTreeSet<String>),
         (loaded, savepoint): (Loaded, Option<String>),
         next: u64,
         by_marker: bool,
         mut notes: Vec<String>,
     ) -> Result<Self, CheckpointError> {
         let manifest = &loaded.manifest;
-        known_steps(spec, &loaded)?;
+        known_steps(spec, &loaded, dropped)?;
         notes.extend(new_and_gone_sources(spec, manifest));
         let restored = Restored {
             epoch: manifest.epoch,
@@ -604,9 +617,9 @@ async fn finish_newest(
 }
 
 /// State of a step that is gone would be lost silently.
-fn known_steps(spec: &PipelineSpec, loaded: &Loaded) -> Result<(), CheckpointError> {
+fn known_steps(spec: &PipelineSpec, loaded: &Loaded, dropped: &BTreeSet<String>) -> Result<(), CheckpointError> {
     let known: Vec<&str> = spec.steps.iter().map(|step| step.name.value.as_str()).collect();
-    let gone = loaded.manifest.state_files().find(|(step, ..)| !known.contains(step));
+    let gone = loaded.manifest.state_files().find(|(step, ..)| !known.contains(step) && !dropped.contains(*step));
     match gone {
         None => Ok(()),
         Some((step, ..)) => Err(CheckpointError::StepGone {
@@ -659,8 +672,14 @@ fn attempt() -> String {
 }
 
 impl Life {
-    /// The cut at which epoch `epoch` ends. None where a task has failed.
-    async fn cut(&self, epoch: u64) -> Result<Option<Cut>, SwapError> {
-        self.collect(crate::pipeline::change::Change::with_checkpoint(epoch)).await
+    /// The cut at which epoch `epoch` ends; where it is the `last` of this life all tasks end behind it. None where a task
+    /// has failed.
+    async fn cut(&self, epoch: u64, last: Option<Arc<Handover>>) -> Result<Option<Cut>, SwapError> {
+        let change = Change::with_checkpoint(epoch);
+        self.collect(match last {
+            Some(last) => change.and_last(last),
+            None => change,
+        })
+        .await
     }
 }

@@ -1,12 +1,16 @@
 //! Runs pipelines and changes them while they run.
 
+mod apply;
 mod checkpoints;
+mod diff;
+mod edit;
 mod judge;
 mod mending;
 mod outcome;
 mod plan;
 mod quiet;
 mod ranges;
+mod rebuild;
 pub mod rehearse;
 mod request;
 mod restart;
@@ -19,10 +23,12 @@ mod transactions;
 mod trial;
 mod versions;
 
+pub use apply::{ApplyError, ApplyReport};
 pub use checkpoints::{CheckpointError, CheckpointStatus, Restored, StartFrom, cut_of, open_store};
+pub use diff::{Difference, Effect, Part};
 pub use judge::{Refusal, Verdict, judge};
 pub use plan::{ExpectedPause, PauseFigure, PlannedComponent, SwapPlan};
-pub use request::{Answer, Offer, Request};
+pub use request::{Answer, Offer, Request, Value};
 pub use restart::{Decision, RestartPolicy, decide};
 pub use run::{OpenError, RunError};
 pub use status::{ComponentVersion, NodeRole, NodeStatus, RestartStatus, Status};

@@ -59,9 +59,14 @@ impl Outcome {
         cause
     }
 
+    /// Whether all that matters is in the last checkpoint.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// The failure worth telling, if there was one.
-    pub(super) fn failure(self) -> Option<RunError> {
-        self.failure
+    pub(super) fn failure(&mut self) -> Option<RunError> {
+        self.failure.take()
     }
 }
 

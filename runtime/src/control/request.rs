@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::apply::{ApplyError, ApplyReport};
 use super::plan::SwapPlan;
 use super::status::Status;
 use super::supervise::Handle;
@@ -20,6 +21,16 @@ pub struct Offer {
     pub step: String,
     /// the file, absolute: the process that runs the pipeline reads it
     pub file: PathBuf,
+}
+
+/// A value for a key of a step, named `step.key`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Value {
+    /// which
+    pub name: String,
+    /// as it would be written on a command line
+    pub value: String,
 }
 
 /// What is asked.
@@ -55,6 +66,30 @@ pub enum Request {
         /// which steps; none: all that the last swap changed
         steps: Vec<String>,
     },
+    /// the shape that a pipeline file describes
+    Apply {
+        /// the file, absolute: the process that runs the pipeline reads it
+        file: PathBuf,
+        /// names of steps and sources whose state may be lost
+        #[serde(default)]
+        approve: Vec<String>,
+        /// only say what is different
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// another number of tasks
+    Rescale {
+        /// of each
+        tasks: usize,
+        /// which parts; none: all that do not say otherwise
+        #[serde(default)]
+        names: Vec<String>,
+    },
+    /// configuration, limits, parallelism of steps
+    Set {
+        /// which, and to what
+        values: Vec<Value>,
+    },
     /// sources take nothing in
     Pause,
     /// sources go on
@@ -84,6 +119,10 @@ pub enum Answer {
     Trial(Box<TrialStatus>),
     /// it would change
     Plan(SwapPlan),
+    /// its shape has changed
+    Applied(ApplyReport),
+    /// it would change so
+    ApplyPlan(ApplyReport),
     /// done
     Done,
     /// not done, and nothing has changed
@@ -125,6 +164,23 @@ impl Handle {
             Request::Trial => tried(self.trial().ok_or(SwapError::NoTrial)),
             Request::Rollback { steps } if self.tries(&steps) => tried(self.abandon_trial().await),
             Request::Rollback { steps } => self.rollback(&steps).await.map_or_else(refused, Answer::Swapped),
+            Request::Apply { file, approve, dry_run } => {
+                let wanted = match crate::pipeline::read(&file) {
+                    Ok(wanted) => wanted,
+                    Err(error) => return not_applied(ApplyError::Wrong(Box::new(error))),
+                };
+                if dry_run {
+                    return self.plan_apply(wanted).await.map_or_else(not_applied, Answer::ApplyPlan);
+                }
+                self.apply(wanted, &approve).await.map_or_else(not_applied, Answer::Applied)
+            }
+            Request::Rescale { tasks, names } => {
+                self.rescale(tasks, &names).await.map_or_else(not_applied, Answer::Applied)
+            }
+            Request::Set { values } => {
+                let values: Vec<_> = values.into_iter().map(|value| (value.name, value.value)).collect();
+                self.set(&values).await.map_or_else(not_applied, Answer::Applied)
+            }
             Request::Pause => {
                 self.pause().await;
                 Answer::Done
@@ -147,6 +203,10 @@ fn tried(trial: Result<TrialStatus, SwapError>) -> Answer {
 
 fn named(offers: Vec<Offer>) -> Vec<(String, PathBuf)> {
     offers.into_iter().map(|offer| (offer.step, offer.file)).collect()
+}
+
+fn not_applied(error: ApplyError) -> Answer {
+    Answer::Refused { code: error.code().to_owned(), message: error.to_string() }
 }
 
 fn refused(error: SwapError) -> Answer {

@@ -20,6 +20,7 @@ use crate::pipeline::build::{self, NodeTasks, RunOptions, SharedSpill, StartErro
 use crate::pipeline::change::{Change, Progress};
 use crate::pipeline::cut::{Collected, Cut};
 use crate::pipeline::duration::display_ns;
+use crate::pipeline::handover::{Handed, Handover};
 use crate::pipeline::plan::{Node, NodeKind};
 use crate::pipeline::resolve::{Components, Resolution};
 use crate::pipeline::source_task::Command;
@@ -82,6 +83,16 @@ pub(super) struct Tasks {
     rows: Vec<AbortHandle>,
     life: Life,
     transactions: Option<Transactions>,
+    outcome: Outcome,
+}
+
+/// How a life came to a good end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// its input has ended
+    Input,
+    /// all that matters is in the last checkpoint
+    Checkpoint,
 }
 
 /// Access to one life from other tasks. Cheap to clone.
@@ -107,6 +118,10 @@ pub(super) struct Shared {
     pub(super) last_pause_ns: AtomicU64,
     /// sources take nothing in
     paused: AtomicBool,
+    /// another life is to follow, without a failure: the last barrier is on its way
+    changing: AtomicBool,
+    /// where tasks leave what stays open behind the last barrier
+    last: Arc<Handover>,
     pub(super) commands: Vec<mpsc::Sender<Command>>,
     pub(super) progress: Arc<Progress>,
     pub(super) nodes: Vec<NodeTasks>,
@@ -122,17 +137,18 @@ pub(super) struct Shared {
 }
 
 impl Tasks {
-    /// Opens everything and starts all tasks. `kept`: the components as of each checkpoint.
+    /// Opens everything and starts all tasks. `handed`: what an earlier life of this process has left open.
     pub(super) async fn start(
         resolution: Resolution,
         sandbox: Sandbox,
         options: &RunOptions,
         session: Option<Session>,
+        handed: Option<&Handed>,
     ) -> Result<Self, OpenError> {
         let restore = session.as_ref().and_then(|session| session.cut.clone()).or_else(|| options.restore.clone());
         let options = RunOptions { restore, ..options.clone() };
         let epochs = session.as_ref().map(|session| &session.epochs);
-        let built = build::build(&resolution, &options, epochs).await?;
+        let built = build::build(&resolution, &options, epochs, handed).await?;
         if let Some(session) = &session {
             session.tidy(&resolution.plan.spec).await;
         }
@@ -153,6 +169,8 @@ impl Tasks {
             spill: built.spill,
             last_pause_ns: AtomicU64::new(0),
             paused: AtomicBool::new(options.paused),
+            changing: AtomicBool::new(false),
+            last: Arc::default(),
             resolution,
             sandbox,
             commands: built.commands,
@@ -174,7 +192,7 @@ impl Tasks {
             let life = life.clone();
             tasks.spawn(async { Ended::Checkpoints(session.run(life).await) });
         }
-        Ok(Self { tasks, rows, life, transactions })
+        Ok(Self { tasks, rows, life, transactions, outcome: Outcome::default() })
     }
 
     /// Access for other tasks: status, swap, stop.
@@ -182,20 +200,26 @@ impl Tasks {
         self.life.clone()
     }
 
-    /// Waits for the end of all tasks and says how it went. A checkpoint in the making is finished, well or not, before.
-    pub(super) async fn wait(mut self) -> Result<(), RunError> {
-        let mut outcome = Outcome::default();
+    /// Waits for the end of all tasks. A checkpoint in the making is finished, well or not, before. Can be dropped and called
+    /// again.
+    pub(super) async fn ended(&mut self) {
         while let Some(ended) = self.tasks.join_next().await {
-            if outcome.take(ended) {
+            if self.outcome.take(ended) {
                 self.fail();
             }
         }
-        let failure = outcome.failure();
+    }
+
+    /// How it went, once [all tasks have ended](Tasks::ended).
+    pub(super) async fn outcome(mut self) -> Result<Ending, RunError> {
+        self.ended().await;
+        let ending = if self.outcome.is_stopped() { Ending::Checkpoint } else { Ending::Input };
+        let failure = self.outcome.failure();
         if let (Some(_), Some(transactions)) = (&failure, &self.transactions) {
             // readers of what others write to the same topics would wait for its end
             transactions.abort().await;
         }
-        failure.map_or(Ok(()), Err)
+        failure.map_or(Ok(ending), Err)
     }
 
     fn fail(&self) {
@@ -256,6 +280,28 @@ impl Life {
             // a source that has ended already is gone
             let _ = source.send(command()).await;
         }
+    }
+
+    /// Ends the life at a barrier for another that follows, with a checkpoint where there are any. What it holds there, where it
+    /// has none; `Err` where its input has ended before.
+    pub(super) async fn end_for_another(&self) -> Result<Option<Cut>, SwapError> {
+        self.shared.changing.store(true, Ordering::Release);
+        if self.shared.checkpoints.is_some() {
+            // whoever takes checkpoints takes the last one
+            self.shared.stop.notify_one();
+            return Ok(None);
+        }
+        self.collect(Change::with_snapshot().and_last(Arc::clone(&self.shared.last))).await
+    }
+
+    /// Where tasks leave what stays open, if the next barrier that ends an epoch is the last.
+    pub(super) fn last(&self) -> Option<&Arc<Handover>> {
+        self.shared.changing.load(Ordering::Acquire).then_some(&self.shared.last)
+    }
+
+    /// What tasks have left behind their last barrier.
+    pub(super) fn handover(&self) -> Arc<Handover> {
+        Arc::clone(&self.shared.last)
     }
 
     /// A number for the next barrier.
@@ -329,8 +375,9 @@ impl Life {
         Status {
             pipeline: self.name().to_owned(),
             restarts: RestartStatus::default(),
+            generation: 0,
             elapsed_ms: u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            ended: self.shared.progress.ended(),
+            ended: self.shared.progress.ended() && self.last().is_none(),
             paused: self.shared.paused.load(Ordering::Acquire),
             checkpoints: self
                 .shared

@@ -9,7 +9,7 @@ use crate::metrics::NodeCounts;
 use crate::wasm::GuestMetrics;
 
 /// A pipeline at one moment. Counts of different nodes are read one after the other, not at one cut; after a failure they
-/// begin anew.
+/// begin anew, after a change of shape they go on.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
     /// the pipeline's name
@@ -20,6 +20,8 @@ pub struct Status {
     pub ended: bool,
     /// whether sources have been told to take nothing in
     pub paused: bool,
+    /// how often its shape has been changed since the process began: 0 as it was started
+    pub generation: u64,
     /// how often the pipeline has failed and was started again
     pub restarts: RestartStatus,
     /// the pipeline's checkpoints, if it has any

@@ -8,17 +8,18 @@
 //! A handle stays good through all of it. Components that were swapped in stay as far as the checkpoint that the next life
 //! goes on from knows of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::checkpoints::{Session, StartFrom};
 use super::mending::is_mendable;
 use super::plan::SwapPlan;
+use super::rebuild::{Ask, Changes, Rebuilt};
 use super::restart::{Decision, RestartPolicy, decide};
 use super::run::{Life, OpenError, RunError, Tasks};
 use super::status::{RestartStatus, Status};
@@ -44,21 +45,26 @@ pub struct Running {
 /// clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    run: Arc<Run>,
+    pub(super) run: Arc<Run>,
 }
 
 /// What all lives have in common.
 #[derive(Debug)]
-struct Run {
-    resolution: Resolution,
-    sandbox: Sandbox,
-    options: RunOptions,
-    policy: RestartPolicy,
-    kept: KeptComponents,
+pub(super) struct Run {
+    name: String,
+    /// as it is to run: changes with the pipeline's shape
+    resolution: Mutex<Arc<Resolution>>,
+    pub(super) sandbox: Sandbox,
+    pub(super) options: RunOptions,
+    /// whether it takes checkpoints
+    pub(super) is_kept: bool,
+    pub(super) kept: KeptComponents,
+    /// changes of shape
+    pub(super) changes: Changes,
     /// the one that runs, or ran last
-    life: watch::Sender<Life>,
+    pub(super) life: watch::Sender<Life>,
     restarts: watch::Sender<RestartStatus>,
-    stopping: watch::Sender<bool>,
+    pub(super) stopping: watch::Sender<bool>,
     /// no other life follows
     over: watch::Sender<bool>,
     started: Stopwatch,
@@ -76,6 +82,11 @@ impl KeptComponents {
         while kept.len() > retain.saturating_add(1) {
             kept.pop_first();
         }
+    }
+
+    /// Forgets all: whatever is gone on from, what is to run is said elsewhere.
+    pub(super) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn of(&self, epoch: Option<u64>) -> Option<Components> {
@@ -97,21 +108,18 @@ impl Running {
         start_from: &StartFrom,
     ) -> Result<Self, OpenError> {
         let kept = KeptComponents::default();
-        let session = session(&resolution, options, start_from, &kept).await?;
-        let policy = match &session {
-            Some(_) => {
-                policy(&resolution.plan.spec.restart.as_ref().map(|spec| spec.value.clone()).unwrap_or_default())
-            }
-            // without checkpoints a restart would begin anew and repeat what is visible
-            None => policy(&RestartSpec::off()),
-        };
-        let tasks = Tasks::start(resolution.clone(), sandbox.clone(), options, session).await?;
+        let session = session(&resolution, options, start_from, &kept, &BTreeSet::new()).await?;
+        let is_kept = session.is_some();
+        let tasks = Tasks::start(resolution.clone(), sandbox.clone(), options, session, None).await?;
+        let (changes, asked) = Changes::new();
         let run = Arc::new(Run {
-            resolution,
+            name: resolution.plan.spec.name.value.clone(),
+            resolution: Mutex::new(Arc::new(resolution)),
             sandbox,
             options: options.clone(),
-            policy,
+            is_kept,
             kept,
+            changes,
             life: watch::Sender::new(tasks.life()),
             restarts: watch::Sender::default(),
             stopping: watch::Sender::new(false),
@@ -121,7 +129,7 @@ impl Running {
         let mut supervisor = JoinSet::new();
         let handle = Handle { run: Arc::clone(&run) };
         supervisor.spawn(async move {
-            let result = run.supervise(tasks).await;
+            let result = run.supervise(tasks, asked).await;
             run.over.send_replace(true);
             result
         });
@@ -149,17 +157,18 @@ fn policy(spec: &RestartSpec) -> RestartPolicy {
 }
 
 /// What a life with checkpoints goes on from.
-async fn session(
+pub(super) async fn session(
     resolution: &Resolution,
     options: &RunOptions,
     start_from: &StartFrom,
     kept: &KeptComponents,
+    dropped: &BTreeSet<String>,
 ) -> Result<Option<Session>, OpenError> {
     let spec = &resolution.plan.spec;
     match &spec.checkpoint {
         // a cut that is handed in is an experiment with a pipeline, not its life
         Some(checkpoint) if options.restore.is_none() => {
-            let mut session = Session::open(spec, checkpoint, start_from, options.clock.clone()).await?;
+            let mut session = Session::open(spec, checkpoint, start_from, options.clock.clone(), dropped).await?;
             session.kept = kept.clone();
             Ok(Some(session))
         }
@@ -168,10 +177,25 @@ async fn session(
 }
 
 impl Run {
-    async fn supervise(&self, mut tasks: Tasks) -> Result<(), RunError> {
+    async fn supervise(&self, mut tasks: Tasks, mut asked: mpsc::Receiver<Ask>) -> Result<(), RunError> {
         let mut failures = Vec::new();
         loop {
-            let Err(mut error) = tasks.wait().await else { return Ok(()) };
+            let change = tokio::select! {
+                biased;
+                () = tasks.ended() => None,
+                change = asked.recv() => change,
+            };
+            let ended = match change {
+                None => tasks.outcome().await,
+                Some(change) => match self.rebuild(tasks, change).await {
+                    Rebuilt::Life(next) => {
+                        tasks = next;
+                        continue;
+                    }
+                    Rebuilt::Ended(ended) => ended,
+                },
+            };
+            let Err(mut error) = ended else { return Ok(()) };
             tasks = loop {
                 let pause = self.pause_after(error, &mut failures)?;
                 if self.is_stopped_within(pause).await {
@@ -191,12 +215,12 @@ impl Run {
         if !is_mendable(&error) {
             return Err(error);
         }
-        let now = self.started.elapsed();
-        failures.retain(|at| now.saturating_sub(*at) < self.policy.within);
-        match decide(&self.policy, failures, now, random()) {
+        let (now, policy) = (self.started.elapsed(), self.policy());
+        failures.retain(|at| now.saturating_sub(*at) < policy.within);
+        match decide(&policy, failures, now, random()) {
             Decision::GiveUp { restarts: 0 } => Err(error),
             Decision::GiveUp { restarts } => {
-                Err(RunError::GaveUp { restarts, within: self.policy.within, source: Box::new(error) })
+                Err(RunError::GaveUp { restarts, within: policy.within, source: Box::new(error) })
             }
             Decision::Again { pause } => {
                 failures.push(now);
@@ -219,14 +243,22 @@ impl Run {
     }
 
     async fn next_life(&self) -> Result<Tasks, OpenError> {
-        let session = session(&self.resolution, &self.options, &StartFrom::Latest, &self.kept).await?;
+        let resolution = self.resolution();
+        let nothing = BTreeSet::new();
+        let session = session(&resolution, &self.options, &StartFrom::Latest, &self.kept, &nothing).await?;
         let epoch = session.as_ref().and_then(Session::restored_epoch);
         let resolution = match self.kept.of(epoch) {
             // what is restored was made before this process: as it was started
-            None => self.resolution.clone(),
-            Some(components) => self.with(components)?,
+            None => resolution.as_ref().clone(),
+            Some(components) => with(&resolution, components)?,
         };
-        let tasks = Tasks::start(resolution, self.sandbox.clone(), &self.options, session).await?;
+        let tasks = Tasks::start(resolution, self.sandbox.clone(), &self.options, session, None).await?;
+        self.follows(&tasks).await;
+        Ok(tasks)
+    }
+
+    /// Another life runs: paused or to be stopped as the one before.
+    pub(super) async fn follows(&self, tasks: &Tasks) {
         let life = tasks.life();
         let paused = self.life.send_replace(life.clone()).is_paused();
         if paused {
@@ -235,17 +267,35 @@ impl Run {
         if *self.stopping.borrow() {
             life.stop().await;
         }
-        Ok(tasks)
     }
 
-    /// The pipeline with other components in it, which may read other columns.
-    fn with(&self, components: Components) -> Result<Resolution, OpenError> {
-        let signatures: Signatures =
-            components.iter().map(|(slot, resolved)| (slot.clone(), resolved.signature.clone())).collect();
-        let plan = plan(self.resolution.plan.spec.clone(), &signatures)
-            .map_err(|error| StartError::Internal(format!("components that ran do not fit any more: {error}")))?;
-        Ok(Resolution { plan, components })
+    /// The pipeline as it is to run.
+    pub(super) fn resolution(&self) -> Arc<Resolution> {
+        Arc::clone(&self.resolution.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// The pipeline is to run so from now on, also after a failure.
+    pub(super) fn runs_now(&self, resolution: Resolution) {
+        *self.resolution.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(resolution);
+        self.kept.forget();
+    }
+
+    fn policy(&self) -> RestartPolicy {
+        if !self.is_kept {
+            // without checkpoints a restart would begin anew and repeat what is visible
+            return policy(&RestartSpec::off());
+        }
+        policy(&self.resolution().plan.spec.restart.as_ref().map(|spec| spec.value.clone()).unwrap_or_default())
+    }
+}
+
+/// The pipeline with other components in it, which may read other columns.
+pub(super) fn with(resolution: &Resolution, components: Components) -> Result<Resolution, OpenError> {
+    let signatures: Signatures =
+        components.iter().map(|(slot, resolved)| (slot.clone(), resolved.signature.clone())).collect();
+    let plan = plan(resolution.plan.spec.clone(), &signatures)
+        .map_err(|error| StartError::Internal(format!("components that ran do not fit any more: {error}")))?;
+    Ok(Resolution { plan, components })
 }
 
 /// In 0..1, from the standard library's hash seeds.
@@ -258,12 +308,12 @@ fn random() -> f64 {
 impl Handle {
     /// The pipeline's name.
     pub fn name(&self) -> &str {
-        &self.run.resolution.plan.spec.name.value
+        &self.run.name
     }
 
-    /// The pipeline as it was checked, with the components that it was started with.
-    pub fn resolution(&self) -> &Resolution {
-        &self.run.resolution
+    /// The pipeline as it was checked when it was started or [changed](Handle::apply) last, with the components of then.
+    pub fn resolution(&self) -> Arc<Resolution> {
+        self.run.resolution()
     }
 
     /// The life that runs, or ran last.
@@ -274,7 +324,8 @@ impl Handle {
     /// What has been done so far.
     pub fn status(&self) -> Status {
         let restarts = self.run.restarts.borrow().clone();
-        let status = self.life().status();
+        let mut status = self.life().status();
+        self.run.changes.add_to(&mut status);
         let elapsed_ms = u64::try_from(self.run.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Status { ended: status.ended && restarts.next_try_ms.is_none(), elapsed_ms, restarts, ..status }
     }
@@ -314,6 +365,7 @@ impl Handle {
     /// Where the pipeline fails meanwhile the swap is done once it runs again. Goes on to its end in a task of its own when
     /// the future is dropped: a barrier that only some sources have sent would hold up the pipeline for ever.
     pub async fn swap(&self, requests: &[(String, PathBuf)]) -> Result<SwapReport, SwapError> {
+        let _turn = self.run.changes.turn.lock().await;
         loop {
             let life = self.life();
             match life.swap(requests).await {
@@ -327,6 +379,7 @@ impl Handle {
     /// changed. Can be repeated, back to what ran when the pipeline was started or, after a failure, started again (at most
     /// seven versions back).
     pub async fn rollback(&self, steps: &[String]) -> Result<SwapReport, SwapError> {
+        let _turn = self.run.changes.turn.lock().await;
         loop {
             let life = self.life();
             match life.rollback(steps).await {
@@ -339,16 +392,19 @@ impl Handle {
     /// Tries candidates for steps, named as for [`Handle::swap`]. Done once they are in place; how it goes tells
     /// [`Handle::trial`]. One trial goes on at a time, and no swap meanwhile. A pipeline that fails is started again without it.
     pub async fn try_out(&self, requests: &[(String, PathBuf)], spec: TrialSpec) -> Result<TrialStatus, SwapError> {
+        let _turn = self.run.changes.turn.lock().await;
         self.life().try_out(requests, spec).await
     }
 
     /// Makes the candidates of the trial that goes on the versions of their steps, at one cut.
     pub async fn promote(&self) -> Result<TrialStatus, SwapError> {
+        let _turn = self.run.changes.turn.lock().await;
         self.life().promote().await
     }
 
     /// Ends the trial that goes on: the versions of before go on alone.
     pub async fn abandon_trial(&self) -> Result<TrialStatus, SwapError> {
+        let _turn = self.run.changes.turn.lock().await;
         self.life().abandon_trial().await
     }
 
@@ -390,7 +446,7 @@ impl Handle {
 
     /// Whether another life follows this one; waits until it is known.
     async fn follows(&self, life: &Life) -> bool {
-        if self.run.policy.attempts == 0 || !life.has_failed() {
+        if life.last().is_none() && (self.run.policy().attempts == 0 || !life.has_failed()) {
             return false;
         }
         let (mut lives, mut over) = (self.run.life.subscribe(), self.run.over.subscribe());

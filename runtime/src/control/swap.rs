@@ -16,6 +16,7 @@ use super::judge::{Refusal, Verdict, judge, judge_process};
 use super::run::Life;
 use super::trial::TrialSpecError;
 use super::versions::{Version, Versions};
+use crate::checkpoint::fail_point;
 use crate::clock::Stopwatch;
 use crate::error::near_match;
 use crate::operator::Replacement;
@@ -202,6 +203,13 @@ impl Life {
         tokio::spawn(swap).await.map_err(|_| SwapError::Ended)?
     }
 
+    /// Puts other components in place, or the same under another configuration, all at one cut.
+    pub(super) async fn exchange(&self, offers: Offers) -> Result<SwapReport, SwapError> {
+        let (report, taken) = self.carry_out(offers, Stopwatch::start(), Change::default()).await?;
+        self.versions().swapped(&taken, self.shared.clock.now_ms());
+        Ok(report)
+    }
+
     /// Puts back, at one cut, what the named steps ran before their present version; with none named, all that the last swap
     /// changed. Can be repeated, back to the version that the run began with (at most seven before the last).
     pub(super) async fn rollback(&self, steps: &[String]) -> Result<SwapReport, SwapError> {
@@ -286,7 +294,9 @@ impl Life {
         }
         let barrier_watch = Stopwatch::start();
         let change = Arc::new(change);
+        fail_point("swap-ready");
         let (_, pause_ns) = self.send(&change).await?;
+        fail_point("swap-passed");
         let barrier_ms = milliseconds(barrier_watch.elapsed());
         if self.has_failed() {
             // where it goes on after a failure is before the change

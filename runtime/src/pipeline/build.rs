@@ -18,7 +18,8 @@ use super::change::{Progress, TaskReport};
 use super::channels::Channels;
 use super::cut::{Cut, RestoreError};
 use super::dead_letter::{self, DeadLetters};
-use super::exchange::{Edge, Inputs};
+use super::exchange::{Disconnected, Edge, ExchangeError, Inputs};
+use super::handover::{Handed, Later};
 use super::marker::Marker;
 use super::plan::{Chain as ChainPlan, Exchange, Node, NodeIndex, NodeKind, Plan};
 use super::ranges::{SampledRange, sampled_ranges};
@@ -33,7 +34,7 @@ use crate::metrics::NodeCounters;
 use crate::operator::OperatorError;
 use crate::partition::Partitioner;
 use crate::record::NO_EVENT_TIME;
-use crate::sink::{self, SinkContext, SinkEpochs, SinkError, Transactions};
+use crate::sink::{self, Sink, SinkContext, SinkEpochs, SinkError, SinkKind, Transactions};
 use crate::source::{self, AskedTime, DriftGroup, SourceContext, SourceError, Trickle};
 use crate::spill::SpillError;
 use crate::wasm::{Gate, GuestError, GuestMetrics, Witness};
@@ -165,11 +166,12 @@ pub(crate) struct Built {
     pub(crate) samplers: Vec<SampledRange>,
 }
 
-/// Opens and wires everything.
+/// Opens and wires everything but what is `handed` on by an earlier life in this process.
 pub(crate) async fn build(
     resolution: &Resolution,
     options: &RunOptions,
     epochs: Option<&Epochs>,
+    handed: Option<&Handed>,
 ) -> Result<Built, StartError> {
     let plan = &resolution.plan;
     let tasks: usize = plan.chains.iter().map(|chain| chain.parallelism).sum();
@@ -177,7 +179,7 @@ pub(crate) async fn build(
     let writers = usize::from(plan.spec.dead_letter.is_some());
     let (progress, mut reports) = Progress::new(tasks + writers);
     let report = reports.split_off(tasks).pop();
-    let (dead, writer) = open_dead_letters(plan, epochs, report, tasks).await?;
+    let (dead, writer) = open_dead_letters(plan, (epochs, handed), report, tasks).await?;
     let folder = capsules::folder(&plan.spec, options.capsules.as_deref());
     let gate = |_: &Arc<Folder>| Arc::new(Gate::new(options.clock.clone()));
     let nodes = plan.nodes.iter().map(|node| node_tasks(node, folder.as_ref().map(gate).as_ref())).collect();
@@ -186,6 +188,7 @@ pub(crate) async fn build(
         components: &resolution.components,
         options,
         epochs,
+        handed,
         dead,
         nodes,
         channels: Channels::new(plan),
@@ -236,7 +239,7 @@ fn watched(gate: &Arc<Gate>) -> GuestMetrics {
 
 async fn open_dead_letters(
     plan: &Plan,
-    epochs: Option<&Epochs>,
+    (epochs, handed): (Option<&Epochs>, Option<&Handed>),
     report: Option<TaskReport>,
     tasks: usize,
 ) -> Result<(DeadLetters, impl Future<Output = Result<(), String>> + Send + 'static), StartError> {
@@ -252,11 +255,27 @@ async fn open_dead_letters(
                 parallelism: 1,
                 epochs: epochs.map(sink_epochs),
             };
-            let failed = |source| StartError::Sink { name: "dead_letter".to_owned(), source };
-            Some(sink::open(&kind.value, context).await.map_err(failed)?)
+            let failed = |source| StartError::Sink { name: dead_letter::NAME.to_owned(), source };
+            match handed.and_then(|handed| handed.sink(dead_letter::NAME, 0)) {
+                Some(later) => Some(later),
+                None => Some(at_once(open_sink(&kind.value, context, handed).await.map_err(failed)?)),
+            }
         }
     };
     Ok(dead_letter::open(sink, report, tasks, epochs.map(|epochs| epochs.next)))
+}
+
+async fn open_sink(kind: &SinkKind, context: SinkContext, handed: Option<&Handed>) -> Result<Box<dyn Sink>, SinkError> {
+    match handed.filter(|_| context.epochs.is_none()) {
+        // parts of different epochs never have one name
+        None => sink::open(kind, context).await,
+        Some(handed) => sink::open(&handed.apart(kind), context).await,
+    }
+}
+
+/// What is open already.
+fn at_once<T: Send + 'static>(open: T) -> Later<T> {
+    Box::new(move || Some(open))
 }
 
 fn sink_epochs(epochs: &Epochs) -> SinkEpochs {
@@ -268,6 +287,7 @@ struct Builder<'a> {
     components: &'a Components,
     options: &'a RunOptions,
     epochs: Option<&'a Epochs>,
+    handed: Option<&'a Handed>,
     dead: DeadLetters,
     nodes: Vec<NodeTasks>,
     channels: Channels,
@@ -321,14 +341,15 @@ impl Builder<'_> {
                 NodeKind::Sink { index } => tail = Some(self.sink(node, *index, subtask, plan.parallelism).await?),
             }
         }
-        let tail = match tail {
+        let (tail, handed) = match tail {
             Some(tail) => tail,
             None => {
                 let last = *plan.nodes.last().ok_or_else(|| StartError::Internal("an empty chain".to_owned()))?;
-                Tail::Edges(self.edges(last, subtask)?)
+                (Tail::Edges(self.edges(last, subtask)?), None)
             }
         };
         let mut chain = Chain::new(subtask, links, tail, self.dead.of_task(number), report, self.options.clock.clone());
+        chain.handed = handed;
         chain.epoch = self.epochs.map(|epochs| epochs.next);
         if let Some(cut) = &self.options.restore {
             let step = |source: RestoreError| StartError::Restore { step: source.step.clone(), source };
@@ -385,13 +406,19 @@ impl Builder<'_> {
             restore: self.options.restore.as_ref().and_then(|cut| cut.positions(&spec.name.value)).map(Arc::new),
         };
         let failed = |source| StartError::Source { name: spec.name.value.clone(), source };
-        let source = source::open(&spec.kind.value, context).await.map_err(failed)?;
-        let partitions = source.partitions();
+        let handed = self.handed.and_then(|handed| handed.source(&spec.name.value, subtask));
+        let ((partitions, positions), open) = match handed {
+            Some(handed) => handed,
+            None => {
+                let source = source::open(&spec.kind.value, context).await.map_err(failed)?;
+                ((source.partitions(), source.positions()), at_once(source))
+            }
+        };
         let watermarks = source::watermarks(&spec.kind.value, spec.watermark, &partitions);
         let guest = marks.assigner.as_ref().map(|_| self.assigner(node, &spec.name.value, subtask)).transpose()?;
         let marker = Marker::new(marks, &planned.schema, guest, spec.on_error);
         let mut watermarks = if marker.is_punctuated() { watermarks.punctuated() } else { watermarks };
-        for (partition, position) in source.positions().into_iter().filter(|(_, position)| !position.ended) {
+        for (partition, position) in positions.into_iter().filter(|(_, position)| !position.ended) {
             if position.time_ms_max != NO_EVENT_TIME {
                 watermarks.resume(partition, position.time_ms_max);
             }
@@ -402,24 +429,32 @@ impl Builder<'_> {
             self.drift.member(task, max_drift)
         });
         let (sender, commands) = mpsc::channel(4);
-        let task = SourceTask {
-            name: spec.name.value.clone(),
+        let (name, on_error, clock) = (spec.name.value.clone(), spec.on_error, self.options.clock.clone());
+        let counters = self.counters(node, subtask);
+        let shuffle = self.options.shuffle_batches.map(|seed| Shuffle::new(seed, subtask));
+        let (paused, capsules) = (self.options.paused, self.capsules(node, subtask));
+        let task = move |source| SourceTask {
+            name,
             source,
             watermarks,
-            on_error: spec.on_error,
+            on_error,
             commands,
-            clock: self.options.clock.clone(),
-            counters: self.counters(node, subtask),
-            shuffle: self.options.shuffle_batches.map(|seed| Shuffle::new(seed, subtask)),
+            clock,
+            counters,
+            shuffle,
             chain,
             asked: AskedTime::default(),
             drift,
             marker,
-            capsules: self.capsules(node, subtask),
-            paused: self.options.paused,
+            capsules,
+            paused,
         };
         self.commands.push(sender);
-        Ok(Box::pin(source_task::run(task)))
+        Ok(Box::pin(async move {
+            // one that is handed on has been seen when this was made, and only this task takes it
+            let source = open().ok_or(ExchangeError::from(Disconnected))?;
+            source_task::run(task(source)).await
+        }))
     }
 
     async fn sink(
@@ -428,7 +463,7 @@ impl Builder<'_> {
         index: usize,
         subtask: usize,
         parallelism: usize,
-    ) -> Result<Tail, StartError> {
+    ) -> Result<(Tail, Option<Later<Box<dyn Sink>>>), StartError> {
         let spec = self.plan.spec.sinks.get(index).ok_or_else(|| StartError::Internal("no sink".to_owned()))?;
         let context = SinkContext {
             name: spec.name.value.clone(),
@@ -440,8 +475,12 @@ impl Builder<'_> {
             epochs: self.epochs.map(sink_epochs),
         };
         let failed = |source| StartError::Sink { name: spec.name.value.clone(), source };
-        let sink = sink::open(&spec.kind.value, context).await.map_err(failed)?;
-        Ok(Tail::Sink { name: spec.name.value.clone(), sink: Some(sink), counters: self.counters(node, subtask) })
+        let handed = self.handed.and_then(|handed| handed.sink(&spec.name.value, subtask));
+        let sink = match handed {
+            Some(_) => None,
+            None => Some(open_sink(&spec.kind.value, context, self.handed).await.map_err(failed)?),
+        };
+        Ok((Tail::Sink { name: spec.name.value.clone(), sink, counters: self.counters(node, subtask) }, handed))
     }
 
     /// One edge for each chain that reads this node.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use super::cut::{Collected, Cut};
+use super::handover::Handover;
 use super::plan::SlotId;
 use crate::operator::{Replacement, TrialStep};
 use crate::partition::SplitPoints;
@@ -24,6 +25,8 @@ pub struct Change {
     snapshot: Option<Collected>,
     /// sinks prepare what they have written for this epoch
     epoch: Option<u64>,
+    /// no task goes on behind it: where they leave what stays open
+    last: Option<Arc<Handover>>,
     /// ranges of rows behind the cut, by the number of the sampler they were drawn from
     ranges: BTreeMap<usize, SplitPoints>,
 }
@@ -46,6 +49,17 @@ impl Change {
     #[must_use]
     pub fn with_checkpoint(epoch: u64) -> Self {
         Self { epoch: Some(epoch), ..Self::with_snapshot() }
+    }
+
+    /// All tasks end behind it, and leave what stays open with `handover`.
+    #[must_use]
+    pub fn and_last(self, handover: Arc<Handover>) -> Self {
+        Self { last: Some(handover), ..self }
+    }
+
+    /// Where tasks leave what stays open; none where they go on.
+    pub fn last(&self) -> Option<&Arc<Handover>> {
+        self.last.as_ref()
     }
 
     /// Lets senders that draw from sampler `sampler` cut ranges here.

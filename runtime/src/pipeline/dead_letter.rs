@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::change::{Change, TaskReport};
 use super::cut::Cut;
+use super::handover::{Handover, Later};
 use crate::format::{Encoder, Format, Frames};
 use crate::record::{Barrier, Batch, Field, Kind, NO_EVENT_TIME, Schema};
 use crate::sink::Sink;
@@ -128,9 +129,9 @@ pub(crate) fn schema() -> Schema {
 }
 
 /// The output and its writer, which runs until all senders are gone and then commits `sink`; `report` is the writer's
-/// own as a task, beside `tasks` others. `epoch` is the one that begins, where epochs are committed.
+/// own as a task, beside `tasks` others. The sink is taken when the writer begins. `epoch` is the one that begins, where epochs are committed.
 pub(super) fn open(
-    sink: Option<Box<dyn Sink>>,
+    sink: Option<Later<Box<dyn Sink>>>,
     report: Option<TaskReport>,
     tasks: usize,
     epoch: Option<u64>,
@@ -138,9 +139,16 @@ pub(super) fn open(
     let (sender, receiver) = mpsc::channel(WAITING);
     let letters = DeadLetters { channel: sender, task: 0, aligned: sink.is_some() };
     let states = vec![Sender::Open; tasks];
-    let writer =
-        Writer { sink, report, epoch, waiting: Vec::new(), tasks: states, held: VecDeque::new(), barrier: None };
-    (letters, writer.run(receiver))
+    let writer = async move {
+        let sink = match sink {
+            None => None,
+            Some(take) => Some(take().ok_or_else(|| "its sink is gone".to_owned())?),
+        };
+        let (waiting, held) = (Vec::new(), VecDeque::new());
+        let writer = Writer { sink, report, epoch, waiting, tasks: states, held, barrier: None, is_over: false };
+        writer.run(receiver).await
+    };
+    (letters, writer)
 }
 
 /// How far the writer has heard a task.
@@ -163,6 +171,8 @@ struct Writer {
     /// of tasks that have passed the barrier: after it
     held: VecDeque<(usize, Mail)>,
     barrier: Option<Barrier>,
+    /// the last barrier has passed
+    is_over: bool,
 }
 
 impl Writer {
@@ -176,6 +186,9 @@ impl Writer {
             if let Some(sink) = self.sink.as_mut().filter(|_| mails.is_empty()) {
                 sink.flush().await.map_err(|error| error.to_string())?;
             }
+        }
+        if let Some(report) = self.report.as_ref().filter(|_| self.is_over) {
+            report.finished(Cut::default());
         }
         let Some(mut sink) = self.sink else { return Ok(()) };
         let mut left = Cut::default();
@@ -230,6 +243,9 @@ impl Writer {
             prepared.into_iter().for_each(|prepared| into.add_prepared(NAME, prepared));
             self.epoch = Some(epoch + 1);
         }
+        if let Some(handover) = change.and_then(Change::last) {
+            self.leave(handover).await?;
+        }
         if let Some(report) = &self.report {
             report.passed(barrier.id, 0);
         }
@@ -244,6 +260,17 @@ impl Writer {
                 }
                 Mail::End => self.hear(task, Sender::Ended),
             }
+        }
+        Ok(())
+    }
+
+    /// No letter follows in this life.
+    async fn leave(&mut self, handover: &Handover) -> Result<(), String> {
+        self.is_over = true;
+        let Some(mut sink) = self.sink.take() else { return Ok(()) };
+        sink.flush().await.map_err(|error| error.to_string())?;
+        if self.epoch.is_none() {
+            handover.leave_sink(NAME, 0, sink);
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ mod dead_letter;
 pub mod duration;
 pub mod exchange;
 mod footers;
+pub mod handover;
 pub mod join;
 mod marker;
 mod merge;

@@ -68,6 +68,7 @@ enum Next {
 
 /// Runs until the source ends or is told to stop.
 pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
+    task.chain.begin()?;
     loop {
         if task.drift.as_ref().is_some_and(DriftMember::is_ahead) {
             // nothing comes for now: what has come is to be seen
@@ -80,6 +81,10 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
                 }
                 task.marker.change(&barrier, &task.name, task.chain.subtask)?;
                 task.chain.barrier(barrier).await?;
+                if let Some(handover) = task.chain.is_over() {
+                    handover.leave_source(&task.name, task.chain.subtask, task.source);
+                    return Ok(());
+                }
                 continue;
             }
             // control is gone: nobody waits for results any more, but what was read is finished

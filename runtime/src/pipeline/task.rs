@@ -10,6 +10,8 @@ use super::change::{Change, TaskReport};
 use super::cut::{Collected, Cut, RestoreError, TaskState};
 use super::dead_letter::{DeadLetter, DeadLetters, Payload};
 use super::exchange::{Edge, ExchangeError, Inputs};
+use super::handover::{Handover, Later};
+use crate::checkpoint::fail_point;
 use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounters;
 use crate::operator::{Operator, OperatorError, Output, put_in_place};
@@ -103,7 +105,7 @@ pub type Versions = Arc<Mutex<Vec<Option<crate::wasm::Digest>>>>;
 pub(super) enum Tail {
     /// in the tasks that read it
     Edges(Vec<Edge>),
-    /// in a sink; `None` once it has been finished
+    /// in a sink; `None` before it has been taken over, and once it has been finished or left
     Sink { name: String, sink: Option<Box<dyn Sink>>, counters: Arc<NodeCounters> },
 }
 
@@ -121,6 +123,10 @@ pub(super) struct Chain {
     reached: Watermark,
     /// the epoch that the sink writes, where epochs are committed
     pub(super) epoch: Option<u64>,
+    /// a sink that an earlier life of the pipeline has left open
+    pub(super) handed: Option<Later<Box<dyn Sink>>>,
+    /// set behind the last barrier: the task is to end as it stands
+    over: Option<Arc<Handover>>,
     /// reused from element to element
     output: Output,
 }
@@ -145,6 +151,8 @@ impl Chain {
             watermark: Watermark::MIN,
             reached: Watermark::MIN,
             epoch: None,
+            handed: None,
+            over: None,
             output: Output::default(),
         }
     }
@@ -159,6 +167,36 @@ impl Chain {
                 .restore(&share.state, share.watermark)
                 .map_err(|source| RestoreError { step: link.step.clone(), reason: source.to_string() })?;
         }
+        Ok(())
+    }
+
+    /// The task begins: what an earlier life has left open is its own from here on.
+    pub(super) fn begin(&mut self) -> Result<(), TaskError> {
+        let Some(take) = self.handed.take() else { return Ok(()) };
+        if let Tail::Sink { sink, .. } = &mut self.tail {
+            // it has been seen there when the chain was made, and only this task takes it
+            *sink = Some(take().ok_or(ExchangeError::from(super::exchange::Disconnected))?);
+        }
+        Ok(())
+    }
+
+    /// Where to leave the source, once the task has passed its last barrier.
+    pub(super) fn is_over(&self) -> Option<&Arc<Handover>> {
+        self.over.as_ref()
+    }
+
+    /// No task goes on behind this barrier, and the input has not ended: nothing fires, nothing is finished.
+    async fn leave(&mut self, handover: &Arc<Handover>) -> Result<(), TaskError> {
+        self.flush().await?;
+        if let Tail::Sink { name, sink, .. } = &mut self.tail
+            && let Some(sink) = sink.take()
+            // what belongs to an epoch has been prepared, and the next epoch is of another attempt
+            && self.epoch.is_none()
+        {
+            handover.leave_sink(name, self.subtask, sink);
+        }
+        self.over = Some(Arc::clone(handover));
+        self.report.finished(Cut::default());
         Ok(())
     }
 
@@ -339,7 +377,9 @@ impl Chain {
             self.processing_time().await?;
         }
         let watch = Stopwatch::start();
+        let mut last = None;
         if let Some(change) = barrier.change.downcast_ref::<Change>() {
+            last = change.last().cloned();
             if let Some(snapshot) = change.snapshot() {
                 self.snapshot(snapshot, self.watermark)?;
                 if let Some(epoch) = change.epoch()
@@ -356,6 +396,7 @@ impl Chain {
                     if let Some(version) = link.versions.lock().ok().as_mut().and_then(|v| v.get_mut(slot)) {
                         *version = Some(digest);
                     }
+                    fail_point("swap-task");
                 }
             }
         }
@@ -364,6 +405,9 @@ impl Chain {
         self.dead.barrier(&barrier).await.map_err(TaskError::DeadLetter)?;
         let change = Arc::clone(&barrier.change);
         self.forward(Element::Barrier(barrier)).await?;
+        if let Some(handover) = &last {
+            self.leave(handover).await?;
+        }
         if let Some(change) = change.downcast_ref::<Change>() {
             let sides = self.links.iter_mut().flat_map(|link| &mut link.sides).flatten();
             let tail = if let Tail::Edges(edges) = &mut self.tail { edges.as_mut_slice() } else { &mut [] };
@@ -451,6 +495,7 @@ fn failed(step: &str, subtask: usize, source: OperatorError) -> TaskError {
 /// A task that reads other tasks: runs until all of them have ended.
 pub(super) async fn run(mut inputs: Inputs, mut chain: Chain) -> Result<(), TaskError> {
     let clock = chain.clock.clone();
+    chain.begin()?;
     loop {
         let next = match chain.next_processing_time() {
             None => inputs.next().await?,
@@ -476,7 +521,12 @@ pub(super) async fn run(mut inputs: Inputs, mut chain: Chain) -> Result<(), Task
                     chain.flush().await?;
                 }
             }
-            (_, Element::Barrier(barrier)) => chain.barrier(barrier).await?,
+            (_, Element::Barrier(barrier)) => {
+                chain.barrier(barrier).await?;
+                if chain.is_over().is_some() {
+                    return Ok(());
+                }
+            }
             (_, element @ (Element::Idle | Element::Active)) => chain.forward(element).await?,
             (_, Element::End) => return chain.end(Cut::default()).await,
         }

@@ -27,6 +27,7 @@ pub(crate) fn operators_of(
         components: &resolution.components,
         options: &options,
         epochs: None,
+        handed: None,
         dead,
         nodes: plan.nodes.iter().map(|node| super::node_tasks(node, None)).collect(),
         channels: Channels::new(plan),

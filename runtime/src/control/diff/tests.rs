@@ -1,0 +1,215 @@
+//! Each change of a pipeline with what is told of it.
+
+use std::path::Path;
+
+use super::*;
+use crate::pipeline::parse;
+use crate::pipeline::plan::{Signatures, plan};
+use crate::record::{Field, Kind};
+use crate::wasm::StateSchema;
+
+const PIPELINE: &str = r#"
+name = "bids"
+parallelism = 2
+checkpoint = { store = "state", interval = "10s" }
+[source.bids]
+generator = { kind = "nexmark_bid", rate = 100, seed = 1 }
+[source.lines]
+tcp = { listen = "127.0.0.1:7000" }
+format = "json"
+schema = { auction = "int64", name = "text", note = "text" }
+[step.tag]
+from = "bids"
+map = { component = "tag.wasm", config = { word = "a" } }
+keep = "all"
+[step.sums]
+from = "tag"
+key_by = ["auction"]
+window = { tumbling = "10s" }
+aggregate = { bids = "count()", total = "sum(price)", tags = "tags.wasm" }
+[step.named]
+from = "sums"
+with = "lines"
+join = { on = ["auction"], state_ttl = "1h" }
+[step.names]
+from = "lines"
+select = ["auction", "name"]
+[sink.out]
+from = "named"
+file = { path = "out/rows.json" }
+[sink.names]
+from = "names"
+print = {}
+"#;
+
+fn signature(outputs: Kind, state: Option<u32>) -> Signature {
+    let fields = |name: &str, kind| Schema::new([Field::new(name, kind)]);
+    Signature {
+        inputs: fields("price", Kind::Int64),
+        outputs: fields("tag", outputs),
+        state: state.map(|version| StateSchema { version, fields: fields("count", Kind::Int64) }),
+        process: None,
+    }
+}
+
+/// Component files are their own digests; `-n` in the name of one is the version of its state, `-text` its output.
+fn known(file: &str, kind: OperatorKind, settings: Settings) -> Known {
+    let output = if file.contains("-text") { Kind::Text } else { Kind::Int64 };
+    let version = file.split('-').find_map(|part| part.trim_end_matches(".wasm").parse().ok()).unwrap_or(1);
+    let state = (kind == OperatorKind::Aggregator).then_some(version);
+    Known { digest: file.to_owned(), file: file.to_owned(), kind, signature: signature(output, state), settings }
+}
+
+fn shape(text: &str) -> (Plan, BTreeMap<SlotId, Known>) {
+    let spec = parse(text, Path::new("p.toml"), Path::new("")).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let mut components = BTreeMap::new();
+    for step in &spec.steps {
+        for (slot, component, kind) in crate::pipeline::resolve::components_of(step) {
+            let known = known(&component.path.value, kind, component.config.clone());
+            components.insert(SlotId { step: step.name.value.clone(), slot }, known);
+        }
+    }
+    let signatures: Signatures =
+        components.iter().map(|(slot, known)| (slot.clone(), known.signature.clone())).collect();
+    (plan(spec, &signatures).unwrap_or_else(|error| panic!("{error}\n{text}")), components)
+}
+
+/// What is told where each `from` in the text becomes its `to`.
+fn told(edits: &[(&str, &str)]) -> Vec<String> {
+    let mut text = PIPELINE.to_owned();
+    for (from, to) in edits {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    let ((old, of_old), (new, of_new)) = (shape(PIPELINE), shape(&text));
+    let (old, new) = (Shape { plan: &old, components: of_old }, Shape { plan: &new, components: of_new });
+    let word = |effect| match effect {
+        Effect::Swap => "swap",
+        Effect::Rebuild => "rebuild",
+        Effect::DropsState => "DROPS",
+        Effect::Restart => "RESTART",
+    };
+    diff(&old, &new).iter().map(|one| format!("{} {one}", word(one.effect))).collect()
+}
+
+#[test]
+fn what_is_written_in_another_way_is_no_difference() {
+    assert_eq!(told(&[]), [""; 0]);
+    let moved =
+        [("\nname = \"bids\"", "# a remark\n\n\nname = \"bids\""), ("\"10s\" }\n[source", "\"10000ms\" }\n[source")];
+    assert_eq!(told(&moved), [""; 0]);
+}
+
+#[test]
+fn each_change_is_told_with_what_it_takes() {
+    let table: [(&[(&str, &str)], &[&str]); 22] = [
+        // guests only
+        (&[("word = \"a\"", "word = \"b\"")], &["swap step `tag`: config.word \"a\" → \"b\""]),
+        (&[("word = \"a\"", "word = \"a\", x = 1")], &["swap step `tag`: config.x none → 1"]),
+        (&[("\"tag.wasm\"", "\"tag2.wasm\"")], &["swap step `tag`: component tag.wasm → tag2.wasm"]),
+        (&[("\"tags.wasm\"", "\"tags2.wasm\"")], &["swap step `sums`: component tags.wasm → tags2.wasm"]),
+        // another life, with all state
+        (&[("\"tag.wasm\"", "\"tag-text.wasm\"")], &["rebuild step `tag`: component tag.wasm → tag-text.wasm"]),
+        (&[("[step.sums]", "[step.sums]\nparallelism = 3")], &["rebuild step `sums`: parallelism 2 → 3"]),
+        (
+            &[("[step.sums]", "[step.sums]\nlimits = { memory = \"1MiB\" }")],
+            &["rebuild step `sums`: limits.memory 64MiB → 1MiB"],
+        ),
+        (
+            &[("[step.sums]", "[step.sums]\nallowed_lateness = \"1s\"")],
+            &["rebuild step `sums`: allowed_lateness 0ns → 1s"],
+        ),
+        (
+            &[("select = [\"auction\", \"name\"]", "select = [\"name\"]")],
+            &["rebuild step `names`: select auction = auction, name = name → name = name"],
+        ),
+        (&[("rate = 100", "rate = 200")], &["rebuild source `bids`: generator.rate 100 → 200"]),
+        (
+            &[("interval = \"10s\"", "interval = \"1s\"")],
+            &["rebuild pipeline `bids`: checkpoint.interval \"10s\" → \"1s\""],
+        ),
+        (&[("out/rows.json", "out/other.json")], &["rebuild sink `out`: to file out/rows.json → file out/other.json"]),
+        (
+            &[("[sink.names]", "[sink.more]\nfrom = \"names\"\ndiscard = {}\n[sink.names]")],
+            &["rebuild sink `more` added"],
+        ),
+        // state is lost
+        (
+            &[("tumbling = \"10s\"", "tumbling = \"20s\"")],
+            &["DROPS step `sums`: window { tumbling = \"10s\" } → { tumbling = \"20s\" }"],
+        ),
+        (
+            &[("total = \"sum(price)\"", "total = \"max(price)\"")],
+            &["DROPS step `sums`: aggregate bids = count(), total = sum(price), tags = a component → bids = count(), \
+             total = max(price), tags = a component"],
+        ),
+        (
+            &[("\"tags.wasm\"", "\"tags-2.wasm\"")],
+            &["DROPS step `sums`: component tags.wasm → tags-2.wasm (its state is of another kind)"],
+        ),
+        (
+            &[("state_ttl = \"1h\"", "state_ttl = \"2h\"")],
+            &["DROPS step `named`: join.when Always { state_ttl: Some(3600s) } → Always { state_ttl: Some(7200s) }"],
+        ),
+        (
+            &[("127.0.0.1:7000", "127.0.0.1:7001")],
+            &["DROPS source `lines`: tcp (\"127.0.0.1:7000\", Lines, None) → (\"127.0.0.1:7001\", Lines, None)"],
+        ),
+        (
+            &[("step.named]", "step.renamed]"), ("from = \"named\"", "from = \"renamed\"")],
+            &["DROPS step `named` removed", "rebuild step `renamed` added", "rebuild sink `out`: from named → renamed"],
+        ),
+        // not in a running pipeline
+        (
+            &[("name = \"bids\"", "name = \"other\"")],
+            &[
+                "RESTART pipeline `bids`: name bids → other (another name is another pipeline: start it beside this one)",
+            ],
+        ),
+        (
+            &[("store = \"state\"", "store = \"elsewhere\"")],
+            &[
+                "RESTART pipeline `bids`: checkpoint.store \"state\" → \"elsewhere\" (checkpoints go on where they are: stop, \
+             copy them, start)",
+            ],
+        ),
+        (
+            &[("seed = 1", "seed = 2")],
+            &[
+                "RESTART source `bids`: generator (Nexmark(Bid), 1, 0, None) → (Nexmark(Bid), 2, 0, None) (its positions mean \
+             other rows: give the source another name)",
+            ],
+        ),
+    ];
+    for (edits, expected) in table {
+        assert_eq!(told(edits), expected, "{edits:?}");
+    }
+}
+
+#[test]
+fn checkpoints_that_come_or_go_need_a_restart() {
+    let told = told(&[("checkpoint = { store = \"state\", interval = \"10s\" }", "")]);
+    assert!(told.iter().any(|line| line.starts_with("RESTART") && line.contains("checkpoint.store")), "{told:?}");
+}
+
+#[test]
+fn another_column_of_a_source_that_cannot_be_read_again_is_a_loss() {
+    let told = told(&[("\"auction\", \"name\"]", "\"auction\", \"name\", \"note\"]")]);
+    let lost = told.iter().find(|line| line.starts_with("DROPS source `lines`"));
+    // the join holds whole rows, so all columns are wanted already: nothing is opened anew
+    assert_eq!(lost, None, "{told:?}");
+    let ((plan, components), (wider, of_wider)) = (shape(&one_sink("name")), shape(&one_sink("note")));
+    let old = Shape { plan: &plan, components };
+    let found = diff(&old, &Shape { plan: &wider, components: of_wider });
+    let source = found.iter().find(|one| one.part == Part::Source).unwrap();
+    assert_eq!((source.effect, source.key.as_deref()), (Effect::DropsState, Some("columns")), "{found:?}");
+    assert_eq!(to_approve(&found), ["lines"]);
+}
+
+fn one_sink(column: &str) -> String {
+    format!(
+        "name = \"lines\"\n[source.lines]\ntcp = {{ listen = \"127.0.0.1:7000\" }}\nformat = \"json\"\n\
+         schema = {{ name = \"text\", note = \"text\" }}\n[step.one]\nfrom = \"lines\"\nselect = [\"{column}\"]\n\
+         [sink.out]\nfrom = \"one\"\nprint = {{}}\n"
+    )
+}
