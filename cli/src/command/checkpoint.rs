@@ -9,7 +9,7 @@ use millstream::checkpoint::{Keys, Listed, Loaded, Manifest, Savepoint, Store, S
 use millstream::clock::utc_text;
 use millstream::control::CheckpointError;
 
-use super::run::Run;
+use super::run::{Components, Run};
 use crate::console::{self, Paint, Stream};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -86,6 +86,9 @@ struct Restore {
     /// Tasks of each source and step, in place of the pipeline's own `parallelism`
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=128))]
     parallelism: Option<u16>,
+    /// Which components run, as in `run`
+    #[arg(long, value_enum, default_value = "kept", value_name = "WHICH")]
+    components: Components,
     /// Status, swaps and errors as JSON lines on stderr
     #[arg(long)]
     json: bool,
@@ -103,6 +106,7 @@ impl Restore {
             from_savepoint: Some(self.checkpoint),
             fresh: false,
             no_control: false,
+            components: self.components,
         };
         run.run()
     }

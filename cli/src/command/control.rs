@@ -275,7 +275,7 @@ fn shown(pipeline: &str, answer: &str, paint: Paint) -> Result<String, Failure> 
         Answered::Done => format!("{pipeline}: done"),
         Answered::Applied(differences) => differences.applied(paint),
         Answered::ApplyPlan(differences) => differences.planned(paint),
-        Answered::Refused { code, message } if ["lost", "ended"].contains(&code.as_str()) => {
+        Answered::Refused { code, message, .. } if ["lost", "ended"].contains(&code.as_str()) => {
             return Err(Failure::Control(message));
         }
         Answered::Refused { message, stub, .. } => {
