@@ -393,11 +393,11 @@ fn checkpoints_and_their_state_can_be_looked_at_and_kept() {
     let folder = Folder::new();
     let checkpoint = "checkpoint = { store = \"state\", interval = \"20ms\" }";
     folder.write("pipeline.toml", WINDOWS.replace("@checkpoint@", checkpoint));
-    assert_eq!(run_until_it_dies(&folder, "after-commit:12", &[]), None);
+    assert_eq!(run_until_it_dies(&folder, "after-commit:6", &[]), None);
     let list = folder.run(&["checkpoint", "ls", "pipeline.toml"]).expect(0).stdout;
-    assert!(list.contains("        12  20") && list.contains("not yet shown"), "{list}");
-    let shown = folder.run(&["checkpoint", "show", "pipeline.toml", "12"]).expect(0).stdout;
-    for part in ["numbers, epoch 12", "source numbers", "1/2  next is", "step sums", "windows", "sink out"] {
+    assert!(list.contains("         6  20") && list.contains("not yet shown"), "{list}");
+    let shown = folder.run(&["checkpoint", "show", "pipeline.toml", "6"]).expect(0).stdout;
+    for part in ["numbers, epoch 6", "source numbers", "1/2  next is", "step sums", "windows", "sink out"] {
         assert!(shown.contains(part), "{part} in\n{shown}");
     }
     let tables = folder.run(&["state", "ls", "pipeline.toml"]).expect(0).stdout;
@@ -420,7 +420,7 @@ fn checkpoints_and_their_state_can_be_looked_at_and_kept() {
         &["run", "pipeline.toml", "--from-savepoint", "before"][..],
         &["checkpoint", "restore", "pipeline.toml", "before", "--parallelism", "3"],
     ] {
-        folder.run(restore).expect(0).says(&["restored from savepoint `before` (epoch 12)", "come again"]);
+        folder.run(restore).expect(0).says(&["restored from savepoint `before` (epoch 6)", "come again"]);
     }
     let state = newest_checkpoint(&folder).join("manifest");
     damage(&state);

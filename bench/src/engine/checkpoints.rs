@@ -184,7 +184,7 @@ fn latency(
             life.runtime.block_on(latencies(rows))
         })
     };
-    let sides = vec![side("without", NEVER), side("one after the other", Duration::from_millis(100))];
+    let sides = vec![side("without", NEVER), side("every second", Duration::from_secs(1))];
     measure(Group { name, clock: Clock::Wall, unit: "row", sides })
 }
 

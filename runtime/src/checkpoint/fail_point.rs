@@ -1,7 +1,7 @@
 //! Places at which a test can have the process die, as if it had been killed there.
 //!
 //! Set `MILLSTREAM_FAILPOINT=<name>` or `<name>:<n>` (the nth time), or `<name>:<n>+` (that time and ever after);
-//! `panic@<name>:<n>` lets only the task die. Only checkpoints pass here, never records: one look at a variable that is
+//! `panic@<name>:<n>` lets only the task die. Only checkpoints and swaps pass here, never records: one look at a variable that is
 //! read once.
 
 use std::sync::OnceLock;

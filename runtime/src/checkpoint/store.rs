@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::Semaphore;
 
 use super::chunk;
 use super::keys::{DecryptError, Keys, is_encrypted};
@@ -40,6 +41,8 @@ pub struct Store {
     frozen: Arc<Mutex<HashMap<u128, StateFile>>>,
     /// what finished checkpoints name, as far as it has been read or written
     files: Arc<Mutex<HashMap<u64, Arc<Vec<StateFile>>>>>,
+    /// held by who makes a piece of state into bytes
+    encoding: Arc<Semaphore>,
     /// what retention has left in the folders of epochs that are gone
     left: Arc<Mutex<HashMap<u64, Vec<String>>>>,
 }
@@ -109,6 +112,7 @@ impl Store {
             known: Arc::default(),
             frozen: Arc::default(),
             files: Arc::default(),
+            encoding: Arc::new(Semaphore::new(1)),
             left: Arc::default(),
         }
     }

@@ -16,6 +16,7 @@ use super::judge::{Refusal, Verdict, judge, judge_process};
 use super::run::Life;
 use super::trial::TrialSpecError;
 use super::versions::{Version, Versions};
+use crate::checkpoint::fail_point;
 use crate::clock::Stopwatch;
 use crate::error::near_match;
 use crate::operator::Replacement;
@@ -293,7 +294,9 @@ impl Life {
         }
         let barrier_watch = Stopwatch::start();
         let change = Arc::new(change);
+        fail_point("swap-ready");
         let (_, pause_ns) = self.send(&change).await?;
+        fail_point("swap-passed");
         let barrier_ms = milliseconds(barrier_watch.elapsed());
         if self.has_failed() {
             // where it goes on after a failure is before the change

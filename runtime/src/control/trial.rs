@@ -26,6 +26,7 @@ pub use status::{ExampleStatus, SideStatus, TrialMode, TrialState, TrialStatus, 
 use std::path::PathBuf;
 
 use self::steps::TriedStep;
+use super::judge::Verdict;
 use super::run::{Life, Shared};
 use super::swap::{Offers, SwapError};
 use crate::clock::Stopwatch;
@@ -235,7 +236,12 @@ impl Life {
         for (slot, offered) in &offers {
             let running = components.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
             // guests of a trial are made apart; what does not fit is refused here
-            drop(self.replacements(slot, running, offered)?);
+            let (verdict, _) = self.replacements(slot, running, offered)?;
+            let is_beside = !matches!(spec.mode, Mode::Watch { .. });
+            if is_beside && !matches!(verdict, Verdict::Identical | Verdict::Compatible) {
+                let reason = "its state would have to be migrated; use --watch".to_owned();
+                return Err(SwapError::CannotTry { step: slot.step.clone(), reason });
+            }
         }
         let of_offers = components.iter().filter(|(slot, _)| offers.contains_key(slot));
         let before: Offers = of_offers.map(|(slot, resolved)| (slot.clone(), resolved.clone())).collect();

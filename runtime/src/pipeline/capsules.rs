@@ -46,7 +46,9 @@ impl StepCapsules {
         let Some(witness) = self.guests.witness().filter(|witness| witness.waits()) else { return };
         for failed in witness.take() {
             let reason = crate::capsule::Failure::of(&failed.error).map(|failure| failure.message());
-            let row = dead.iter().find(|row| Some(&row.reason) == reason.as_ref());
+            // an operator may say first what is lost
+            let of = |row: &&DeadRow| reason.as_ref().is_some_and(|reason| row.reason.ends_with(reason));
+            let row = dead.iter().find(of);
             let time_ms = row.map(|row| row.time).filter(|time_ms| *time_ms != NO_EVENT_TIME);
             if let Err(reason) = self.write_one(&failed, time_ms) {
                 witness.gate().withdraw(&failed.name);
@@ -71,7 +73,10 @@ impl StepCapsules {
 
     /// The file for a failure of this reason: its own, or that of the last one before it that was of the same class.
     pub(super) fn file_for(&self, reason: &str) -> Option<String> {
-        let name = self.guests.witness()?.gate().name_for(reason)?;
+        let gate = self.guests.witness()?.gate();
+        // an operator may say first what is lost: `the window is lost with its 3 rows: ..`
+        let rest = || reason.split_once(": ").and_then(|(_, rest)| gate.name_for(rest));
+        let name = gate.name_for(reason).or_else(rest)?;
         Some(self.folder.file(&name).display().to_string())
     }
 

@@ -11,6 +11,7 @@ use super::cut::{Collected, Cut, RestoreError, TaskState};
 use super::dead_letter::{DeadLetter, DeadLetters, Payload};
 use super::exchange::{Edge, ExchangeError, Inputs};
 use super::handover::{Handover, Later};
+use crate::checkpoint::fail_point;
 use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounters;
 use crate::operator::{Operator, OperatorError, Output, put_in_place};
@@ -395,6 +396,7 @@ impl Chain {
                     if let Some(version) = link.versions.lock().ok().as_mut().and_then(|v| v.get_mut(slot)) {
                         *version = Some(digest);
                     }
+                    fail_point("swap-task");
                 }
             }
         }

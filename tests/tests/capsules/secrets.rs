@@ -58,9 +58,11 @@ fn a_call_whose_rows_hold_a_secret_is_not_kept() {
 
 #[test]
 fn a_component_that_says_a_secret_while_it_refuses_its_config_is_quoted_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(guests().join("more-than.wasm"), folder.path().join("more-than.wasm")).unwrap();
     let pipeline = |variable: &str| {
         Pipeline::new("refusing")
-            .base(guests())
+            .base(folder.path())
             .source("rows", Source::stdin().format(Format::Json).schema(vec![Field::new("count", Kind::Int64)]))
             .step("some", Step::filter("more-than.wasm").config("minimum", Secret::new(variable)).from("rows"))
             .sink("out", Sink::of(SinkKind::Discard).from("some"))

@@ -18,16 +18,24 @@ use millstream::pipeline::builder::{Pipeline, Sink, Source, Step};
 use millstream::record::Batch;
 use millstream::sink::{ChannelSink, SinkKind};
 use millstream::source::{GeneratorKind, GeneratorSpec};
+use millstream::{record, wasm};
 use millstream_tests::{built, run};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc::Receiver;
 
 mod cut;
 mod endings;
+mod hostile;
 mod processors;
+mod proof;
 mod refused;
 mod topologies;
 mod trial;
+
+// components in text form, as the sandbox itself is tested with; it names what it needs by `crate::`
+#[allow(dead_code)]
+#[path = "../../../runtime/src/wasm/tests/template.rs"]
+mod template;
 
 type Row = Map<String, Value>;
 

@@ -252,16 +252,11 @@ async fn each_row_of_a_canary_is_counted_under_one_version_and_state_moves_with_
             if is_promoted { tried == versions.len() } else { tried > 0 && tried < versions.len() },
             "{versions:?}"
         );
-        let of_sums = outcome.windows.iter().filter(|row| row.contains_key("rows_a"));
-        let of_second: i64 = of_sums
-            .clone()
-            .map(|row| {
-                assert_eq!(int(row, "rows_a") + int(row, "rows_b"), int(row, "rows"), "{row:?}");
-                int(row, "rows_b")
-            })
-            .sum();
-        assert!(of_second > 0);
-        assert_eq!(of_sums.map(|row| int(row, "rows")).sum::<i64>() as u64, ROWS);
+        for row in &outcome.windows {
+            assert_eq!(int(row, "rows_a") + int(row, "rows_b"), int(row, "rows"), "{row:?}");
+        }
+        assert!(total(&outcome.windows, "rows_b") > 0);
+        assert_eq!(total(&outcome.windows, "rows"), ROWS);
     }
 }
 
@@ -273,7 +268,7 @@ fn trapping(second: &Second) -> PathBuf {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_candidate_that_traps_is_taken_back_by_itself_and_loses_nothing() {
     for parallelism in [1, 3] {
-        for request in [shadow("1h", "traps>0"), canary("50%", "dead>10,traps>0"), watch("1h", "traps>2,p99>900x")] {
+        for request in [shadow("1h", "traps>0"), canary("50%", "traps>0,dead>1000"), watch("1h", "traps>2")] {
             let second = Second::new();
             let pipeline = Pipeline::new("trapping")
                 .parallelism(parallelism)
@@ -383,7 +378,8 @@ async fn what_cannot_be_tried_is_refused_with_why() {
         let twice = try_out(&handle, &[("sums", &sums)], &shadow("1h", "")).await.unwrap_err();
         assert_eq!(twice.code(), "trial_runs");
         handle.stop().await;
+        assert_eq!(over(&handle).await.state, TrialState::PipelineEnded);
+        drop(handle);
     };
-    let (_, ()) = job.finish(trying).await;
-    assert_eq!(handle.trial().unwrap().state, TrialState::PipelineEnded);
+    job.finish(trying).await;
 }

@@ -89,14 +89,14 @@ impl Store {
 
     async fn write_piece(&self, epoch: u64, step: &str, name: String, piece: Piece) -> Result<Written, StoreError> {
         let frozen = piece.frozen;
-        let unchanged =
-            frozen.and_then(|id| self.frozen.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned());
-        if let Some(file) = unchanged
-            && self.is_there(&file).await?
-        {
+        // found or written by this process for the last checkpoint, which is kept: not even the disk is asked
+        let last = |id| self.frozen.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        if let Some(file) = frozen.and_then(last) {
             return Ok(Written { file, frozen });
         }
         let piece = piece.state;
+        // one at a time, whatever the number of tasks: the stream needs the other processors
+        let turn = self.encoding.acquire().await.map_err(|error| StoreError::Ending(error.to_string()))?;
         let encoded = blocking(move || {
             let piece = piece.made().map_err(|error| StateFileError::Damaged(error.to_string()))?;
             let content = state_file::encode(&piece)?;
@@ -104,6 +104,7 @@ impl Store {
         });
         let (digest, crc32, content) =
             encoded.await?.map_err(|source| StoreError::State { step: step.to_owned(), source })?;
+        drop(turn);
         if let Some(known) = self.known(&digest, content.len() as u64).await? {
             return Ok(Written { file: known, frozen });
         }
@@ -120,11 +121,8 @@ impl Store {
     async fn known(&self, digest: &str, bytes: u64) -> Result<Option<StateFile>, StoreError> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned();
         let Some(known) = known.filter(|known| known.bytes == bytes) else { return Ok(None) };
-        Ok(self.is_there(&known).await?.then_some(known))
-    }
-
-    async fn is_there(&self, known: &StateFile) -> Result<bool, StoreError> {
-        Ok(self.objects.local_folder().is_none() || self.objects.size(&path_of(known)).await?.is_some())
+        let there = self.objects.local_folder().is_none() || self.objects.size(&path_of(&known)).await?.is_some();
+        Ok(there.then_some(known))
     }
 
     /// As it is stored: encrypted where there are keys.

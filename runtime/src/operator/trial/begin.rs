@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use super::split::internal;
 use super::{Canary, Shadow, Share, SharedFigures, Watched, note, union};
 use crate::operator::trial::compare::Comparison;
 use crate::operator::{Operator, OperatorError, Output};
 use crate::record::{Batch, Watermark};
+use crate::state::Snapshot;
 use crate::wasm::Digest;
 
 /// What becomes of a step in one task at a barrier. All that can fail has been done before, but for taking over state.
@@ -84,7 +86,7 @@ fn shadow(
     figures: SharedFigures,
     watermark: Watermark,
 ) -> Result<Box<dyn Operator>, OperatorError> {
-    let state = running.snapshot()?;
+    let state = made(running.snapshot()?)?;
     if let Err(error) = candidate.restore(&state, watermark) {
         note(&figures, |figures| figures.failed = Some(error.to_string()));
         return Ok(running);
@@ -102,7 +104,7 @@ fn divided(
     watermark: Watermark,
 ) -> Result<Box<dyn Operator>, OperatorError> {
     if let Some(mut running) = running {
-        let (kept, given) = canary.share.divide(&operator.snapshot()?)?;
+        let (kept, given) = canary.share.divide(&made(operator.snapshot()?)?)?;
         let restored = running.restore(&kept, watermark).and_then(|()| canary.candidate.restore(&given, watermark));
         if let Err(error) = restored {
             note(&canary.figures, |figures| figures.failed = Some(error.to_string()));
@@ -123,9 +125,14 @@ fn ended(
     // there is none in this task
     let Some(Apart { mut running, canary }) = operator.take_apart() else { return Ok(operator) };
     let (Some(mut candidate), Some(mut fresh)) = (canary, fresh) else { return Ok(running) };
-    let state = union(running.snapshot()?, candidate.snapshot()?);
+    let state = made(union(running.snapshot()?, candidate.snapshot()?))?;
     fresh.restore(&state, watermark)?;
     Ok(fresh)
+}
+
+/// With all rows that a restore reads.
+fn made(state: Snapshot) -> Result<Snapshot, OperatorError> {
+    state.made().map_err(|error| internal(&error))
 }
 
 impl fmt::Debug for TrialStep {

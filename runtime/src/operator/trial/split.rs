@@ -129,7 +129,7 @@ fn put(into: &mut Vec<RecordBatch>, batch: &RecordBatch, mask: &BooleanArray) ->
     Ok(())
 }
 
-fn internal(error: &dyn std::fmt::Display) -> OperatorError {
+pub(super) fn internal(error: &dyn std::fmt::Display) -> OperatorError {
     OperatorError::Internal { reason: error.to_string() }
 }
 

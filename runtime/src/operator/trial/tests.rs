@@ -225,6 +225,35 @@ fn a_canary_of_the_same_logic_loses_and_doubles_nothing_wherever_it_begins_and_e
 }
 
 #[test]
+fn a_checkpoint_within_a_canary_is_gone_on_from_without_it() {
+    for window in windows() {
+        let make = || aggregate(window, AggregateFunction::Count);
+        let expected = straight(make);
+        for span in spans() {
+            let mut task = Task::new(make());
+            for (at, event) in script().iter().enumerate() {
+                if at == span.0 {
+                    task.apply(TrialStep::Canary {
+                        running: Some(make()),
+                        candidate: make(),
+                        share: Share::new(30.0, vec![vec![0]]),
+                        digest: None,
+                        figures: SharedFigures::default(),
+                    });
+                }
+                if at == span.1 {
+                    let state = task.operator.snapshot().unwrap();
+                    task.operator = make();
+                    task.operator.restore(&state, Watermark(task.watermark)).unwrap();
+                }
+                task.take(event);
+            }
+            assert_eq!(task.sorted(), expected, "{window:?} {span:?}");
+        }
+    }
+}
+
+#[test]
 fn state_that_a_candidate_does_not_take_over_leaves_the_running_version_as_it_was() {
     let [tumbling, _, session, _] = windows();
     let make = || aggregate(tumbling, AggregateFunction::Count);

@@ -1,0 +1,164 @@
+//! Processes that die in the middle of a swap: each row that is visible at the end was seen by one version, there is one cut
+//! through all tasks, and no row is lost or doubled. After the restart all tasks run the same version.
+
+// helpers of tests are tests too; the lints see only functions marked #[test]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{Folder, guest};
+
+const ROWS: u64 = 24_000;
+
+/// Where the process dies.
+#[derive(Clone, Copy, Debug)]
+enum Death {
+    /// at a fail point
+    At(&'static str),
+    /// so long after the swap was done
+    After(Duration),
+}
+
+fn folder(parallelism: usize) -> Folder {
+    let folder = Folder::new();
+    folder.write(
+        "pipeline.toml",
+        format!(
+            r#"
+name = "numbers"
+parallelism = {parallelism}
+checkpoint = {{ store = "state", interval = "50ms" }}
+[source.numbers]
+generator = {{ kind = "sequence", rows = {ROWS}, rate = 24_000 }}
+[step.tag]
+from = "numbers"
+map = "tag.wasm"
+keep = "all"
+[sink.out]
+from = "tag"
+file = {{ path = "out/rows.json" }}
+"#
+        ),
+    );
+    folder.install("version-map.wasm", "tag.wasm");
+    let text = std::fs::read(guest("version-map.wasm")).unwrap();
+    let (old, new) = (b"version-000a", b"version-000b");
+    let mut second = text.clone();
+    for at in 0..text.len().saturating_sub(old.len()) {
+        if &text[at..at + old.len()] == old {
+            second[at..at + new.len()].copy_from_slice(new);
+        }
+    }
+    assert_ne!(text, second);
+    folder.write("second.wasm", second);
+    folder
+}
+
+/// Runs until a good part has been read, swaps, and dies.
+fn die_in_swap(folder: &Folder, death: Death) {
+    let mut command = folder.command(&["run", "pipeline.toml"]);
+    if let Death::At(point) = death {
+        command.env("MILLSTREAM_FAILPOINT", point);
+    }
+    let process = support::Process::start(command);
+    let until = Instant::now() + support::SOON;
+    loop {
+        let status = folder.run(&["status", "numbers", "--json"]);
+        let status: Value = serde_json::from_str(&status.stdout).unwrap_or_default();
+        let nodes = status["status"]["nodes"].as_array();
+        let tag = nodes.and_then(|nodes| nodes.iter().find(|node| node["name"] == "tag"));
+        if tag.is_some_and(|tag| tag["counts"]["rows_in"].as_u64() > Some(ROWS / 6)) {
+            break;
+        }
+        assert!(Instant::now() < until, "no rows: {status}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let swapped = folder.run(&["swap", "numbers", "tag=second.wasm"]);
+    if let Death::After(pause) = death {
+        assert_eq!(swapped.code, Some(0), "{}", swapped.stderr);
+        std::thread::sleep(pause);
+        process.signal("KILL");
+    }
+    assert_eq!(process.finish().code, None, "{death:?}: it was to die");
+}
+
+/// Rows by epoch: number and whether the second version saw it.
+fn epochs(folder: &Folder) -> BTreeMap<u64, Vec<(u64, bool)>> {
+    let mut epochs: BTreeMap<u64, Vec<(u64, bool)>> = BTreeMap::new();
+    for entry in std::fs::read_dir(folder.path("out")).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let epoch = name.split('-').nth(1).unwrap().parse().unwrap();
+        for line in std::fs::read_to_string(entry.path()).unwrap().lines() {
+            let row: Value = serde_json::from_str(line).unwrap();
+            let second = row["version"] == "version-000b";
+            assert!(second || row["version"] == "version-000a", "{row}");
+            epochs.entry(epoch).or_default().push((row["sequence"].as_u64().unwrap(), second));
+        }
+    }
+    epochs
+}
+
+#[track_caller]
+fn assert_one_cut(folder: &Folder, parallelism: u64, what: &str) {
+    let epochs = epochs(folder);
+    let mut all: Vec<(u64, bool)> = epochs.values().flatten().copied().collect();
+    all.sort_unstable();
+    assert!(all.iter().map(|(sequence, _)| *sequence).eq(0..ROWS), "{what}: {} rows, each once", all.len());
+    // within a lane: the first version, then the second, then whichever runs after the restart
+    for lane in 0..parallelism {
+        let versions: Vec<bool> =
+            all.iter().filter(|(sequence, _)| sequence % parallelism == lane).map(|(_, second)| *second).collect();
+        assert!(!versions[0], "{what}: lane {lane} begins with the first version");
+        let changes = versions.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert!(changes <= 2, "{what}: lane {lane} changes {changes} times");
+    }
+    // through all tasks: one epoch at most has rows of both versions, as the swap came within it; all others are of one
+    let versions = |rows: &Vec<(u64, bool)>| rows.iter().map(|(_, second)| *second).collect::<BTreeSet<bool>>();
+    let mut runs: Vec<BTreeSet<bool>> = epochs.values().map(versions).collect();
+    runs.dedup();
+    let (first, second, both) = (BTreeSet::from([false]), BTreeSet::from([true]), BTreeSet::from([false, true]));
+    assert!(runs.iter().filter(|run| **run == both).count() <= 1, "{what}: {runs:?}");
+    runs.retain(|run| *run != both);
+    runs.dedup();
+    let known = [vec![&first], vec![&first, &second], vec![&first, &second, &first]];
+    assert!(known.contains(&runs.iter().collect()), "{what}: {runs:?}");
+}
+
+fn dies_and_goes_on(parallelism: usize, deaths: &[Death]) {
+    for death in deaths {
+        let folder = folder(parallelism);
+        die_in_swap(&folder, *death);
+        folder.run(&["run", "pipeline.toml"]).expect(0).says(&["restored from checkpoint"]);
+        assert_one_cut(&folder, parallelism as u64, &format!("{death:?} with {parallelism} tasks"));
+    }
+}
+
+#[test]
+fn one_task_that_dies_in_a_swap_loses_and_doubles_nothing() {
+    let deaths = [
+        Death::At("swap-ready"),
+        Death::At("swap-task"),
+        Death::At("swap-passed"),
+        Death::After(Duration::from_millis(150)),
+    ];
+    dies_and_goes_on(1, &deaths);
+}
+
+#[test]
+fn three_tasks_that_die_in_a_swap_have_one_cut() {
+    let deaths = [
+        Death::At("swap-ready"),
+        Death::At("swap-task:1"),
+        Death::At("swap-task:2"),
+        Death::At("swap-task:3"),
+        Death::At("swap-passed"),
+        Death::After(Duration::ZERO),
+        Death::After(Duration::from_millis(150)),
+    ];
+    dies_and_goes_on(3, &deaths);
+}
