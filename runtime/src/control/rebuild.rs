@@ -161,7 +161,8 @@ impl Run {
         let last = life.status();
         let cut = match (tasks.outcome().await, cut) {
             (Ok(Ending::Checkpoint), _) => None,
-            (Ok(Ending::Input), Ok(Some(cut))) if !self.is_kept => Some(cut),
+            // where no source has come to the barrier all of them had ended before
+            (Ok(Ending::Input), Ok(Some(cut))) if !self.is_kept && life.handover().has_sources() => Some(cut),
             (ended, _) => {
                 tell(Err(NotDone::Ended));
                 return Rebuilt::Ended(ended);
