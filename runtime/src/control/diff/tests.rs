@@ -29,8 +29,7 @@ window = { tumbling = "10s" }
 aggregate = { bids = "count()", total = "sum(price)", tags = "tags.wasm" }
 [step.named]
 from = "sums"
-with = "lines"
-join = { on = ["auction"], state_ttl = "1h" }
+join = { with = "lines", on = ["auction"], state_ttl = "1h" }
 [step.names]
 from = "lines"
 select = ["auction", "name"]
