@@ -176,3 +176,22 @@ fn a_version_that_is_lost_stops_the_start_and_names_the_way_on() {
     assert_eq!(versions(&folder).0, 3);
     kill(process);
 }
+
+#[test]
+fn what_was_swapped_in_stays_over_a_rescale_and_a_kill_and_can_be_rolled_back() {
+    let folder = visits();
+    let process = start(&folder, &[]);
+    json(&folder, &["swap", "visits", "segment=finer.wasm", "--json"]);
+    let swapped = versions(&folder);
+    folder.run(&["rescale", "visits", "3"]).expect(0);
+    assert_eq!(versions(&folder), swapped);
+    checkpoints(&folder);
+    kill(process);
+
+    // no file was read for the rescale: what the file names has not changed
+    let process = start(&folder, &[]);
+    assert_eq!(versions(&folder), swapped);
+    folder.run(&["rollback", "visits"]).expect(0);
+    assert_eq!(versions(&folder).0, 1);
+    kill(process);
+}

@@ -50,7 +50,16 @@ pub(crate) fn program(name: &str, arguments: &[impl AsRef<OsStr>]) -> Command {
 /// The cargo that runs this.
 pub(crate) fn cargo(arguments: &[impl AsRef<OsStr>]) -> Command {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    program(&cargo, arguments)
+    let mut command = program(&cargo, arguments);
+    // What cargo has told this program of itself: build scripts that look at variables of the same names (ring's does)
+    // would run again, and minutes of building with them, whenever `cargo build` comes after `cargo xtask`.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 /// The command as it would be typed.
