@@ -1,6 +1,7 @@
 //! `millstream capsule` and `millstream replay`: a call that failed in a run is found, shown and made again by hand.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+// helpers of tests are tests too; the lints see only functions marked #[test]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)]
 
 mod support;
 

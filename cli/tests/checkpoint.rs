@@ -408,7 +408,9 @@ fn checkpoints_and_their_state_can_be_looked_at_and_kept() {
 
     let of_one: Vec<&str> = rows.lines().filter(|row| row.starts_with("{\"key\":7,")).collect();
     let got = folder.run(&["state", "get", "pipeline.toml", "sums", "key=7"]).expect(0).stdout;
-    assert!(!of_one.is_empty() && got.lines().eq(of_one), "{got}");
+    // rows of a key say which table they are of
+    let rows_got: Vec<String> = got.lines().map(|row| row.replacen("\"table\":\"windows\",", "", 1)).collect();
+    assert!(!of_one.is_empty() && rows_got == of_one, "{got}");
     folder.run(&["state", "get", "pipeline.toml", "sums", "key=700"]).expect(0).says(&["nothing of key=700"]);
     folder.run(&["state", "get", "pipeline.toml", "sums", "7"]).expect(2).says(&["as `auction=7`, got `7`"]);
 

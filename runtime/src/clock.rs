@@ -90,3 +90,39 @@ impl Stopwatch {
         self.0.elapsed()
     }
 }
+
+/// `2026-11-23 08:30:00.125` in UTC, by the civil calendar (Hinnant, "chrono-compatible low-level date algorithms").
+pub fn utc_text(time_ms: i64) -> String {
+    const DAY_MS: i64 = 86_400_000;
+    let (days, ms) = (time_ms.div_euclid(DAY_MS), time_ms.rem_euclid(DAY_MS));
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute) = (ms / 3_600_000, ms / 60_000 % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02}.{:03}", ms / 1_000 % 60, ms % 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::utc_text;
+
+    #[test]
+    fn times_are_shown_in_utc() {
+        for (time_ms, shown) in [
+            (0, "1970-01-01 00:00:00.000"),
+            (-1, "1969-12-31 23:59:59.999"),
+            (951_782_400_000, "2000-02-29 00:00:00.000"),
+            (1_795_422_600_125, "2026-11-23 08:30:00.125"),
+        ] {
+            assert_eq!(utc_text(time_ms), shown);
+        }
+        for time_ms in [i64::MIN, i64::MAX] {
+            assert!(!utc_text(time_ms).is_empty());
+        }
+    }
+}

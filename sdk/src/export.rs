@@ -7,7 +7,8 @@ use std::any::Any;
 use std::cell::OnceCell;
 use std::marker::PhantomData;
 
-use crate::contract::{Batch, Expansion, Failure, Signature};
+use crate::contract::{Batch, Expansion, Failure, Signature, StateSchema};
+use crate::migrate::MigrateOperator;
 use crate::operator::{
     AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator, PartitionOperator, WindowProcessOperator,
 };
@@ -44,6 +45,7 @@ world!(aggregate, "aggregate-operator");
 world!(process, "process-operator");
 world!(window_process, "window-process-operator");
 world!(partition, "partition-operator");
+world!(migrate, "state-migration");
 
 thread_local! {
     /// the instance's operator, configured; a component has one
@@ -203,5 +205,15 @@ impl<O: WindowProcessOperator> windows::Guest for Component<O> {
         let Expansion { origin, output } =
             with_instance::<O, _>(|instance| O::process(instance, &call)).map_err(Failure::Batch)??;
         Ok(windows::WindowResults { origin, output })
+    }
+}
+
+impl<O: Operator + MigrateOperator> migrate::exports::millstream::operator::migrator::Guest for Component<O> {
+    fn sources() -> Result<Vec<StateSchema>, String> {
+        with_instance::<O, _>(|_| O::sources())
+    }
+
+    fn migrate(from_version: u32, state: Batch) -> Result<Batch, Failure> {
+        with_instance::<O, _>(|_| O::migrate(from_version, &state)).map_err(Failure::Batch)?
     }
 }

@@ -38,6 +38,7 @@
 //! - [`process`](macro@process) handles rows key by key with state and timers that the host keeps.
 //! - [`window_process`](macro@window_process) is handed all rows of a window and key at once.
 //! - [`partition`](macro@partition) decides which task of a step gets a row.
+//! - [`migrate`] takes over what another version of an aggregate or processor has kept.
 //! - Nothing may be kept between calls. What an aggregate remembers is its accumulator, what a processor does its state.
 //!
 //! The function stays an ordinary function, so `cargo test` tests it natively, and [`testing`] runs it over rows
@@ -51,6 +52,7 @@ mod cell;
 mod columns;
 mod contract;
 mod host;
+pub mod migrate;
 mod operator;
 mod packed;
 mod process;
@@ -73,6 +75,7 @@ pub use contract::{
     Batch, Column, Expansion, Failure, Field, Kind, RowFailure, Signature, StateSchema, Values, Varlen,
 };
 pub use host::{Level, counter, gauge, log};
+pub use migrate::MigrateOperator;
 pub use millstream_sdk_macros::{Row, aggregate, filter, flat_map, map, partition, process, window_process};
 pub use operator::{
     AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator, PartitionOperator, WindowProcessOperator,

@@ -28,6 +28,7 @@ pub use windows::{Fired, Window, Windows};
 use crate::columns::Columns;
 use crate::contract::{Batch, Expansion, Failure, Field, Signature};
 use crate::drive;
+use crate::migrate::MigrateOperator;
 use crate::operator::{
     AggregateOperator, FilterOperator, FlatMapOperator, MapOperator, Operator, PartitionOperator, WindowProcessOperator,
 };
@@ -53,6 +54,23 @@ pub fn map<O: MapOperator, I: Row, R: Row>(
     let output = O::transform(&instance, input.clone())?;
     in_pieces(&input, |piece, rows| Ok(pieces::same(&O::transform(&instance, piece)?, &pieces::take(&output, rows))))?;
     Columns::from_batch(output).map_err(Failure::Batch)
+}
+
+/// What rows of state of version `from` become; also in batches cut at random places, which must come to the same.
+pub fn migrate<O, Old, New>(from: u32, rows: impl IntoIterator<Item = Old>) -> Result<Vec<New>, Failure>
+where
+    O: Operator + MigrateOperator,
+    Old: Row,
+    New: Row + for<'b> ReadRow<'b>,
+{
+    let rows: Vec<Old> = rows.into_iter().collect();
+    let mut writer = Old::writer(0, 0);
+    let count = rows.len();
+    rows.into_iter().for_each(|row| row.push(&mut writer));
+    let state = Batch { rows: crate::contract::offset(count), columns: Old::finish(writer) };
+    let migrated = O::migrate(from, &state)?;
+    in_pieces(&state, |piece, rows| Ok(pieces::same(&O::migrate(from, &piece)?, &pieces::take(&migrated, rows))))?;
+    Columns::<New>::from_batch(migrated).and_then(|rows| rows.to_rows()).map_err(Failure::Batch)
 }
 
 /// Runs a filter over `rows`: whether each is kept. Also in batches cut at random places, which must come to the same.

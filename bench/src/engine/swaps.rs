@@ -149,10 +149,9 @@ impl Loaded {
         for _ in 0..self.swaps {
             self.during(&mut seen.quiet, |_| Ok(()))?;
             self.turn += 1;
-            let file = self.files[self.turn % 2].clone();
+            let wanted = [("totals".to_owned(), self.files[self.turn % 2].clone())];
             let report = self.during(&mut seen.swap.latency, |loaded| {
-                let swap = loaded.handle.swap(&[("totals".to_owned(), file)]);
-                loaded.life.block_on(swap).map_err(|error| error.to_string())
+                loaded.life.block_on(loaded.handle.swap(&wanted)).map_err(|error| error.to_string())
             })?;
             seen.swap.still.0.push(still_ms(&report));
             let report = self.during(&mut seen.rollback.latency, |loaded| {

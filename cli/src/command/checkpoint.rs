@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use millstream::checkpoint::{Keys, Listed, Loaded, Manifest, Savepoint, Store, StoreError};
+use millstream::clock::utc_text;
 use millstream::control::CheckpointError;
 
-pub(super) use self::show::time;
-use super::run::Run;
+use super::run::{Components, Run};
 use crate::console::{self, Paint, Stream};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -86,6 +86,9 @@ struct Restore {
     /// Tasks of each source and step, in place of the pipeline's own `parallelism`
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=128))]
     parallelism: Option<u16>,
+    /// Which components run, as in `run`
+    #[arg(long, value_enum, default_value = "kept", value_name = "WHICH")]
+    components: Components,
     /// Status, swaps and errors as JSON lines on stderr
     #[arg(long)]
     json: bool,
@@ -103,6 +106,7 @@ impl Restore {
             from_savepoint: Some(self.checkpoint),
             fresh: false,
             no_control: false,
+            components: self.components,
         };
         run.run()
     }
@@ -233,7 +237,7 @@ fn line(epoch: String, manifest: &Result<Manifest, StoreError>, note: &str, pain
     match manifest {
         Err(error) => format!("{epoch:>10}  {}", paint.red(error.to_string())),
         Ok(manifest) => {
-            let (written, size) = (show::time(manifest.written_ms), figures::size(manifest.state_bytes()));
+            let (written, size) = (utc_text(manifest.written_ms), figures::size(manifest.state_bytes()));
             let new = figures::size(manifest.new_state_bytes());
             let (files, parts) = (manifest.state_files().count(), manifest.prepared.len());
             let ended = if manifest.finished { "the input had ended" } else { "" };
@@ -245,6 +249,15 @@ fn line(epoch: String, manifest: &Result<Manifest, StoreError>, note: &str, pain
             text.trim_end().to_owned()
         }
     }
+}
+
+/// Reads the components of a checkpoint as well.
+async fn with_components(store: &Store, loaded: Result<Loaded, StoreError>) -> Result<Loaded, StoreError> {
+    let loaded = loaded?;
+    for digest in loaded.manifest.component_files() {
+        store.component(digest).await?;
+    }
+    Ok(loaded)
 }
 
 async fn verify_all(store: &Store) -> Result<Exit, Failure> {
@@ -268,10 +281,11 @@ async fn verify_all(store: &Store) -> Result<Exit, Failure> {
         console::result(format!("{name}: {}", Stream::Stdout.paint().red(format!("{what}{error}"))));
     };
     for listed in store.list().await? {
-        tell(format!("checkpoint {}", listed.epoch), store.load(listed.epoch).await);
+        tell(format!("checkpoint {}", listed.epoch), with_components(store, store.load(listed.epoch).await).await);
     }
     for savepoint in store.savepoints().await? {
-        tell(format!("savepoint `{}`", savepoint.name), store.load_savepoint(&savepoint.name).await);
+        let loaded = store.load_savepoint(&savepoint.name).await;
+        tell(format!("savepoint `{}`", savepoint.name), with_components(store, loaded).await);
     }
     match (damaged, locked) {
         (0, 0) => Ok(Exit::Done),

@@ -192,7 +192,7 @@ pub(super) enum Answered {
     Applied(Differences),
     ApplyPlan(Differences),
     Done,
-    Refused { code: String, message: String },
+    Refused { code: String, message: String, stub: Option<String> },
 }
 
 #[derive(Debug, Deserialize)]
@@ -275,11 +275,12 @@ fn shown(pipeline: &str, answer: &str, paint: Paint) -> Result<String, Failure> 
         Answered::Done => format!("{pipeline}: done"),
         Answered::Applied(differences) => differences.applied(paint),
         Answered::ApplyPlan(differences) => differences.planned(paint),
-        Answered::Refused { code, message } if ["lost", "ended"].contains(&code.as_str()) => {
+        Answered::Refused { code, message, .. } if ["lost", "ended"].contains(&code.as_str()) => {
             return Err(Failure::Control(message));
         }
-        Answered::Refused { message, .. } => {
-            return Err(Failure::Control(format!("{message}; the running version goes on")));
+        Answered::Refused { message, stub, .. } => {
+            let stub = stub.map(|stub| format!("\n\nit would migrate with\n\n{stub}")).unwrap_or_default();
+            return Err(Failure::Control(format!("{message}; the running version goes on{stub}")));
         }
     })
 }
@@ -312,7 +313,12 @@ fn changes(what: &str, changes: &[Change], paint: Paint) -> String {
 }
 
 fn change_line(what: &str, change: &Change, paint: Paint) -> String {
-    let verdict = change.verdict.as_str().unwrap_or("changed");
+    let migrate = &change.verdict["migrate"];
+    let verdict = match (change.verdict.as_str(), migrate["from"].as_u64(), migrate["to"].as_u64()) {
+        (Some(verdict), ..) => verdict.to_owned(),
+        (None, Some(from), Some(to)) => format!("state migrates from version {from} to {to}"),
+        _ => "changed".to_owned(),
+    };
     let (from, to) = (figures::short(&change.from), figures::short(&change.to));
     format!("{} {} {from} → {} ({verdict})", paint.green(what), paint.bold(&change.step), paint.cyan(to))
 }

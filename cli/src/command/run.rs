@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use millstream::control::socket::{ControlSocket, run_dir};
 use millstream::control::{Handle, RestartStatus, Restored, RunError, Running, StartFrom, Status};
-use millstream::pipeline::build::RunOptions;
+use millstream::pipeline::build::{ComponentChoice, RunOptions};
 use millstream::pipeline::duration;
 use millstream::pipeline::resolve::Resolution;
 use millstream::sink::SinkKind;
@@ -50,9 +50,29 @@ pub(crate) struct Run {
     /// Start anew though there are checkpoints; output that is there already stays beside the new
     #[arg(long)]
     pub(crate) fresh: bool,
+    /// Where a checkpoint knows components that were swapped in: `kept` goes on with them, unless the pipeline file has
+    /// changed since; `declared` runs what the pipeline file names
+    #[arg(long, value_enum, default_value = "kept", value_name = "WHICH")]
+    pub(crate) components: Components,
     /// Do not open a socket for `status`, `swap` and their kin
     #[arg(long)]
     pub(crate) no_control: bool,
+}
+
+/// Which components a start runs that goes on from a checkpoint.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Components {
+    Kept,
+    Declared,
+}
+
+impl From<Components> for ComponentChoice {
+    fn from(which: Components) -> Self {
+        match which {
+            Components::Kept => Self::Kept,
+            Components::Declared => Self::Declared,
+        }
+    }
 }
 
 /// `1s`, `500ms`; not shorter than 10 ms.
@@ -84,6 +104,7 @@ impl Run {
         };
         let options = RunOptions {
             shuffle_batches: self.shuffle_batches,
+            components: self.components.into(),
             capsules: super::capsule::root(),
             ..RunOptions::default()
         };

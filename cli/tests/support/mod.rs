@@ -167,6 +167,10 @@ impl Process {
         assert!(done.success());
     }
 
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub fn finish(mut self) -> Output {

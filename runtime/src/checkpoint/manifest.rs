@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::component_version::SlotVersions;
 use super::sealed::{self, SealError};
 use crate::record::{Position, Watermark};
 
@@ -33,6 +34,9 @@ pub struct Manifest {
     /// the id of the transaction that decides whether the epoch has happened; none where this manifest does
     #[serde(default)]
     pub transactional_id: Option<String>,
+    /// which components steps have run; their files lie in `components/`
+    #[serde(default)]
+    pub versions: Vec<SlotVersions>,
 }
 
 /// One source.
@@ -127,6 +131,11 @@ impl Manifest {
         tasks.flat_map(|(step, task)| task.state.iter().map(move |file| (step, task.subtask, file)))
     }
 
+    /// Digests of all components that can be gone on with.
+    pub fn component_files(&self) -> impl Iterator<Item = &str> {
+        self.versions.iter().flat_map(|slot| slot.versions.iter().map(|version| version.digest.as_str()))
+    }
+
     /// Bytes of all state.
     pub fn state_bytes(&self) -> u64 {
         self.state_files().map(|(.., file)| file.bytes).sum()
@@ -140,7 +149,9 @@ impl Manifest {
 
 #[cfg(test)]
 mod tests {
+    use super::super::component_version::{StateEntry, VersionEntry};
     use super::*;
+    use crate::record::{Field, Kind};
 
     #[test]
     fn what_is_written_is_read_again() {
@@ -165,6 +176,22 @@ mod tests {
             }],
             prepared: vec![PreparedEntry { sink: "out".into(), shown: "rows".into(), bytes: vec![1, 200] }],
             transactional_id: Some("t".into()),
+            versions: vec![SlotVersions {
+                step: "sum".into(),
+                slot: 0,
+                declared: "ff".into(),
+                numbers: 3,
+                current: 3,
+                versions: vec![VersionEntry {
+                    number: 3,
+                    digest: "ff".into(),
+                    path: "sum.wasm".into(),
+                    since_ms: 5,
+                    swapped: true,
+                    change: 1,
+                    state: Some(StateEntry { version: 2, fields: vec![Field::new("sum", Kind::Int64).nullable()] }),
+                }],
+            }],
         };
         let bytes = manifest.encode().unwrap();
         assert_eq!(Manifest::decode(&bytes).unwrap(), manifest);

@@ -7,6 +7,7 @@
 //!       <attempt>-<step>-<subtask>-<n>.state a piece of what one task of a step remembered
 //!       manifest                             written last, never replaced: with it the checkpoint exists
 //!       committed                            all sinks have shown the epoch
+//!     components/<digest>.wasm               a version of a step's component, as long as a manifest names it
 //!     savepoints/<name>/                     a manifest under a name; retention leaves alone what it refers to
 //! ```
 //!
@@ -18,6 +19,7 @@
 //! to own the store only one can write an epoch.
 
 mod chunk;
+mod component_version;
 mod epoch;
 mod fail_point;
 mod keys;
@@ -31,6 +33,7 @@ mod state_file;
 mod store;
 mod store_error;
 
+pub use component_version::{SlotVersions, StateEntry, VersionEntry};
 pub use epoch::{Action, is_overtaken, next_epoch};
 pub use fail_point::fail_point;
 pub use keys::{KeyError, Keys};

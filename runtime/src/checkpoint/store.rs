@@ -1,9 +1,10 @@
 //! The checkpoints of one pipeline in one store: listed, loaded, written, thrown away.
 
+mod components;
 mod retain;
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -40,7 +41,9 @@ pub struct Store {
     /// those of them that this process has made of frozen copies, by [`Later::id`](crate::state::Later::id)
     frozen: Arc<Mutex<HashMap<u128, StateFile>>>,
     /// what finished checkpoints name, as far as it has been read or written
-    files: Arc<Mutex<HashMap<u64, Arc<Vec<StateFile>>>>>,
+    files: Arc<Mutex<HashMap<u64, Arc<Named>>>>,
+    /// digests of the components that are here, once they have been listed
+    components: Arc<Mutex<Option<BTreeSet<String>>>>,
     /// held by who makes a piece of state into bytes
     encoding: Arc<Semaphore>,
     /// what retention has left in the folders of epochs that are gone
@@ -54,6 +57,15 @@ pub struct Draft {
     pub manifest: Manifest,
     /// by step and task; what has no tables needs no file
     pub states: BTreeMap<(String, usize), Snapshot>,
+    /// components that the manifest names, by digest; those that are in the store already are not written again
+    pub components: BTreeMap<String, Arc<[u8]>>,
+}
+
+/// What a checkpoint names besides itself.
+#[derive(Debug)]
+struct Named {
+    states: Vec<StateFile>,
+    components: BTreeSet<String>,
 }
 
 /// A checkpoint as it was read.
@@ -113,6 +125,7 @@ impl Store {
             frozen: Arc::default(),
             files: Arc::default(),
             encoding: Arc::new(Semaphore::new(1)),
+            components: Arc::default(),
             left: Arc::default(),
         }
     }

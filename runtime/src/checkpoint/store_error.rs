@@ -80,6 +80,14 @@ pub enum StoreError {
         /// why
         reason: String,
     },
+    /// a version's component cannot be used
+    #[error("component {digest}: {reason}")]
+    Component {
+        /// SHA-256 of the file, hexadecimal
+        digest: String,
+        /// why
+        reason: String,
+    },
     /// no such checkpoint or savepoint
     #[error("there is no {what} {name}; there are {known}")]
     Unknown {

@@ -21,7 +21,7 @@ use crate::clock::Stopwatch;
 use crate::error::{PipelineError, near_match};
 use crate::pipeline::check_structure;
 use crate::pipeline::plan::SlotId;
-use crate::pipeline::resolve::{Resolution, components_of, partitioner_of, resolve};
+use crate::pipeline::resolve::{Resolution, Resolved, components_of, partitioner_of, resolve};
 use crate::pipeline::spec::PipelineSpec;
 use crate::wasm::{Sandbox, Setting, Settings};
 
@@ -210,14 +210,14 @@ impl Handle {
 
     /// Only guests change: at a barrier, tasks go on. How long the longest of them stood still, ms.
     async fn exchange(&self, life: &Life, running: &Resolution, wanted: Resolution) -> Result<f64, ApplyError> {
-        let changed = |slot: &_, resolved: &crate::pipeline::resolve::Resolved| {
+        let changed = |slot: &SlotId, resolved: &Resolved| {
             running.components.get(slot).is_none_or(|before| {
                 before.component.digest() != resolved.component.digest() || before.settings != resolved.settings
             })
         };
-        let offers = wanted.components.iter().filter(|(slot, resolved)| changed(*slot, *resolved));
+        let offers = wanted.components.iter().filter(|(slot, resolved)| changed(slot, resolved));
         let report = life.exchange(offers.map(|(slot, resolved)| (slot.clone(), resolved.clone())).collect()).await?;
-        self.run.runs_now(wanted);
+        self.run.runs_now(wanted, life);
         #[allow(clippy::cast_precision_loss)] // shown to people
         Ok(report.pause_ns as f64 / 1e6)
     }

@@ -17,13 +17,15 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use super::judge::Refusal;
+use super::kept::{self, Runs};
 use super::run::Life;
-use super::supervise::KeptComponents;
 use super::swap::SwapError;
 use super::transactions::{self, Decided};
+use super::versions::Versions;
 use crate::checkpoint::{
-    Action, Choice, Component, Draft, KeyError, Keys, Lease, Loaded, Manifest, PreparedEntry, SourceEntry, StepEntry,
-    Store, StoreError, TaskEntry, choose, fail_point, next_epoch,
+    Action, Choice, Component, Draft, KeyError, Keys, Lease, Loaded, Manifest, PreparedEntry, SlotVersions,
+    SourceEntry, StepEntry, Store, StoreError, TaskEntry, choose, fail_point, next_epoch,
 };
 use crate::clock::{Clock, Stopwatch};
 use crate::objects::LocationError;
@@ -31,10 +33,11 @@ use crate::pipeline::build::Epochs;
 use crate::pipeline::change::Change;
 use crate::pipeline::cut::{Cut, TaskState};
 use crate::pipeline::handover::Handover;
-use crate::pipeline::resolve::Components;
+use crate::pipeline::resolve::{Components, Resolution};
 use crate::pipeline::spec::{CheckpointSpec, KeySource, PipelineSpec};
 use crate::record::BarrierId;
 use crate::sink::{self, Prepared, SinkError, SinkKind, Transactions};
+use crate::wasm::Sandbox;
 
 /// Between two tries after the store or a sink has failed.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -80,6 +83,33 @@ pub enum CheckpointError {
     Undecidable {
         /// why
         reason: String,
+    },
+    /// a component that was swapped in cannot run
+    #[error(
+        "checkpoint {epoch} goes on with version {number} of step `{step}`, which cannot run: {reason}; `--components declared` runs what the pipeline file names"
+    )]
+    Version {
+        /// which checkpoint
+        epoch: u64,
+        /// the step
+        step: String,
+        /// its version
+        number: u64,
+        /// why
+        reason: String,
+    },
+    /// state of a version whose successor does not know it
+    #[error(
+        "checkpoint {epoch} holds state that the component of step `{step}` does not take over: {refusal}; give the step the component back that it ran, or one that migrates, or start anew with --fresh{}",
+        refusal.stub.as_ref().map(|stub| format!("\n\nit would migrate with\n\n{stub}")).unwrap_or_default()
+    )]
+    State {
+        /// which checkpoint
+        epoch: u64,
+        /// the step
+        step: String,
+        /// the first difference
+        refusal: Box<Refusal>,
     },
     /// a step that had state is gone
     #[error(
@@ -152,8 +182,10 @@ pub(super) struct Session {
     pub(super) status: Arc<Mutex<CheckpointStatus>>,
     /// set once a task has failed: nothing is tried again then
     pub(super) failed: Arc<watch::Sender<bool>>,
-    /// what ran as of each checkpoint
-    pub(super) kept: KeptComponents,
+    /// which components the checkpoint that is gone on from knows
+    known: Vec<SlotVersions>,
+    /// which components have run
+    pub(super) versions: Option<Versions>,
     /// the first checkpoint is taken at once, not after an interval
     pub(super) at_once: bool,
 }
@@ -208,13 +240,14 @@ impl Session {
         for (sink, _) in sinks.filter(|(_, kind)| !sink::is_exactly_once(kind)) {
             tracing::warn!(sink, "shows rows at once: those after the last checkpoint come again at a restart");
         }
-        let (cut, restored) = match chosen.loaded {
-            Some((loaded, restored)) => {
-                let mut cut = cut_of(loaded);
+        let (cut, restored, known) = match chosen.loaded {
+            Some((mut loaded, restored)) => {
+                let known = std::mem::take(&mut loaded.manifest.versions);
+                let mut cut = Cut { kept_by: kept::states(&known), ..cut_of(loaded) };
                 cut.steps.retain(|step, _| !dropped.contains(step));
-                (Some(Arc::new(cut)), Some(restored))
+                (Some(Arc::new(cut)), Some(restored), known)
             }
-            None => (None, None),
+            None => (None, None, Vec::new()),
         };
         let status = CheckpointStatus { epoch: restored.as_ref().map(|r| r.epoch), restored, ..Default::default() };
         Ok(Self {
@@ -227,7 +260,8 @@ impl Session {
             cut,
             status: Arc::new(Mutex::new(status)),
             failed: Arc::new(watch::Sender::new(false)),
-            kept: KeptComponents::default(),
+            known,
+            versions: None,
             at_once: false,
         })
     }
@@ -246,6 +280,31 @@ impl Session {
         if let Err(error) = tidied.await {
             tracing::warn!(%error, "cannot tidy up after an earlier process");
         }
+    }
+
+    /// The pipeline with the components that are to run, and takes note of their versions.
+    pub(super) async fn go_on(
+        &mut self,
+        resolution: Resolution,
+        sandbox: &Sandbox,
+        choice: Runs,
+    ) -> Result<Resolution, CheckpointError> {
+        let Some(epoch) = self.restored_epoch() else { return Ok(resolution) };
+        let from = kept::From { store: &self.store, epoch, known: &self.known };
+        let gone_on = kept::go_on(resolution, sandbox, from, (choice, self.clock.now_ms())).await?;
+        if let Some(cut) = &self.cut {
+            kept::check_states(epoch, cut, &gone_on.resolution.components)?;
+        }
+        self.versions = Some(gone_on.versions);
+        self.tell(|status| {
+            status.restored.iter_mut().for_each(|restored| restored.notes.extend_from_slice(&gone_on.notes))
+        });
+        Ok(gone_on.resolution)
+    }
+
+    /// Where versions lie that a rollback may need.
+    pub(super) fn store(&self) -> Store {
+        self.store.clone()
     }
 
     /// The epoch that is gone on from.
@@ -267,6 +326,7 @@ impl Session {
                     // whoever failed tells why
                     let cut = handle.shared.progress.left_before(BarrierId(u64::MAX), true);
                     let Some(cut) = cut else { return Ok(false) };
+                    let cut = (cut, handle.as_of().await);
                     self.keep(&handle, cut, (true, true), Stopwatch::start()).await?;
                     return Ok(false);
                 }
@@ -294,14 +354,12 @@ impl Session {
     async fn keep(
         &mut self,
         handle: &Life,
-        cut: Cut,
+        (cut, as_of): (Cut, AsOf),
         (finished, last): (bool, bool),
         watch: Stopwatch,
     ) -> Result<(), CheckpointError> {
         let epoch = self.epochs.next;
-        let components = handle.shared.components.lock().await.clone();
-        let draft = self.draft(handle.name(), &components, cut, finished);
-        self.kept.keep(epoch, components, self.spec.retain.value);
+        let draft = self.draft(handle.name(), as_of, cut, finished);
         let prepared = draft.manifest.prepared.clone();
         fail_point("cut");
         let bytes = self.decide(draft, last).await?;
@@ -341,7 +399,7 @@ impl Session {
         done
     }
 
-    fn draft(&self, pipeline: &str, components: &Components, cut: Cut, finished: bool) -> Draft {
+    fn draft(&self, pipeline: &str, as_of: AsOf, cut: Cut, finished: bool) -> Draft {
         let sources = cut.sources.into_iter().map(|(source, tasks)| {
             let positions = tasks.into_values().flatten().collect();
             SourceEntry { source, positions }
@@ -349,7 +407,7 @@ impl Session {
         let mut steps = Vec::with_capacity(cut.steps.len());
         let mut states = BTreeMap::new();
         for (step, tasks) in cut.steps {
-            let of_step = components.iter().filter(|(slot, _)| slot.step == step);
+            let of_step = as_of.components.iter().filter(|(slot, _)| slot.step == step);
             let components = of_step
                 .map(|(slot, resolved)| Component { slot: slot.slot, digest: resolved.component.digest().to_string() });
             let mut entry =
@@ -364,6 +422,7 @@ impl Session {
         let prepared = cut.prepared.into_iter().flat_map(|(sink, all)| {
             all.into_iter().map(move |one| PreparedEntry { sink: sink.clone(), shown: one.shown, bytes: one.bytes })
         });
+        let (versions, files) = as_of.versions.entries();
         let manifest = Manifest {
             pipeline: pipeline.to_owned(),
             epoch: self.epochs.next,
@@ -374,8 +433,9 @@ impl Session {
             steps,
             prepared: prepared.collect(),
             transactional_id: self.epochs.transactions.as_ref().map(|of| of.transactional_id().to_owned()),
+            versions,
         };
-        Draft { manifest, states }
+        Draft { manifest, states, components: files }
     }
 
     /// Tries until the store has it: nothing is dropped, the pipeline goes on, its rows wait to be shown.
@@ -671,15 +731,32 @@ fn attempt() -> String {
     format!("{random:016x}")
 }
 
+/// What ran at a cut.
+#[derive(Debug)]
+struct AsOf {
+    components: Components,
+    versions: Versions,
+}
+
 impl Life {
-    /// The cut at which epoch `epoch` ends; where it is the `last` of this life all tasks end behind it. None where a task
-    /// has failed.
-    async fn cut(&self, epoch: u64, last: Option<Arc<Handover>>) -> Result<Option<Cut>, SwapError> {
+    /// The cut at which epoch `epoch` ends, and what ran there; where it is the `last` of this life all tasks end behind it.
+    /// None where a task has failed.
+    async fn cut(&self, epoch: u64, last: Option<Arc<Handover>>) -> Result<Option<(Cut, AsOf)>, SwapError> {
+        // no swap comes between: whatever changes later is behind this barrier
+        let components = self.shared.components.lock().await;
+        let as_of = AsOf { components: components.clone(), versions: self.versions().clone() };
         let change = Change::with_checkpoint(epoch);
-        self.collect(match last {
+        let change = Arc::new(match last {
             Some(last) => change.and_last(last),
             None => change,
-        })
-        .await
+        });
+        let id = self.announce(&change).await?;
+        drop(components);
+        Ok(self.gather(&change, id).await.map(|cut| (cut, as_of)))
+    }
+
+    async fn as_of(&self) -> AsOf {
+        let components = self.shared.components.lock().await;
+        AsOf { components: components.clone(), versions: self.versions().clone() }
     }
 }

@@ -3,8 +3,8 @@
 
 use serde::Serialize;
 
-use crate::record::{Field, Schema};
-use crate::wasm::Signature;
+use crate::record::{Field, Kind, Schema};
+use crate::wasm::{Signature, StateSchema, Takeover};
 
 /// What a swap would mean.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -14,6 +14,13 @@ pub enum Verdict {
     Identical,
     /// reads other columns, all of which are there; results and state stay as they are
     Compatible,
+    /// keeps other state, and turns that of the running version into its own at the cut
+    Migrate {
+        /// version of the state as it runs
+        from: u32,
+        /// as offered
+        to: u32,
+    },
     /// would break the pipeline
     Refused(Refusal),
 }
@@ -30,6 +37,9 @@ pub struct Refusal {
     pub running: String,
     /// as offered (`none` where it is gone)
     pub offered: String,
+    /// Rust for the component that would make it fit, to be filled in
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stub: Option<String>,
 }
 
 /// Judges `offered` in the place of `running`; `available` are the columns that reach the step.
@@ -37,22 +47,13 @@ pub fn judge(running: &Signature, offered: &Signature, available: &Schema) -> Ve
     if let Some(refusal) = difference("output", &running.outputs, &offered.outputs) {
         return Verdict::Refused(refusal);
     }
-    let state = |signature: &Signature| signature.state.as_ref().map(|state| (state.version, state.fields.clone()));
-    match (state(running), state(offered)) {
+    let mut migrates = None;
+    match (&running.state, &offered.state) {
         (None, None) => {}
-        (Some((version, fields)), Some((new_version, new_fields))) => {
-            if let Some(refusal) = difference("state", &fields, &new_fields) {
-                return Verdict::Refused(refusal);
-            }
-            if version != new_version {
-                return Verdict::Refused(Refusal {
-                    what: "state",
-                    field: "version".to_owned(),
-                    running: version.to_string(),
-                    offered: new_version.to_string(),
-                });
-            }
-        }
+        (Some(found), Some(_)) => match judge_state(found, offered) {
+            Ok(migration) => migrates = migration,
+            Err(refusal) => return Verdict::Refused(*refusal),
+        },
         (running, offered) => {
             let word = |state: bool| if state { "an accumulator" } else { "none" }.to_owned();
             return Verdict::Refused(Refusal {
@@ -60,13 +61,83 @@ pub fn judge(running: &Signature, offered: &Signature, available: &Schema) -> Ve
                 field: "accumulator".to_owned(),
                 running: word(running.is_some()),
                 offered: word(offered.is_some()),
+                stub: None,
             });
         }
     }
     if let Some(refusal) = lacking("input", &offered.inputs, available) {
         return Verdict::Refused(refusal);
     }
-    if running.inputs == offered.inputs { Verdict::Identical } else { Verdict::Compatible }
+    match migrates {
+        Some((from, to)) => Verdict::Migrate { from, to },
+        None if running.inputs == offered.inputs => Verdict::Identical,
+        None => Verdict::Compatible,
+    }
+}
+
+/// Judges `offered` where there is state `found`: the versions from and to which it migrates, none where it need not.
+pub(super) fn judge_state(found: &StateSchema, offered: &Signature) -> Result<Option<(u32, u32)>, Box<Refusal>> {
+    let Some(own) = &offered.state else { return Ok(None) };
+    let (what, known) = match offered.takeover(found) {
+        Takeover::AsIs => return Ok(None),
+        Takeover::Migrate => return Ok(Some((found.version, own.version))),
+        Takeover::Unknown(Some(source)) => ("state to migrate", source),
+        Takeover::Unknown(None) => ("state", own),
+    };
+    let mut refusal = difference(what, &found.fields, &known.fields).unwrap_or_else(|| Refusal {
+        what: "state",
+        field: "version".to_owned(),
+        running: found.version.to_string(),
+        offered: own.version.to_string(),
+        stub: None,
+    });
+    refusal.stub = Some(stub(found, own, offered.process.is_some()));
+    Err(Box::new(refusal))
+}
+
+/// What an author has to write so that `own` can be made of `found`.
+fn stub(found: &StateSchema, own: &StateSchema, process: bool) -> String {
+    let (attribute, state) = if process { ("process", "State") } else { ("aggregate", "Accumulator") };
+    let version = if own.version == found.version { found.version.saturating_add(1) } else { own.version };
+    let old = format!("{state}V{}", found.version);
+    let (renames, fields): (Vec<_>, Vec<_>) = found.fields.fields().iter().map(rust_field).unzip();
+    let declared = renames.iter().zip(&fields).map(|(rename, (name, kind))| format!("{rename}    {name}: {kind},\n"));
+    let declared: String = declared.collect();
+    let given = own.fields.fields().iter().map(|field| {
+        let (_, (name, kind)) = rust_field(field);
+        match found.fields.field(&field.name) {
+            Some(old) if old == field => format!("            {name}: old.{name},\n"),
+            Some(old) => format!("            {name}: todo!(\"{} from old.{name}: {}\"),\n", kind, rust_field(old).1.1),
+            None => format!("            {name}: todo!(\"{kind}, which version {} did not keep\"),\n", found.version),
+        }
+    });
+    let given: String = given.collect();
+    format!(
+        "#[derive(Row)]\nstruct {old} {{\n{declared}}}\n\nimpl From<{old}> for /* your `type {state}` */ {{\n    \
+         fn from(old: {old}) -> Self {{\n        Self {{\n{given}        }}\n    }}\n}}\n\n\
+         // and on the operator:\n#[millstream_sdk::{attribute}(version = {version}, migrate({} = {old}))]\n",
+        found.version
+    )
+}
+
+/// A column as a field of a Rust struct: the attribute that it needs, its name, its type.
+fn rust_field(field: &Field) -> (String, (String, String)) {
+    let kind = match field.kind {
+        Kind::Boolean => "bool",
+        Kind::Int64 => "i64",
+        Kind::Float64 => "f64",
+        Kind::Text => "String",
+        Kind::Binary => "Vec<u8>",
+        Kind::TimestampMs => "Timestamp",
+    };
+    let kind = if field.nullable { format!("Option<{kind}>") } else { kind.to_owned() };
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let mut name: String = field.name.chars().map(plain).collect();
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        name.insert(0, '_');
+    }
+    let rename = format!("    #[column(name = {:?})]\n", field.name);
+    (if name == field.name { String::new() } else { rename }, (name, kind))
 }
 
 /// What only processors have: further outputs as they are, and a second input and keys that are there. `second` are the
@@ -80,7 +151,7 @@ pub(super) fn judge_process(
     let (Some(running), Some(offered)) = (&running.process, &offered.process) else { return Ok(()) };
     let refused = |what, field: &str, running: Option<String>, offered: Option<String>| {
         let word = |said: Option<String>| said.unwrap_or_else(|| "none".to_owned());
-        Refusal { what, field: field.to_owned(), running: word(running), offered: word(offered) }
+        Refusal { what, field: field.to_owned(), running: word(running), offered: word(offered), stub: None }
     };
     for at in 0..running.sides.len().max(offered.sides.len()) {
         let (old, new) = (running.sides.get(at), offered.sides.get(at));
@@ -111,6 +182,7 @@ fn lacking(what: &'static str, wanted: &Schema, available: &Schema) -> Option<Re
             field: field.name.clone(),
             running: found.map_or_else(|| "none".to_owned(), ToString::to_string),
             offered: field.to_string(),
+            stub: None,
         })
     })
 }
@@ -123,7 +195,7 @@ fn difference(what: &'static str, running: &Schema, offered: &Schema) -> Option<
         (old != new).then(|| {
             let name = |field: Option<&Field>| field.map_or_else(|| "none".to_owned(), ToString::to_string);
             let field = old.or(new).map(|field| field.name.clone()).unwrap_or_default();
-            Refusal { what, field, running: name(old), offered: name(new) }
+            Refusal { what, field, running: name(old), offered: name(new), stub: None }
         })
     })
 }
@@ -131,8 +203,7 @@ fn difference(what: &'static str, running: &Schema, offered: &Schema) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Kind;
-    use crate::wasm::{ProcessSignature, StateSchema};
+    use crate::wasm::ProcessSignature;
 
     fn signature(inputs: &[Field], outputs: &[Field], state: Option<(u32, &[Field])>) -> Signature {
         Signature {
@@ -140,6 +211,7 @@ mod tests {
             outputs: Schema::new(outputs),
             state: state.map(|(version, fields)| StateSchema { version, fields: Schema::new(fields) }),
             process: None,
+            sources: Vec::new(),
         }
     }
 
@@ -210,5 +282,88 @@ mod tests {
             "input `with`: running rule: text, limit: text, offered none"
         );
         assert_eq!(refused(with(Some("rule"), "id", "alerts")), "key `id`: running none, offered id: text");
+    }
+
+    #[test]
+    fn what_can_be_migrated_is_and_what_cannot_says_how_it_could() {
+        let int = |name: &str| Field::new(name, Kind::Int64);
+        let source = |version, fields: &[Field]| StateSchema { version, fields: Schema::new(fields) };
+        let offer = |version, fields: &[Field], sources: Vec<StateSchema>| {
+            let mut offered = signature(&[], &[], Some((version, fields)));
+            offered.sources = sources;
+            offered
+        };
+        let running = signature(&[], &[], Some((1, &[int("sum")])));
+        let judged = |offered: &Signature| judge(&running, offered, &Schema::new([]));
+        let both = [int("sum"), int("rows")];
+        // what is offered takes over, what it is judged to be
+        let table: [(u32, &[Field], Vec<StateSchema>, Result<Verdict, &str>); 7] = [
+            (2, &both, vec![source(1, &[int("sum")])], Ok(Verdict::Migrate { from: 1, to: 2 })),
+            (2, &[int("sum")], vec![source(1, &[int("sum")])], Ok(Verdict::Migrate { from: 1, to: 2 })),
+            (1, &both, vec![source(1, &[int("sum")])], Ok(Verdict::Migrate { from: 1, to: 1 })),
+            (1, &[int("sum")], vec![source(2, &both)], Ok(Verdict::Identical)),
+            (3, &both, vec![source(2, &both)], Err("state `rows`: running none, offered rows: int64")),
+            (2, &[int("sum")], vec![], Err("state `version`: running 1, offered 2")),
+            (
+                2,
+                &both,
+                vec![source(1, &[Field::new("sum", Kind::Float64)])],
+                Err("state to migrate `sum`: running sum: int64, offered sum: float64"),
+            ),
+        ];
+        for (version, fields, sources, expected) in table {
+            let verdict = judged(&offer(version, fields, sources.clone()));
+            match (verdict, expected) {
+                (Verdict::Refused(refusal), Err(expected)) => {
+                    assert_eq!(refusal.to_string(), expected);
+                    assert!(refusal.stub.unwrap().contains("migrate(1 = AccumulatorV1)"), "{sources:?}");
+                }
+                (verdict, expected) => assert_eq!(Ok(verdict), expected, "{version} {fields:?} {sources:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_stub_names_every_column_of_both_versions() {
+        let found = StateSchema {
+            version: 3,
+            fields: Schema::new([
+                Field::new("sum", Kind::Int64),
+                Field::new("last seen", Kind::Text).nullable(),
+                Field::new("rate", Kind::Int64),
+            ]),
+        };
+        let own = StateSchema {
+            version: 4,
+            fields: Schema::new([
+                Field::new("sum", Kind::Int64),
+                Field::new("rate", Kind::Float64),
+                Field::new("at", Kind::TimestampMs),
+            ]),
+        };
+        let expected = r#"#[derive(Row)]
+struct StateV3 {
+    sum: i64,
+    #[column(name = "last seen")]
+    last_seen: Option<String>,
+    rate: i64,
+}
+
+impl From<StateV3> for /* your `type State` */ {
+    fn from(old: StateV3) -> Self {
+        Self {
+            sum: old.sum,
+            rate: todo!("f64 from old.rate: i64"),
+            at: todo!("Timestamp, which version 3 did not keep"),
+        }
+    }
+}
+
+// and on the operator:
+#[millstream_sdk::process(version = 4, migrate(3 = StateV3))]
+"#;
+        assert_eq!(stub(&found, &own, true), expected);
+        let same = stub(&found, &StateSchema { version: 3, ..own }, false);
+        assert!(same.contains("#[millstream_sdk::aggregate(version = 4, migrate(3 = AccumulatorV3))]"), "{same}");
     }
 }

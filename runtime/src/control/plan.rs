@@ -67,9 +67,10 @@ impl Life {
 
     fn planned(&self, change: Swapped) -> PlannedComponent {
         let held = self.held(&SlotId { step: change.step.clone(), slot: change.slot });
-        let (mut keeps, migrates, drops) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut keeps, mut migrates, drops) = (Vec::new(), Vec::new(), Vec::new());
         match change.verdict {
             Verdict::Identical | Verdict::Compatible => keeps = held,
+            Verdict::Migrate { .. } => migrates = held,
             Verdict::Refused(_) => {}
         }
         PlannedComponent { change, keeps, migrates, drops }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoints::StartFrom;
+use super::kept::Runs;
 use super::run::{Ending, Life, OpenError, RunError, Tasks};
 use super::status::{NodeStatus, Status};
 use super::supervise::{Run, session, with};
@@ -160,7 +161,8 @@ impl Run {
         let last = life.status();
         let cut = match (tasks.outcome().await, cut) {
             (Ok(Ending::Checkpoint), _) => None,
-            (Ok(Ending::Input), Ok(Some(cut))) if !self.is_kept => Some(cut),
+            // where no source has come to the barrier all of them had ended before
+            (Ok(Ending::Input), Ok(Some(cut))) if !self.is_kept && life.handover().has_sources() => Some(cut),
             (ended, _) => {
                 tell(Err(NotDone::Ended));
                 return Rebuilt::Ended(ended);
@@ -180,7 +182,7 @@ impl Run {
                     return Rebuilt::Ended(Err(error));
                 }
                 fail_point("change-opened");
-                self.runs_now(wanted);
+                self.runs_now(wanted, &tasks.life());
                 self.follows(&tasks).await;
                 let generation = self.changes.changed();
                 let gap_ms = watch.elapsed().as_secs_f64() * 1e3;
@@ -217,10 +219,12 @@ impl Run {
         dropped: &BTreeSet<String>,
         handed: &Handed,
     ) -> Result<Tasks, OpenError> {
-        let mut session = session(resolution, &self.options, &StartFrom::Latest, &self.kept, dropped).await?;
+        let mut runs = resolution.clone();
+        let mut session = session(resolution, &self.options, &StartFrom::Latest, dropped).await?;
         if let Some(session) = &mut session {
             // a start from here on knows the new shape
             session.at_once = true;
+            runs = session.go_on(runs, &self.sandbox, Runs::Wanted).await?;
         }
         let restore = cut.map(|cut| {
             let mut cut = cut.clone();
@@ -229,7 +233,7 @@ impl Run {
         });
         // what the life before was told of pauses the next is told too
         let options = RunOptions { restore, paused: false, ..self.options.clone() };
-        Tasks::start(resolution.clone(), self.sandbox.clone(), &options, session, Some(handed)).await
+        Tasks::start(runs, self.sandbox.clone(), &options, session, Some(handed)).await
     }
 }
 

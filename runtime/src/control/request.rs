@@ -131,6 +131,9 @@ pub enum Answer {
         code: String,
         /// for people
         message: String,
+        /// Rust that would make a component fit whose state is another, to be filled in
+        #[serde(skip_serializing_if = "Option::is_none")]
+        stub: Option<String>,
     },
 }
 
@@ -206,9 +209,10 @@ fn named(offers: Vec<Offer>) -> Vec<(String, PathBuf)> {
 }
 
 fn not_applied(error: ApplyError) -> Answer {
-    Answer::Refused { code: error.code().to_owned(), message: error.to_string() }
+    Answer::Refused { code: error.code().to_owned(), message: error.to_string(), stub: None }
 }
 
 fn refused(error: SwapError) -> Answer {
-    Answer::Refused { code: error.code().to_owned(), message: error.to_string() }
+    let stub = error.stub().map(str::to_owned);
+    Answer::Refused { code: error.code().to_owned(), message: error.to_string(), stub }
 }

@@ -14,6 +14,7 @@ use super::status::{ComponentVersion, NodeRole, NodeStatus, RestartStatus, Statu
 use super::swap::SwapError;
 use super::trial::Trial;
 use super::versions::Versions;
+use crate::checkpoint::Store;
 use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounts;
 use crate::pipeline::build::{self, NodeTasks, RunOptions, SharedSpill, StartError};
@@ -109,11 +110,11 @@ pub(super) struct Shared {
     pub(super) components: Mutex<Components>,
     /// what ran before
     pub(super) versions: std::sync::Mutex<Versions>,
+    /// where versions are that ran before this process
+    pub(super) store: Option<Store>,
     pub(super) clock: Clock,
     /// the candidate that is tried, or was tried last
     pub(super) trial: std::sync::Mutex<Option<Arc<Trial>>>,
-    /// where state goes that does not fit into memory
-    pub(super) spill: Option<SharedSpill>,
     /// of the last change; 0: none yet
     pub(super) last_pause_ns: AtomicU64,
     /// sources take nothing in
@@ -125,6 +126,8 @@ pub(super) struct Shared {
     pub(super) commands: Vec<mpsc::Sender<Command>>,
     pub(super) progress: Arc<Progress>,
     pub(super) nodes: Vec<NodeTasks>,
+    /// where state goes that does not fit into memory
+    pub(super) spill: Option<SharedSpill>,
     /// held while sources are told of a barrier: all of them hear of barriers in one order
     pub(super) barrier_turn: Mutex<()>,
     /// asks the one who takes checkpoints to take the last
@@ -142,7 +145,7 @@ impl Tasks {
         resolution: Resolution,
         sandbox: Sandbox,
         options: &RunOptions,
-        session: Option<Session>,
+        mut session: Option<Session>,
         handed: Option<&Handed>,
     ) -> Result<Self, OpenError> {
         let restore = session.as_ref().and_then(|session| session.cut.clone()).or_else(|| options.restore.clone());
@@ -160,13 +163,15 @@ impl Tasks {
         }
         let dead_letters = built.dead_letters;
         rows.push(tasks.spawn(async { Ended::DeadLetters(dead_letters.await) }));
+        let versions = session.as_mut().and_then(|session| session.versions.take());
+        let versions = versions.unwrap_or_else(|| Versions::new(&resolution.components, options.clock.now_ms()));
         let samplers = built.samplers;
         let shared = Shared {
             components: Mutex::new(resolution.components.clone()),
-            versions: std::sync::Mutex::new(Versions::new(&resolution.components, options.clock.now_ms())),
+            versions: std::sync::Mutex::new(versions),
+            store: session.as_ref().map(Session::store),
             clock: options.clock.clone(),
             trial: std::sync::Mutex::new(None),
-            spill: built.spill,
             last_pause_ns: AtomicU64::new(0),
             paused: AtomicBool::new(options.paused),
             changing: AtomicBool::new(false),
@@ -176,6 +181,7 @@ impl Tasks {
             commands: built.commands,
             progress: built.progress,
             nodes: built.nodes,
+            spill: built.spill,
             barrier_turn: Mutex::new(()),
             stop: Notify::new(),
             checkpoints: session.as_ref().map(|session| Arc::clone(&session.status)),
@@ -318,11 +324,17 @@ impl Life {
     /// Sends `change` with a barrier and gathers what tasks put there; none where one of them failed.
     pub(super) async fn collect(&self, change: Change) -> Result<Option<Cut>, SwapError> {
         let change = Arc::new(change);
-        let (id, _) = self.send(&change).await?;
-        let Some(ended) = self.shared.progress.left_before(id, change.epoch().is_some()) else { return Ok(None) };
+        let id = self.announce(&change).await?;
+        Ok(self.gather(&change, id).await)
+    }
+
+    /// What tasks put there at a barrier that has been sent; none where one of them failed.
+    pub(super) async fn gather(&self, change: &Change, id: BarrierId) -> Option<Cut> {
+        self.shared.progress.passed(id).await;
+        let ended = self.shared.progress.left_before(id, change.epoch().is_some())?;
         let mut cut = change.snapshot().map(Collected::take).unwrap_or_default();
         cut.add_ended(ended);
-        Ok(Some(cut))
+        Some(cut)
     }
 
     /// Whether both are the same.

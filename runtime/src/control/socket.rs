@@ -119,7 +119,9 @@ async fn attend(stream: UnixStream, handle: &Handle) -> io::Result<()> {
         }
         let answer = match serde_json::from_str::<Request>(&line) {
             Ok(request) => handle.answer(request).await,
-            Err(error) => Answer::Refused { code: "request".to_owned(), message: format!("no such request: {error}") },
+            Err(error) => {
+                Answer::Refused { code: "request".to_owned(), message: format!("no such request: {error}"), stub: None }
+            }
         };
         let mut text = serde_json::to_vec(&answer).map_err(io::Error::other)?;
         text.push(b'\n');

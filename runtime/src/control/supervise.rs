@@ -10,13 +10,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::checkpoints::{Session, StartFrom};
+use super::kept::Runs;
 use super::mending::is_mendable;
 use super::plan::SwapPlan;
 use super::rebuild::{Ask, Changes, Rebuilt};
@@ -52,13 +53,11 @@ pub struct Handle {
 #[derive(Debug)]
 pub(super) struct Run {
     name: String,
-    /// as it is to run: changes with the pipeline's shape
-    resolution: Mutex<Arc<Resolution>>,
+    shape: Mutex<Shape>,
     pub(super) sandbox: Sandbox,
     pub(super) options: RunOptions,
     /// whether it takes checkpoints
     pub(super) is_kept: bool,
-    pub(super) kept: KeptComponents,
     /// changes of shape
     pub(super) changes: Changes,
     /// the one that runs, or ran last
@@ -70,28 +69,15 @@ pub(super) struct Run {
     started: Stopwatch,
 }
 
-/// The components that ran as of each checkpoint of this process.
-#[derive(Clone, Debug, Default)]
-pub(super) struct KeptComponents(Arc<Mutex<BTreeMap<u64, Components>>>);
-
-impl KeptComponents {
-    /// Keeps those of `epoch`, and those of the `retain` epochs before it.
-    pub(super) fn keep(&self, epoch: u64, components: Components, retain: usize) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(epoch, components);
-        while kept.len() > retain.saturating_add(1) {
-            kept.pop_first();
-        }
-    }
-
-    /// Forgets all: whatever is gone on from, what is to run is said elsewhere.
-    pub(super) fn forget(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    fn of(&self, epoch: Option<u64>) -> Option<Components> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&epoch?).cloned()
-    }
+/// What a run runs.
+#[derive(Debug)]
+struct Shape {
+    /// as it is to run: changes with the pipeline's shape
+    resolution: Arc<Resolution>,
+    /// which components run where a life goes on from a checkpoint that knows nothing of this shape
+    choice: Runs,
+    /// the first epoch of this shape
+    first_epoch: u64,
 }
 
 impl Running {
@@ -107,18 +93,22 @@ impl Running {
         options: &RunOptions,
         start_from: &StartFrom,
     ) -> Result<Self, OpenError> {
-        let kept = KeptComponents::default();
-        let session = session(&resolution, options, start_from, &kept, &BTreeSet::new()).await?;
+        let mut session = session(&resolution, options, start_from, &BTreeSet::new()).await?;
         let is_kept = session.is_some();
-        let tasks = Tasks::start(resolution.clone(), sandbox.clone(), options, session, None).await?;
+        let first_epoch = session.as_ref().map_or(0, |session| session.epochs.next);
+        let choice = Runs::Start(options.components);
+        let runs = match &mut session {
+            Some(session) => session.go_on(resolution.clone(), &sandbox, choice).await?,
+            None => resolution.clone(),
+        };
+        let tasks = Tasks::start(runs, sandbox.clone(), options, session, None).await?;
         let (changes, asked) = Changes::new();
         let run = Arc::new(Run {
             name: resolution.plan.spec.name.value.clone(),
-            resolution: Mutex::new(Arc::new(resolution)),
+            shape: Mutex::new(Shape { resolution: Arc::new(resolution), choice, first_epoch }),
             sandbox,
             options: options.clone(),
             is_kept,
-            kept,
             changes,
             life: watch::Sender::new(tasks.life()),
             restarts: watch::Sender::default(),
@@ -161,16 +151,13 @@ pub(super) async fn session(
     resolution: &Resolution,
     options: &RunOptions,
     start_from: &StartFrom,
-    kept: &KeptComponents,
     dropped: &BTreeSet<String>,
 ) -> Result<Option<Session>, OpenError> {
     let spec = &resolution.plan.spec;
     match &spec.checkpoint {
         // a cut that is handed in is an experiment with a pipeline, not its life
         Some(checkpoint) if options.restore.is_none() => {
-            let mut session = Session::open(spec, checkpoint, start_from, options.clock.clone(), dropped).await?;
-            session.kept = kept.clone();
-            Ok(Some(session))
+            Ok(Some(Session::open(spec, checkpoint, start_from, options.clock.clone(), dropped).await?))
         }
         _ => Ok(None),
     }
@@ -243,14 +230,18 @@ impl Run {
     }
 
     async fn next_life(&self) -> Result<Tasks, OpenError> {
-        let resolution = self.resolution();
-        let nothing = BTreeSet::new();
-        let session = session(&resolution, &self.options, &StartFrom::Latest, &self.kept, &nothing).await?;
-        let epoch = session.as_ref().and_then(Session::restored_epoch);
-        let resolution = match self.kept.of(epoch) {
-            // what is restored was made before this process: as it was started
-            None => resolution.as_ref().clone(),
-            Some(components) => with(&resolution, components)?,
+        let (resolution, choice, first_epoch) = {
+            let shape = self.shape();
+            (shape.resolution.as_ref().clone(), shape.choice, shape.first_epoch)
+        };
+        let mut session = session(&resolution, &self.options, &StartFrom::Latest, &BTreeSet::new()).await?;
+        let resolution = match &mut session {
+            Some(session) => {
+                // what was asked for holds until there is a checkpoint that knows of it
+                let own = session.restored_epoch() >= Some(first_epoch);
+                session.go_on(resolution, &self.sandbox, if own { Runs::AsOf } else { choice }).await?
+            }
+            None => resolution,
         };
         let tasks = Tasks::start(resolution, self.sandbox.clone(), &self.options, session, None).await?;
         self.follows(&tasks).await;
@@ -271,13 +262,18 @@ impl Run {
 
     /// The pipeline as it is to run.
     pub(super) fn resolution(&self) -> Arc<Resolution> {
-        Arc::clone(&self.resolution.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.shape().resolution)
     }
 
     /// The pipeline is to run so from now on, also after a failure.
-    pub(super) fn runs_now(&self, resolution: Resolution) {
-        *self.resolution.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(resolution);
-        self.kept.forget();
+    pub(super) fn runs_now(&self, resolution: Resolution, life: &Life) {
+        let last = life.status().checkpoints.and_then(|checkpoints| checkpoints.epoch);
+        let first_epoch = last.map_or(0, |epoch| epoch.saturating_add(1));
+        *self.shape() = Shape { resolution: Arc::new(resolution), choice: Runs::Wanted, first_epoch };
+    }
+
+    fn shape(&self) -> MutexGuard<'_, Shape> {
+        self.shape.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn policy(&self) -> RestartPolicy {

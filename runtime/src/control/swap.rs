@@ -4,7 +4,7 @@
 //! through all sources, and every task changes between the same two rows. What cannot be done is refused before the
 //! barrier starts, so a refused swap leaves the running version as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -13,17 +13,19 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::judge::{Refusal, Verdict, judge, judge_process};
+use super::kept;
 use super::run::Life;
 use super::trial::TrialSpecError;
-use super::versions::{Version, Versions};
+use super::versions::{Earlier, Version, Versions};
 use crate::checkpoint::fail_point;
 use crate::clock::Stopwatch;
 use crate::error::near_match;
 use crate::operator::Replacement;
-use crate::pipeline::build::instantiate_for;
+use crate::pipeline::ballot::{Ballot, Chair};
+use crate::pipeline::build::{StartError, instantiate_for};
 use crate::pipeline::change::Change;
 use crate::pipeline::plan::{NodeKind, SlotId};
-use crate::pipeline::resolve::Resolved;
+use crate::pipeline::resolve::{Components, Resolved};
 use crate::pipeline::source_task::Command;
 use crate::pipeline::spec::{LimitsSpec, StepSpec};
 use crate::record::{Barrier, BarrierId, Field, Schema};
@@ -107,6 +109,29 @@ pub enum SwapError {
         /// more than one step
         several: bool,
     },
+    /// state cannot be migrated
+    #[error("step `{step}` stays as it is: {reason} ({})", path.display())]
+    Migration {
+        /// the file
+        path: PathBuf,
+        /// the step
+        step: String,
+        /// which state, and why
+        reason: String,
+    },
+    /// an operator could not be made of it
+    #[error(transparent)]
+    Start(StartError),
+    /// the version to go back to cannot be had
+    #[error("version {number} of step `{step}` cannot run: {reason}; `millstream swap` puts a file in place")]
+    Version {
+        /// the step
+        step: String,
+        /// its version
+        number: u64,
+        /// why
+        reason: String,
+    },
     /// a candidate is being tried
     #[error("a trial of {steps} goes on; end it with `promote` or `rollback` first")]
     TrialRuns {
@@ -133,6 +158,14 @@ pub enum SwapError {
 }
 
 impl SwapError {
+    /// What would make a refused component fit: Rust, to be filled in.
+    pub fn stub(&self) -> Option<&str> {
+        match self {
+            Self::Refused { source, .. } => source.stub.as_deref(),
+            _ => None,
+        }
+    }
+
     /// A stable name.
     pub fn code(&self) -> &'static str {
         match self {
@@ -143,6 +176,9 @@ impl SwapError {
             Self::Refused { .. } => "does_not_fit",
             Self::Guest { .. } | Self::Create { .. } => "guest",
             Self::NoVersionBefore { .. } => "no_version_before",
+            Self::Migration { .. } => "migration",
+            Self::Start(_) => "start",
+            Self::Version { .. } => "version",
             Self::TrialRuns { .. } => "trial_runs",
             Self::NoTrial => "no_trial",
             Self::TrialSpec(_) => "request",
@@ -180,6 +216,15 @@ pub struct Swapped {
     pub verdict: Verdict,
 }
 
+/// How a change is noted among the versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// new versions
+    Swapped,
+    /// the versions before run again
+    RolledBack,
+}
+
 /// What is to run where.
 pub(super) type Offers = BTreeMap<SlotId, Resolved>;
 
@@ -196,18 +241,14 @@ impl Life {
         let swap = async move {
             let watch = Stopwatch::start();
             let offers = handle.offers(&requests).await?;
-            let (report, taken) = handle.carry_out(offers, watch, Change::default()).await?;
-            handle.versions().swapped(&taken, handle.shared.clock.now_ms());
-            Ok(report)
+            Ok(handle.carry_out(offers, watch, Change::default(), Noted::Swapped).await?.0)
         };
         tokio::spawn(swap).await.map_err(|_| SwapError::Ended)?
     }
 
     /// Puts other components in place, or the same under another configuration, all at one cut.
     pub(super) async fn exchange(&self, offers: Offers) -> Result<SwapReport, SwapError> {
-        let (report, taken) = self.carry_out(offers, Stopwatch::start(), Change::default()).await?;
-        self.versions().swapped(&taken, self.shared.clock.now_ms());
-        Ok(report)
+        Ok(self.carry_out(offers, Stopwatch::start(), Change::default(), Noted::Swapped).await?.0)
     }
 
     /// Puts back, at one cut, what the named steps ran before their present version; with none named, all that the last swap
@@ -217,15 +258,14 @@ impl Life {
         let rollback = async move {
             let watch = Stopwatch::start();
             let slots = steps.iter().map(|step| handle.slot(step)).collect::<Result<Vec<_>, _>>()?;
-            let offers: Offers = handle.versions().before(&slots).into_iter().collect();
+            let before = handle.versions().before(&slots);
+            let offers = handle.ready(before).await?;
             let first = slots.iter().find(|slot| !offers.contains_key(slot));
             if offers.is_empty() || first.is_some() {
                 let what = first.map_or_else(|| "all steps".to_owned(), |slot| format!("step `{}`", slot.step));
                 return Err(SwapError::NoVersionBefore { what, several: first.is_none() });
             }
-            let (report, taken) = handle.carry_out(offers, watch, Change::default()).await?;
-            handle.versions().rolled_back(taken.keys());
-            Ok(report)
+            Ok(handle.carry_out(offers, watch, Change::default(), Noted::RolledBack).await?.0)
         };
         tokio::spawn(rollback).await.map_err(|_| SwapError::Ended)?
     }
@@ -273,31 +313,53 @@ impl Life {
         Ok(offers)
     }
 
+    /// Versions that ran before; those that no life of this process has run come from the checkpoint store.
+    async fn ready(&self, before: Vec<(SlotId, Earlier)>) -> Result<Offers, SwapError> {
+        let mut offers = Offers::new();
+        for (slot, earlier) in before {
+            let resolved = match earlier {
+                Earlier::Ready(resolved) => *resolved,
+                Earlier::Stored(version) => {
+                    let gone = |reason| SwapError::Version { step: slot.step.clone(), number: version.number, reason };
+                    let like = self.shared.resolution.components.get(&slot).ok_or_else(|| self.unknown(&slot.step))?;
+                    let store =
+                        self.shared.store.as_ref().ok_or_else(|| gone("there is no checkpoint store".into()))?;
+                    let loaded = kept::load(store, &self.shared.sandbox, &version, like).await;
+                    loaded.map_err(|error| gone(error.to_string()))?
+                }
+            };
+            offers.insert(slot, resolved);
+        }
+        Ok(offers)
+    }
+
     /// Judges all offers, makes their guests and changes them at one cut, with what else `change` brings. Answers also what
-    /// has been taken.
+    /// has been taken, which is noted among the versions.
     pub(super) async fn carry_out(
         &self,
         mut offers: Offers,
         watch: Stopwatch,
-        mut change: Change,
+        change: Change,
+        noted: Noted,
     ) -> Result<(SwapReport, Offers), SwapError> {
         let mut components = self.shared.components.lock().await;
         if !change.has_trials() {
             self.no_trial_runs()?;
         }
-        let mut verdicts = BTreeMap::new();
-        for (slot, offered) in &offers {
-            let running = components.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
-            let (verdict, replacements) = self.replacements(slot, running, offered)?;
-            change.add(slot.clone(), *offered.component.digest(), replacements);
-            verdicts.insert(slot.clone(), verdict);
-        }
+        let (change, mut verdicts) = self.change(change, &offers, &components)?;
         let barrier_watch = Stopwatch::start();
         let change = Arc::new(change);
         fail_point("swap-ready");
-        let (_, pause_ns) = self.send(&change).await?;
+        let pause_ns = match change.ballot() {
+            None => self.send(&change).await?.1,
+            Some(ballot) => self.send_and_decide(&change, ballot).await?,
+        };
         fail_point("swap-passed");
         let barrier_ms = milliseconds(barrier_watch.elapsed());
+        if let Some((step, reason)) = change.ballot().and_then(Ballot::against) {
+            let path = offers.iter().find(|(slot, _)| slot.step == step).map(|(_, offered)| offered.path.clone());
+            return Err(SwapError::Migration { path: path.unwrap_or_default(), step, reason });
+        }
         if self.has_failed() {
             // where it goes on after a failure is before the change
             return Err(SwapError::Ended);
@@ -315,11 +377,64 @@ impl Life {
             let verdict = verdicts.remove(slot).unwrap_or(Verdict::Identical);
             swapped.push(Swapped { step: slot.step.clone(), slot: slot.slot, from, to, verdict });
         }
+        // with the components still held: a checkpoint takes note of both
+        match noted {
+            Noted::Swapped => self.versions().swapped(&offers, self.shared.clock.now_ms()),
+            Noted::RolledBack => self.versions().rolled_back(&offers),
+        }
+        for Swapped { step, slot, from, to, .. } in &swapped {
+            let id = SlotId { step: step.clone(), slot: *slot };
+            let version = self.versions().number(&id).unwrap_or_default();
+            tracing::info!(step, slot, version, from, digest = to, "a component was swapped");
+        }
         Ok((SwapReport { swapped, pause_ns, total_ms: milliseconds(watch.elapsed()), barrier_ms }, offers))
+    }
+
+    /// What is to be sent for these offers, and what they mean.
+    fn change(
+        &self,
+        mut change: Change,
+        offers: &Offers,
+        running: &Components,
+    ) -> Result<(Change, BTreeMap<SlotId, Verdict>), SwapError> {
+        let (mut all, mut verdicts) = (Vec::with_capacity(offers.len()), BTreeMap::new());
+        for (slot, offered) in offers {
+            let before = running.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
+            let (verdict, replacements) = self.replacements(slot, before, offered)?;
+            all.push((slot, offered, replacements));
+            verdicts.insert(slot.clone(), verdict);
+        }
+        let migrates = |(slot, verdict): (&SlotId, &Verdict)| {
+            matches!(verdict, Verdict::Migrate { .. }).then(|| slot.step.clone())
+        };
+        let migrating: BTreeSet<String> = verdicts.iter().filter_map(migrates).collect();
+        for (slot, offered, replacements) in all.into_iter().filter(|(slot, ..)| !migrating.contains(&slot.step)) {
+            change.add(slot.clone(), *offered.component.digest(), replacements);
+        }
+        for step in migrating {
+            change.add_successors(&step, self.successors(&step, offers, running, &verdicts)?);
+        }
+        Ok((change, verdicts))
+    }
+
+    /// As [`Life::send`] for a change that can fail at the cut: all tasks make ready, then all of them change, or none.
+    async fn send_and_decide(&self, change: &Arc<Change>, ballot: &Ballot) -> Result<u64, SwapError> {
+        let chair = Chair(ballot);
+        let id = self.announce(change).await?;
+        self.shared.progress.reached(id).await;
+        ballot.decide(ballot.against().is_none() && !self.has_failed());
+        drop(chair);
+        Ok(self.shared.progress.passed(id).await)
     }
 
     /// Sends the change with a barrier from all sources and waits until all tasks have taken it.
     pub(super) async fn send(&self, change: &Arc<Change>) -> Result<(BarrierId, u64), SwapError> {
+        let id = self.announce(change).await?;
+        Ok((id, self.shared.progress.passed(id).await))
+    }
+
+    /// Sends the change with a barrier from all sources.
+    pub(super) async fn announce(&self, change: &Arc<Change>) -> Result<BarrierId, SwapError> {
         let turn = self.shared.barrier_turn.lock().await;
         if self.shared.progress.ended() {
             return Err(SwapError::Ended);
@@ -335,7 +450,7 @@ impl Life {
             return Err(SwapError::Ended);
         }
         drop(turn);
-        Ok((id, self.shared.progress.passed(id).await))
+        Ok(id)
     }
 
     /// Whether any task has put in place what the change brought for `slot`. A source that ends with the barrier still in
@@ -428,7 +543,7 @@ impl Life {
     }
 
     /// Bounds of the guests of a step, or of a source's watermark assigner, and its position in the plan.
-    fn place(&self, name: &str) -> Option<(LimitsSpec, usize)> {
+    pub(super) fn place(&self, name: &str) -> Option<(LimitsSpec, usize)> {
         if let Some((step, index)) = self.step(name) {
             return Some((step.limits, index));
         }
@@ -437,7 +552,7 @@ impl Life {
     }
 
     /// Columns that reach a step, or that a source's watermark assigner can read.
-    fn input_schema(&self, step: &str) -> Option<Schema> {
+    pub(super) fn input_schema(&self, step: &str) -> Option<Schema> {
         let plan = &self.shared.resolution.plan;
         let node = plan.nodes.iter().find(|node| node.name == step)?;
         if matches!(node.kind, NodeKind::Source { .. }) {

@@ -171,8 +171,10 @@ pub(super) fn base(pipeline: &str, epoch: u64, attempt: &str, now_ms: i64, from:
         steps,
         prepared: Vec::new(),
         transactional_id: None,
+        // their components are in the store
+        versions: from.map_or_else(Vec::new, |loaded| loaded.manifest.versions.clone()),
     };
-    Draft { manifest, states }
+    Draft { manifest, states, components: BTreeMap::new() }
 }
 
 /// Adds the marker and waits until the epoch's records have arrived.

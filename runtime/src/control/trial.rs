@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use self::steps::TriedStep;
 use super::judge::Verdict;
 use super::run::{Life, Shared};
-use super::swap::{Offers, SwapError};
+use super::swap::{Noted, Offers, SwapError};
 use crate::clock::Stopwatch;
 use crate::pipeline::change::Change;
 use crate::pipeline::resolve::Components;
@@ -236,11 +236,9 @@ impl Life {
         for (slot, offered) in &offers {
             let running = components.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
             // guests of a trial are made apart; what does not fit is refused here
-            let (verdict, _) = self.replacements(slot, running, offered)?;
-            let is_beside = !matches!(spec.mode, Mode::Watch { .. });
-            if is_beside && !matches!(verdict, Verdict::Identical | Verdict::Compatible) {
-                let reason = "its state would have to be migrated; use --watch".to_owned();
-                return Err(SwapError::CannotTry { step: slot.step.clone(), reason });
+            if let (Verdict::Migrate { .. }, _) = self.replacements(slot, running, offered)? {
+                let reason = "it keeps other state than the version that runs; a `swap` without a trial migrates it";
+                return Err(SwapError::CannotTry { step: slot.step.clone(), reason: reason.to_owned() });
             }
         }
         let of_offers = components.iter().filter(|(slot, _)| offers.contains_key(slot));
@@ -287,13 +285,10 @@ impl Life {
             change
         };
         trial.steps.iter().for_each(TriedStep::count_from_here);
-        let swapped = self.carry_out(trial.offers.clone(), Stopwatch::start(), with_swap).await;
-        match swapped {
-            Ok((_, taken)) => self.versions().swapped(&taken, self.shared.clock.now_ms()),
-            Err(error) => {
-                self.send(&Arc::new(self.ending_without_state(trial))).await?;
-                return Err(error);
-            }
+        let swapped = self.carry_out(trial.offers.clone(), Stopwatch::start(), with_swap, Noted::Swapped).await;
+        if let Err(error) = swapped {
+            self.send(&Arc::new(self.ending_without_state(trial))).await?;
+            return Err(error);
         }
         Ok(())
     }
@@ -339,12 +334,9 @@ impl Life {
     async fn end_with(&self, trial: &Trial, offers: &Offers) -> Result<(), SwapError> {
         let components = self.shared.components.lock().await.clone();
         let change = self.ending(trial, &components)?;
-        let (_, taken) = self.carry_out(offers.clone(), Stopwatch::start(), change).await?;
-        if matches!(trial.spec.mode, Mode::Watch { .. }) {
-            self.versions().rolled_back(taken.keys());
-        } else {
-            self.versions().swapped(&taken, self.shared.clock.now_ms());
-        }
+        let watched = matches!(trial.spec.mode, Mode::Watch { .. });
+        let noted = if watched { Noted::RolledBack } else { Noted::Swapped };
+        self.carry_out(offers.clone(), Stopwatch::start(), change, noted).await?;
         Ok(())
     }
 }

@@ -1,9 +1,12 @@
-//! Which components a pipeline's steps have run, so that the one before can come back.
+//! Which components a pipeline's steps have run, so that the one before can come back. Checkpoints keep it: a run that
+//! goes on from one goes on with this as well.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::checkpoint::{SlotVersions, StateEntry, VersionEntry};
 use crate::pipeline::plan::SlotId;
 use crate::pipeline::resolve::{Components, Resolved};
 
@@ -23,7 +26,7 @@ pub enum Origin {
 /// One version of a step's component.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Version {
-    /// counts from 1 within a run; never given twice
+    /// counts from 1, through restarts where the pipeline has checkpoints; never given twice
     pub number: u64,
     /// SHA-256 of the file, hexadecimal
     pub digest: String,
@@ -40,12 +43,9 @@ pub struct Version {
 /// A version with what is needed to run it again.
 #[derive(Clone, Debug)]
 struct Kept {
-    number: u64,
-    since_ms: i64,
-    origin: Origin,
-    /// versions with one number of change came together
-    change: u64,
-    resolved: Resolved,
+    entry: VersionEntry,
+    /// none where only the checkpoint store has it, until it is needed
+    resolved: Option<Resolved>,
 }
 
 /// The versions of one component, oldest first.
@@ -55,85 +55,183 @@ struct History {
     /// what runs
     current: usize,
     numbers: u64,
+    /// what the pipeline file named as the run began
+    declared: String,
+}
+
+/// A version that ran before.
+#[derive(Clone, Debug)]
+pub(super) enum Earlier {
+    /// compiled
+    Ready(Box<Resolved>),
+    /// in the checkpoint store
+    Stored(VersionEntry),
 }
 
 /// The versions of all components of a run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Versions {
     slots: BTreeMap<SlotId, History>,
     changes: u64,
 }
 
 impl Versions {
-    /// As a run begins.
+    /// As a run begins that goes on from nothing.
     pub(super) fn new(components: &Components, now_ms: i64) -> Self {
-        let first = |resolved: &Resolved| Kept {
-            number: 1,
-            since_ms: now_ms,
-            origin: Origin::Started,
-            change: 0,
-            resolved: resolved.clone(),
+        let first = |resolved: &Resolved| History {
+            kept: vec![Kept::new(1, now_ms, false, 0, resolved)],
+            current: 0,
+            numbers: 1,
+            declared: resolved.component.digest().to_string(),
         };
-        let slots = components
-            .iter()
-            .map(|(slot, resolved)| (slot.clone(), History { kept: vec![first(resolved)], current: 0, numbers: 1 }));
+        let slots = components.iter().map(|(slot, resolved)| (slot.clone(), first(resolved)));
         Self { slots: slots.collect(), changes: 0 }
+    }
+
+    /// As a run begins that goes on from a checkpoint: `declared` is what the pipeline file names, `running` what is to
+    /// run, a version of `known` or a new one.
+    pub(super) fn going_on(known: &[SlotVersions], declared: &Components, running: &Components, now_ms: i64) -> Self {
+        let mut versions = Self::new(declared, now_ms);
+        versions.changes = known.iter().flat_map(|slot| &slot.versions).map(|one| one.change).max().unwrap_or(0);
+        for entry in known {
+            let id = SlotId { step: entry.step.clone(), slot: entry.slot };
+            let (Some(history), Some(resolved)) = (versions.slots.get_mut(&id), running.get(&id)) else { continue };
+            let Some(current) = entry.versions.iter().position(|version| version.number == entry.current) else {
+                continue;
+            };
+            history.kept = entry.versions.iter().map(|one| Kept { entry: one.clone(), resolved: None }).collect();
+            (history.current, history.numbers) = (current, entry.numbers);
+            let digest = resolved.component.digest().to_string();
+            match history.kept.get_mut(current) {
+                Some(kept) if kept.entry.digest == digest => kept.resolved = Some(resolved.clone()),
+                _ => history.push(false, now_ms, versions.changes, resolved),
+            }
+        }
+        versions
+    }
+
+    /// What runs as of the checkpoint stays in the place of what the pipeline file named then: no file was read since.
+    pub(super) fn declared_as(mut self, known: &[SlotVersions]) -> Self {
+        for entry in known {
+            let id = SlotId { step: entry.step.clone(), slot: entry.slot };
+            let Some(history) = self.slots.get_mut(&id) else { continue };
+            let runs = history.kept.get(history.current).map(|kept| kept.entry.number);
+            if runs == Some(entry.current) {
+                history.declared.clone_from(&entry.declared);
+            }
+        }
+        self
+    }
+
+    /// As a checkpoint keeps them, with the files that are at hand.
+    pub(super) fn entries(&self) -> (Vec<SlotVersions>, BTreeMap<String, Arc<[u8]>>) {
+        let mut files = BTreeMap::new();
+        let entries = self.slots.iter().map(|(id, history)| {
+            for kept in &history.kept {
+                if let Some(resolved) = &kept.resolved {
+                    files.insert(kept.entry.digest.clone(), resolved.component.bytes());
+                }
+            }
+            SlotVersions {
+                step: id.step.clone(),
+                slot: id.slot,
+                declared: history.declared.clone(),
+                numbers: history.numbers,
+                current: history.kept.get(history.current).map_or(0, |kept| kept.entry.number),
+                versions: history.kept.iter().map(|kept| kept.entry.clone()).collect(),
+            }
+        });
+        let entries = entries.collect();
+        (entries, files)
     }
 
     /// Takes note of components that were put in place at one cut. Versions that had been rolled back from are gone then.
     pub(super) fn swapped<'a>(&mut self, now: impl IntoIterator<Item = (&'a SlotId, &'a Resolved)>, now_ms: i64) {
         self.changes += 1;
         for (slot, resolved) in now {
-            let Some(history) = self.slots.get_mut(slot) else { continue };
-            history.numbers += 1;
-            history.kept.truncate(history.current + 1);
-            history.kept.push(Kept {
-                number: history.numbers,
-                since_ms: now_ms,
-                origin: Origin::Swapped,
-                change: self.changes,
-                resolved: resolved.clone(),
-            });
-            let over = history.kept.len().saturating_sub(KEPT);
-            history.kept.drain(..over);
-            history.current = history.kept.len() - 1;
+            if let Some(history) = self.slots.get_mut(slot) {
+                history.push(true, now_ms, self.changes, resolved);
+            }
         }
     }
 
     /// What ran before in these slots; in all that changed last, if none is named. Empty where nothing came before.
-    pub(super) fn before(&self, slots: &[SlotId]) -> Vec<(SlotId, Resolved)> {
-        let current = |history: &History| history.kept.get(history.current).map_or(0, |kept| kept.change);
+    pub(super) fn before(&self, slots: &[SlotId]) -> Vec<(SlotId, Earlier)> {
+        let current = |history: &History| history.kept.get(history.current).map_or(0, |kept| kept.entry.change);
         let last = self.slots.values().map(current).max().unwrap_or(0);
         let wanted = |slot: &SlotId, history: &History| match slots {
             [] => last > 0 && current(history) == last,
             named => named.contains(slot),
         };
-        let before =
-            |history: &History| history.kept.get(history.current.checked_sub(1)?).map(|kept| kept.resolved.clone());
+        let before = |history: &History| history.kept.get(history.current.checked_sub(1)?).map(Kept::earlier);
         let wanted = self.slots.iter().filter(|(slot, history)| wanted(slot, history));
         wanted.filter_map(|(slot, history)| Some((slot.clone(), before(history)?))).collect()
     }
 
     /// Takes note that the version before runs again.
-    pub(super) fn rolled_back<'a>(&mut self, slots: impl IntoIterator<Item = &'a SlotId>) {
-        for slot in slots {
+    pub(super) fn rolled_back<'a>(&mut self, now: impl IntoIterator<Item = (&'a SlotId, &'a Resolved)>) {
+        for (slot, resolved) in now {
             if let Some(history) = self.slots.get_mut(slot) {
                 history.current = history.current.saturating_sub(1);
+                if let Some(kept) = history.kept.get_mut(history.current) {
+                    kept.resolved = Some(resolved.clone());
+                }
             }
         }
+    }
+
+    /// The number of the version that runs in a slot.
+    pub(super) fn number(&self, slot: &SlotId) -> Option<u64> {
+        let history = self.slots.get(slot)?;
+        history.kept.get(history.current).map(|kept| kept.entry.number)
     }
 
     /// The versions that are known of a slot, oldest first.
     pub(super) fn of(&self, slot: &SlotId) -> Vec<Version> {
         let Some(history) = self.slots.get(slot) else { return Vec::new() };
         let version = |(index, kept): (usize, &Kept)| Version {
-            number: kept.number,
-            digest: kept.resolved.component.digest().to_string(),
-            path: kept.resolved.path.display().to_string(),
-            since_ms: kept.since_ms,
-            origin: kept.origin,
+            number: kept.entry.number,
+            digest: kept.entry.digest.clone(),
+            path: kept.entry.path.clone(),
+            since_ms: kept.entry.since_ms,
+            origin: if kept.entry.swapped { Origin::Swapped } else { Origin::Started },
             current: index == history.current,
         };
         history.kept.iter().enumerate().map(version).collect()
+    }
+}
+
+impl History {
+    /// Puts a version after the current one, in place of those that had been rolled back from.
+    fn push(&mut self, swapped: bool, now_ms: i64, change: u64, resolved: &Resolved) {
+        self.numbers += 1;
+        self.kept.truncate(self.current + 1);
+        self.kept.push(Kept::new(self.numbers, now_ms, swapped, change, resolved));
+        let over = self.kept.len().saturating_sub(KEPT);
+        self.kept.drain(..over);
+        self.current = self.kept.len() - 1;
+    }
+}
+
+impl Kept {
+    fn new(number: u64, since_ms: i64, swapped: bool, change: u64, resolved: &Resolved) -> Self {
+        let state = resolved.signature.state.as_ref();
+        let entry = VersionEntry {
+            number,
+            digest: resolved.component.digest().to_string(),
+            path: resolved.path.display().to_string(),
+            since_ms,
+            swapped,
+            change,
+            state: state.map(|of| StateEntry { version: of.version, fields: of.fields.fields().to_vec() }),
+        };
+        Self { entry, resolved: Some(resolved.clone()) }
+    }
+
+    fn earlier(&self) -> Earlier {
+        match &self.resolved {
+            Some(resolved) => Earlier::Ready(Box::new(resolved.clone())),
+            None => Earlier::Stored(self.entry.clone()),
+        }
     }
 }

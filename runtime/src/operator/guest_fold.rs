@@ -10,7 +10,7 @@ use arrow_select::interleave::interleave_record_batch;
 use arrow_select::take::take_record_batch;
 
 use super::isolate::{Failed, Isolation};
-use super::{Fold, OnError, Operator, OperatorError, Output, Replacement, WindowAggregate};
+use super::{Fold, KeptColumns, OnError, Operator, OperatorError, Output, Replacement, WindowAggregate};
 use super::{KeyWindowAggregate, RollingAggregate, WindowAggregateSpec};
 use crate::record::{Batch, Schema, Watermark};
 use crate::state::Snapshot;
@@ -324,6 +324,12 @@ impl Operator for AggregateStep {
             Windowed::Keyed(windows) => windows.restore(state, watermark),
             Windowed::Rolling(keys) => keys.restore(state, watermark),
         }
+    }
+
+    fn kept_columns(&self, slot: usize) -> Option<KeptColumns> {
+        let output = self.outputs.get(slot)?.as_ref()?.fields().first()?;
+        let table = if matches!(self.windows, Windowed::Rolling(_)) { "keys" } else { "windows" };
+        Some(KeptColumns { table, prefix: format!("{}.", output.name) })
     }
 
     fn replace(&mut self, slot: usize, replacement: Replacement) -> Result<(), OperatorError> {

@@ -12,6 +12,7 @@ mod isolate;
 mod join;
 mod key_window_aggregate;
 mod late_rows;
+mod migration;
 mod policy;
 mod process;
 mod process_state;
@@ -38,6 +39,7 @@ pub use join::{
     join_operator,
 };
 pub use key_window_aggregate::KeyWindowAggregate;
+pub use migration::{KeptColumns, Migration, MigrationError};
 pub use process::{ProcessSpec, ProcessStep};
 pub use rolling_aggregate::RollingAggregate;
 pub use route::RouteStep;
@@ -110,6 +112,11 @@ pub trait Operator: Send {
                 Err(OperatorError::Internal { reason: format!("no operator for the state `{}`", table.name) })
             }
         }
+    }
+
+    /// Where [`Operator::snapshot`] has the state of component `slot`; none where it keeps none.
+    fn kept_columns(&self, _slot: usize) -> Option<KeptColumns> {
+        None
     }
 
     /// What a trial holds, which is over; none for all others.

@@ -22,7 +22,7 @@ use super::process_state::KeyedState;
 use super::process_timers::Timers;
 use super::saved_table::SavedTable;
 use super::window_aggregate_parts::COMPACT_FROM_KEYS;
-use super::{OnError, Operator, OperatorError, Output, Replacement};
+use super::{KeptColumns, OnError, Operator, OperatorError, Output, Replacement};
 use crate::clock::Clock;
 use crate::limits;
 use crate::record::{Batch, Field, Schema, Watermark};
@@ -232,6 +232,10 @@ impl Operator for ProcessStep {
             self.handler.restore_timers(rows).map_err(refused)?;
         }
         Ok(())
+    }
+
+    fn kept_columns(&self, _slot: usize) -> Option<KeptColumns> {
+        Some(KeptColumns { table: "state", prefix: "state.".to_owned() })
     }
 
     fn replace(&mut self, _slot: usize, replacement: Replacement) -> Result<(), OperatorError> {

@@ -54,10 +54,22 @@ pub struct RunOptions {
     pub trickle: Option<Trickle>,
     /// go on from here; steps that it does not name start empty
     pub restore: Option<Arc<Cut>>,
+    /// which components run where a checkpoint knows others than the pipeline file
+    pub components: ComponentChoice,
     /// sources take nothing in until they are told to
     pub paused: bool,
     /// folder for the capsules of pipelines that do not say where theirs go; none: these write none
     pub capsules: Option<PathBuf>,
+}
+
+/// Which components a start runs that goes on from a checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ComponentChoice {
+    /// those that ran as of the checkpoint, where the pipeline file names what it named then; else the file's
+    #[default]
+    Kept,
+    /// those that the pipeline file names
+    Declared,
 }
 
 impl Default for RunOptions {
@@ -67,6 +79,7 @@ impl Default for RunOptions {
             shuffle_batches: None,
             trickle: None,
             restore: None,
+            components: ComponentChoice::Kept,
             paused: false,
             capsules: None,
         }

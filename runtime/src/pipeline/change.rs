@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::ballot::Ballot;
 use super::cut::{Collected, Cut};
 use super::handover::Handover;
 use super::plan::SlotId;
-use crate::operator::{Replacement, TrialStep};
+use crate::operator::{Migration, Operator, Replacement, TrialStep};
 use crate::partition::SplitPoints;
 use crate::record::BarrierId;
 use crate::wasm::Digest;
@@ -27,8 +28,28 @@ pub struct Change {
     epoch: Option<u64>,
     /// no task goes on behind it: where they leave what stays open
     last: Option<Arc<Handover>>,
+    /// by step and subtask: operators that take the place of others, whose state they take over
+    successors: Mutex<HashMap<(String, usize), Successor>>,
+    /// where something can fail at the cut
+    ballot: Option<Ballot>,
     /// ranges of rows behind the cut, by the number of the sampler they were drawn from
     ranges: BTreeMap<usize, SplitPoints>,
+}
+
+/// An operator that takes over the state of the one that runs.
+pub struct Successor {
+    /// empty
+    pub operator: Box<dyn Operator>,
+    /// what is to be done to the state before it can take it over
+    pub migrations: Vec<Migration>,
+    /// components by slot that are other ones than before
+    pub digests: Vec<(usize, Digest)>,
+}
+
+impl std::fmt::Debug for Successor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Successor").field("migrations", &self.migrations).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -88,6 +109,24 @@ impl Change {
         self.slots.insert(slot, SlotChange { digest, replacements });
     }
 
+    /// Adds operators that take over the state of `step`, by subtask. What else the change brings waits for them.
+    pub fn add_successors(&mut self, step: &str, successors: Vec<Successor>) {
+        let mut all = self.successors.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(successors.into_iter().enumerate().map(|(subtask, one)| ((step.to_owned(), subtask), one)));
+        drop(all);
+        self.ballot.get_or_insert_default();
+    }
+
+    /// Where tasks say whether they can change; none where nothing can fail.
+    pub fn ballot(&self) -> Option<&Ballot> {
+        self.ballot.as_ref()
+    }
+
+    /// The operator that takes over the state of `step`, for one task.
+    pub fn take_successor(&self, step: &str, subtask: usize) -> Option<Successor> {
+        self.successors.lock().unwrap_or_else(PoisonError::into_inner).remove(&(step.to_owned(), subtask))
+    }
+
     /// Adds what becomes of a step's trial, by subtask.
     pub fn add_trial(&mut self, step: &str, tasks: Vec<TrialStep>) {
         self.trials.insert(step.to_owned(), Mutex::new(tasks.into_iter().map(Some).collect()));
@@ -118,6 +157,10 @@ impl Change {
 
     /// Whether a task's guest is still here: the task has not taken it.
     pub fn holds(&self, slot: &SlotId, subtask: usize) -> bool {
+        if !self.slots.contains_key(slot) {
+            let successors = self.successors.lock().unwrap_or_else(PoisonError::into_inner);
+            return successors.contains_key(&(slot.step.clone(), subtask));
+        }
         let Some(Ok(replacements)) = self.slots.get(slot).map(|change| change.replacements.lock()) else {
             return false;
         };
@@ -135,6 +178,8 @@ pub struct Progress {
 #[derive(Debug, Default)]
 struct TaskProgress {
     barrier: AtomicU64,
+    /// as `barrier`, where the change still waits for all tasks
+    reached: AtomicU64,
     /// time the task stood still for the last barrier's change, ns
     pause_ns: AtomicU64,
     ended: AtomicBool,
@@ -178,6 +223,21 @@ impl Progress {
         }
     }
 
+    /// Waits until every task has reached the barrier, whether it has passed it or not, or ended.
+    pub async fn reached(&self, barrier: BarrierId) {
+        loop {
+            let changed = self.changed.notified();
+            let is_there = |task: &TaskProgress| {
+                task.reached.load(Ordering::Acquire).max(task.barrier.load(Ordering::Acquire)) >= barrier.0
+                    || task.ended.load(Ordering::Acquire)
+            };
+            if self.tasks.iter().all(is_there) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Whether any task has ended.
     pub fn any_ended(&self) -> bool {
         self.tasks.iter().any(|task| task.ended.load(Ordering::Acquire))
@@ -199,7 +259,7 @@ impl Progress {
             let mut left = task.left.lock().unwrap_or_else(PoisonError::into_inner);
             let left = left.as_mut()?;
             let prepared = if for_commit { std::mem::take(&mut left.prepared) } else { BTreeMap::new() };
-            all.add_ended(Cut { sources: left.sources.clone(), steps: left.steps.clone(), prepared });
+            all.add_ended(Cut { sources: left.sources.clone(), steps: left.steps.clone(), prepared, ..Cut::default() });
         }
         Some(all)
     }
@@ -222,6 +282,14 @@ impl Progress {
 }
 
 impl TaskReport {
+    /// This task has reached the barrier, and waits for what becomes of its change.
+    pub fn reached(&self, barrier: BarrierId) {
+        if let Some(task) = self.progress.tasks.get(self.task) {
+            task.reached.store(barrier.0, Ordering::Release);
+        }
+        self.progress.changed.notify_waiters();
+    }
+
     /// This task has passed the barrier; its change held it up for `pause_ns`.
     pub fn passed(&self, barrier: BarrierId, pause_ns: u64) {
         if let Some(task) = self.progress.tasks.get(self.task) {

@@ -6,10 +6,12 @@ use std::sync::Mutex;
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 
+use super::plan::SlotId;
 use crate::partition::{hash_rows, key_group, task_of_group};
 use crate::record::{Position, Positions, Watermark};
 use crate::sink::Prepared;
 use crate::state::Snapshot;
+use crate::wasm::StateSchema;
 
 /// State cannot be taken over.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +76,8 @@ pub struct Cut {
     pub steps: BTreeMap<String, BTreeMap<usize, TaskState>>,
     /// by name of the source, then task
     pub sources: BTreeMap<String, BTreeMap<usize, Vec<Position>>>,
+    /// what components kept that have left their state here, as far as it is known
+    pub kept_by: BTreeMap<SlotId, StateSchema>,
     /// what is to become visible with this cut, by name of the sink
     pub prepared: BTreeMap<String, Vec<Prepared>>,
 }

@@ -64,6 +64,11 @@ impl Handover {
         Some((source.partitions(), source.positions()))
     }
 
+    /// Whether any source has come to the last barrier.
+    pub fn has_sources(&self) -> bool {
+        !self.lock().sources.is_empty()
+    }
+
     fn has_sink(&self, name: &str, subtask: usize) -> bool {
         self.lock().sinks.contains_key(&(name.to_owned(), subtask))
     }

@@ -77,10 +77,15 @@ impl Marker {
     }
 
     /// Takes over the component that a barrier brings.
-    pub(super) fn change(&mut self, barrier: &Barrier, source: &str, subtask: usize) -> Result<(), TaskError> {
+    pub(super) async fn change(&mut self, barrier: &Barrier, source: &str, subtask: usize) -> Result<(), TaskError> {
         let (Some(assigner), Some(change)) = (&mut self.assigner, barrier.change.downcast_ref::<Change>()) else {
             return Ok(());
         };
+        if let Some(ballot) = change.ballot()
+            && !ballot.verdict().await
+        {
+            return Ok(());
+        }
         for (slot, digest, replacement) in change.take(source, subtask) {
             let failed = |error| TaskError::Assigner { name: source.to_owned(), subtask, source: error };
             assigner.step.replace(slot, replacement).map_err(failed)?;

@@ -1,5 +1,6 @@
 //! How a pipeline is wired: [`spec`] as written → [`plan`] checked → tasks that run.
 
+pub mod ballot;
 pub mod build;
 pub mod builder;
 pub mod capsules;

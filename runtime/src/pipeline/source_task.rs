@@ -79,8 +79,9 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
                 if let Some(into) = barrier.change.downcast_ref::<Change>().and_then(Change::snapshot) {
                     into.add_positions(&task.name, task.chain.subtask, task.positions());
                 }
-                task.marker.change(&barrier, &task.name, task.chain.subtask)?;
-                task.chain.barrier(barrier).await?;
+                let pause = task.chain.change(&barrier).await?;
+                task.marker.change(&barrier, &task.name, task.chain.subtask).await?;
+                task.chain.passed(&barrier, pause);
                 if let Some(handover) = task.chain.is_over() {
                     handover.leave_source(&task.name, task.chain.subtask, task.source);
                     return Ok(());

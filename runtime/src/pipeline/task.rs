@@ -4,9 +4,11 @@
 //! a barrier's change takes effect between two elements, in all operators of the task at once.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use super::ballot::Ballot;
 use super::capsules::StepCapsules;
-use super::change::{Change, TaskReport};
+use super::change::{Change, Successor, TaskReport};
 use super::cut::{Collected, Cut, RestoreError, TaskState};
 use super::dead_letter::{DeadLetter, DeadLetters, Payload};
 use super::exchange::{Edge, ExchangeError, Inputs};
@@ -14,7 +16,7 @@ use super::handover::{Handover, Later};
 use crate::checkpoint::fail_point;
 use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounters;
-use crate::operator::{Operator, OperatorError, Output, put_in_place};
+use crate::operator::{Migration, Operator, OperatorError, Output, put_in_place};
 use crate::record::{Barrier, Batch, Element, Watermark};
 use crate::sink::{Prepared, Sink, SinkError};
 
@@ -92,10 +94,31 @@ pub(super) struct Link {
     pub(super) counters: Arc<NodeCounters>,
     /// digests of its components by slot, as they are now
     pub(super) versions: Versions,
+    /// what becomes of state that other components have left, before it is restored
+    pub(super) migrations: Vec<Migration>,
     /// who reads its other outputs, by number of the output
     pub(super) sides: Vec<Vec<Edge>>,
     /// where calls of its components go that fail
     pub(super) capsules: Option<StepCapsules>,
+}
+
+impl Link {
+    /// Takes note of what runs.
+    fn runs(&self, slot: usize, digest: crate::wasm::Digest) {
+        if let Some(version) = self.versions.lock().ok().as_mut().and_then(|versions| versions.get_mut(slot)) {
+            *version = Some(digest);
+        }
+    }
+}
+
+/// Gives a successor the state of the operator that runs; why not, where it cannot take it.
+fn take_over(running: &mut dyn Operator, successor: &mut Successor, watermark: Watermark) -> Result<(), String> {
+    let state = running.snapshot().map_err(|error| error.to_string())?;
+    let mut state = state.made().map_err(|error| error.to_string())?;
+    for migration in &mut successor.migrations {
+        state = migration.run(state).map_err(|error| error.to_string())?;
+    }
+    successor.operator.restore(&state, watermark).map_err(|error| error.to_string())
 }
 
 /// Digests of a step's components in one task, by slot.
@@ -163,9 +186,13 @@ impl Chain {
             let Some(share) = cut.share(&link.step, self.subtask, parallelism)? else { continue };
             self.watermark = self.watermark.max(share.watermark);
             self.reached = self.watermark;
-            link.operator
-                .restore(&share.state, share.watermark)
-                .map_err(|source| RestoreError { step: link.step.clone(), reason: source.to_string() })?;
+            let refused = |reason| RestoreError { step: link.step.clone(), reason };
+            let mut state = share.state;
+            for mut migration in std::mem::take(&mut link.migrations) {
+                state = migration.run(state).map_err(|error| refused(error.to_string()))?;
+            }
+            let restored = link.operator.restore(&state, share.watermark);
+            restored.map_err(|source| refused(source.to_string()))?;
         }
         Ok(())
     }
@@ -372,6 +399,18 @@ impl Chain {
 
     /// All inputs have reached the barrier: the change takes effect here and now.
     pub(super) async fn barrier(&mut self, barrier: Barrier) -> Result<(), TaskError> {
+        let pause = self.change(&barrier).await?;
+        self.passed(&barrier, pause);
+        Ok(())
+    }
+
+    /// The barrier's change has taken effect in all of the task, which it has held up for `pause`.
+    pub(super) fn passed(&self, barrier: &Barrier, pause: Duration) {
+        self.report.passed(barrier.id, u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// As [`Chain::barrier`], where more of the task is still to change. How long it has taken.
+    pub(super) async fn change(&mut self, barrier: &Barrier) -> Result<Duration, TaskError> {
         // what is due by the clock belongs before the cut
         while self.next_processing_time().is_some_and(|time_ms| time_ms <= self.clock.now_ms()) {
             self.processing_time().await?;
@@ -388,33 +427,77 @@ impl Chain {
                     snapshot.add_prepared(&sink, prepared);
                 }
             }
-            self.try_out(change)?;
-            for link in &mut self.links {
-                for (slot, digest, replacement) in change.take(&link.step, self.subtask) {
-                    let result = link.operator.replace(slot, replacement);
-                    check(link, self.subtask, result)?;
-                    if let Some(version) = link.versions.lock().ok().as_mut().and_then(|v| v.get_mut(slot)) {
-                        *version = Some(digest);
-                    }
-                    fail_point("swap-task");
-                }
-            }
         }
-        let pause_ns = u64::try_from(watch.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let id = barrier.id;
+        let change = barrier.change.downcast_ref::<Change>();
+        let ballot = change.and_then(Change::ballot);
+        if let Some(change) = change {
+            self.try_out(change)?;
+        }
+        let ready = match (change, ballot) {
+            (Some(change), Some(ballot)) => self.make_ready(change, ballot),
+            (Some(change), None) => {
+                self.replace(change)?;
+                Vec::new()
+            }
+            (None, _) => Vec::new(),
+        };
+        let mut pause = watch.elapsed();
         self.dead.barrier(&barrier).await.map_err(TaskError::DeadLetter)?;
-        let change = Arc::clone(&barrier.change);
-        self.forward(Element::Barrier(barrier)).await?;
+        self.forward(Element::Barrier(barrier.clone())).await?;
         if let Some(handover) = &last {
             self.leave(handover).await?;
         }
-        if let Some(change) = change.downcast_ref::<Change>() {
+        if let Some(change) = change {
             let sides = self.links.iter_mut().flat_map(|link| &mut link.sides).flatten();
             let tail = if let Tail::Edges(edges) = &mut self.tail { edges.as_mut_slice() } else { &mut [] };
             sides.chain(tail).for_each(|edge| edge.change(change));
         }
-        self.report.passed(id, pause_ns);
+        if let (Some(change), Some(ballot)) = (change, ballot) {
+            let watch = Stopwatch::start();
+            self.report.reached(barrier.id);
+            if ballot.verdict().await {
+                self.succeed(ready);
+                self.replace(change)?;
+            }
+            pause += watch.elapsed();
+        }
+        Ok(pause)
+    }
+
+    /// Replaces the guests that the change brings.
+    fn replace(&mut self, change: &Change) -> Result<(), TaskError> {
+        for link in &mut self.links {
+            for (slot, digest, replacement) in change.take(&link.step, self.subtask) {
+                let result = link.operator.replace(slot, replacement);
+                check(link, self.subtask, result)?;
+                link.runs(slot, digest);
+                fail_point("swap-task");
+            }
+        }
         Ok(())
+    }
+
+    /// Operators that have taken over the state of those that run, which go on as if nothing had happened. What cannot be
+    /// taken over is told.
+    fn make_ready(&mut self, change: &Change, ballot: &Ballot) -> Vec<(usize, Successor)> {
+        let mut ready = Vec::new();
+        for (index, link) in self.links.iter_mut().enumerate() {
+            let Some(mut successor) = change.take_successor(&link.step, self.subtask) else { continue };
+            match take_over(link.operator.as_mut(), &mut successor, self.watermark) {
+                Ok(()) => ready.push((index, successor)),
+                Err(reason) => ballot.cannot(&link.step, reason),
+            }
+        }
+        ready
+    }
+
+    /// Puts them in place.
+    fn succeed(&mut self, ready: Vec<(usize, Successor)>) {
+        for (index, successor) in ready {
+            let Some(link) = self.links.get_mut(index) else { continue };
+            link.operator = successor.operator;
+            successor.digests.into_iter().for_each(|(slot, digest)| link.runs(slot, digest));
+        }
     }
 
     /// Begins and ends trials of candidates.

@@ -206,6 +206,8 @@ pub(super) type RouteParams<'a> = (BatchIn<'a>, u32);
 pub(super) type RouteReturn = (Result<Vec<u32>, FailureOut>,);
 pub(super) type MaskReturn = (Result<Vec<u8>, FailureOut>,);
 pub(super) type ExpansionReturn = (Result<ExpansionOut, FailureOut>,);
+pub(super) type MigrateParams<'a> = (u32, BatchIn<'a>);
+pub(super) type SourcesReturn = (Result<Vec<StateSchemaOut>, String>,);
 pub(super) type DescribeReturn = (Result<SignatureOut, String>,);
 
 pub(super) type Describe = TypedFunc<(), DescribeReturn>;
@@ -218,3 +220,5 @@ pub(super) type Create = TypedFunc<(), BatchReturn>;
 pub(super) type Accumulate = TypedFunc<AccumulateParams<'static>, BatchReturn>;
 pub(super) type Merge = TypedFunc<PairParams<'static>, BatchReturn>;
 pub(super) type Finish = TypedFunc<BatchParams<'static>, BatchReturn>;
+pub(super) type Sources = TypedFunc<(), SourcesReturn>;
+pub(super) type Migrate = TypedFunc<MigrateParams<'static>, BatchReturn>;

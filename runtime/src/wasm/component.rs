@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wasmtime::component::InstancePre;
 
-use super::contract::Export;
+use super::contract::{Export, Exports};
 use super::error::{CallError, DescribeError, GuestError};
 use super::guest::{Guest, GuestOptions};
 use super::instance::{Conditions, Live, State};
@@ -40,9 +40,10 @@ pub enum Origin {
 pub(super) struct Parts {
     pub(super) name: String,
     pub(super) digest: Digest,
-    pub(super) size_bytes: u64,
+    /// the file, for whoever keeps it
+    pub(super) bytes: Arc<[u8]>,
     pub(super) imports: Vec<String>,
-    pub(super) exports: Vec<Export>,
+    pub(super) exports: Exports,
     pub(super) origin: Origin,
     pub(super) pre: InstancePre<State>,
 }
@@ -64,12 +65,17 @@ impl Component {
 
     /// Size of the file.
     pub fn size_bytes(&self) -> u64 {
-        self.parts.size_bytes
+        self.parts.bytes.len() as u64
+    }
+
+    /// The file's content.
+    pub fn bytes(&self) -> Arc<[u8]> {
+        Arc::clone(&self.parts.bytes)
     }
 
     /// The operators that it exports, each once.
     pub fn kinds(&self) -> Vec<OperatorKind> {
-        self.parts.exports.iter().map(|export| export.kind).collect()
+        self.parts.exports.operators.iter().map(|export| export.kind).collect()
     }
 
     /// The interfaces that it imports, by their full names.
@@ -123,8 +129,20 @@ impl Component {
             name: name(),
             reason: super::host::clean(&Secrets::of(&conditions.settings).scrub(&reason), limits::GUEST_REASON_BYTES),
         })?;
-        let signature =
-            Signature::check(kind, said).map_err(|reason| DescribeError::Signature { name: name(), reason })?;
+        let wrong = |reason| DescribeError::Signature { name: name(), reason };
+        let mut signature = Signature::check(kind, said).map_err(wrong)?;
+        if signature.state.is_some() && self.parts.exports.migrator.is_some() {
+            live.begin_call();
+            let answer = live.sources().map_err(|error| {
+                let source = live.explain(&error, conditions);
+                DescribeError::Call { name: name(), source }
+            })?;
+            let said = answer.map_err(|reason| {
+                let reason = super::host::clean(&reason, limits::GUEST_REASON_BYTES);
+                DescribeError::Refused { name: name(), reason }
+            })?;
+            signature.takes_over(said).map_err(wrong)?;
+        }
         Ok((signature, live))
     }
 
@@ -132,11 +150,11 @@ impl Component {
     pub(super) fn instantiate(&self, kind: OperatorKind, conditions: &Conditions) -> Result<Live, CallError> {
         let export =
             self.export(kind).ok_or_else(|| CallError::Internal { reason: format!("the component is no {kind}") })?;
-        Live::new(&self.parts.pre, export, conditions)
+        Live::new(&self.parts.pre, (export, self.parts.exports.migrator.as_deref()), conditions)
     }
 
     fn export(&self, kind: OperatorKind) -> Option<&Export> {
-        self.parts.exports.iter().find(|export| export.kind == kind)
+        self.parts.exports.operators.iter().find(|export| export.kind == kind)
     }
 }
 

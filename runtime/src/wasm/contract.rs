@@ -7,8 +7,8 @@ use wasmtime::component::types::{self, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex};
 
 use super::abi::{
-    AccumulateParams, BatchParams, BatchReturn, DescribeReturn, ExpansionReturn, MaskReturn, PairParams, RouteParams,
-    RouteReturn, WindowsParams,
+    AccumulateParams, BatchParams, BatchReturn, DescribeReturn, ExpansionReturn, MaskReturn, MigrateParams, PairParams,
+    RouteParams, RouteReturn, SourcesReturn, WindowsParams,
 };
 use super::error::LoadError;
 use super::process_abi::{DescribeProcessReturn, OutcomeReturn, ProcessParams};
@@ -102,9 +102,17 @@ pub(super) enum Function {
     Process,
     ProcessWindows,
     Route,
+    Sources,
+    Migrate,
 }
 
+/// The interface that an operator may export beside its own.
+const MIGRATOR: &str = "migrator";
+
 impl Function {
+    /// What `migrator` exports.
+    const OF_MIGRATOR: &'static [Self] = &[Self::Sources, Self::Migrate];
+
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Describe | Self::DescribeProcess => "describe",
@@ -117,6 +125,8 @@ impl Function {
             Self::Finish => "finish",
             Self::Process | Self::ProcessWindows => "process",
             Self::Route => "route",
+            Self::Sources => "sources",
+            Self::Migrate => "migrate",
         }
     }
 
@@ -138,6 +148,8 @@ impl Function {
                  -> result<window-results, failure>"
             }
             Self::Route => "func(input: batch, targets: u32) -> result<list<u32>, failure>",
+            Self::Sources => "func() -> result<list<state-schema>, string>",
+            Self::Migrate => "func(from-version: u32, state: batch) -> result<batch, failure>",
         }
     }
 
@@ -156,6 +168,8 @@ impl Function {
             Self::Process => function.typecheck::<ProcessParams<'_>, OutcomeReturn>(&types),
             Self::ProcessWindows => function.typecheck::<WindowsParams<'_>, ExpansionReturn>(&types),
             Self::Route => function.typecheck::<RouteParams<'_>, RouteReturn>(&types),
+            Self::Sources => function.typecheck::<(), SourcesReturn>(&types),
+            Self::Migrate => function.typecheck::<MigrateParams<'_>, BatchReturn>(&types),
         }
     }
 }
@@ -165,6 +179,14 @@ impl Function {
 pub(super) struct Export {
     pub(super) kind: OperatorKind,
     pub(super) functions: Vec<ComponentExportIndex>,
+}
+
+/// All that a component exports and the host calls.
+#[derive(Debug)]
+pub(super) struct Exports {
+    pub(super) operators: Vec<Export>,
+    /// the functions of `migrator`, if it is there
+    pub(super) migrator: Option<Vec<ComponentExportIndex>>,
 }
 
 /// The name of an interface, taken apart: `package/interface@version`.
@@ -213,29 +235,35 @@ fn version_mismatch(component: &str, found: &str, interface: &str) -> LoadError 
 
 /// Finds the operators that a component exports and checks the type of every function that will be called.
 /// What else it exports is ignored.
-pub(super) fn find_exports(name: &str, component: &Component) -> Result<Vec<Export>, LoadError> {
+pub(super) fn find_exports(name: &str, component: &Component) -> Result<Exports, LoadError> {
     let engine = component.engine();
     let component_type = component.component_type();
     let mut exports = Vec::new();
-    let mut found = Vec::new();
+    let (mut found, mut migrator) = (Vec::new(), None);
     for (export, item) in component_type.exports(engine) {
         found.push(export.to_owned());
         let Some(parsed) = InterfaceName::parse(export).filter(|parsed| parsed.package == PACKAGE) else { continue };
-        let Some(kind) = OperatorKind::ALL.into_iter().find(|kind| kind.interface() == parsed.interface) else {
+        let kind = OperatorKind::ALL.into_iter().find(|kind| kind.interface() == parsed.interface);
+        if kind.is_none() && parsed.interface != MIGRATOR {
             continue;
-        };
+        }
         if !parsed.is_of_this_version() {
             return Err(version_mismatch(name, export, parsed.interface));
         }
         let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
-        exports.push(find_functions(name, component, &component_type, export, &instance, kind)?);
+        let wanted = kind.map_or(Function::OF_MIGRATOR, OperatorKind::functions);
+        let functions = find_functions(name, component, &component_type, export, &instance, wanted)?;
+        match kind {
+            Some(kind) => exports.push(Export { kind, functions }),
+            None => migrator = Some(functions),
+        }
     }
     if exports.is_empty() {
         let known = OperatorKind::ALL.map(|kind| format!("{PACKAGE}/{}@{VERSION}", kind.interface()));
         return Err(LoadError::NoOperator { name: name.to_owned(), found, known: known.into() });
     }
     exports.sort_by_key(|export| export.kind);
-    Ok(exports)
+    Ok(Exports { operators: exports, migrator })
 }
 
 fn find_functions(
@@ -244,12 +272,12 @@ fn find_functions(
     component_type: &types::Component,
     interface: &str,
     instance: &types::ComponentInstance,
-    kind: OperatorKind,
-) -> Result<Export, LoadError> {
+    wanted: &[Function],
+) -> Result<Vec<ComponentExportIndex>, LoadError> {
     let engine: &Engine = component.engine();
     let parent = component.get_export_index(None, interface);
     let mut functions = Vec::new();
-    for function in kind.functions() {
+    for function in wanted {
         let index = component.get_export_index(parent.as_ref(), function.name());
         let item = instance.get_export(engine, function.name()).map(|item| item.ty);
         let (Some(index), Some(ComponentItem::ComponentFunc(function_type))) = (index, item) else {
@@ -269,7 +297,7 @@ fn find_functions(
         })?;
         functions.push(index);
     }
-    Ok(Export { kind, functions })
+    Ok(functions)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::lower::Scratch;
 use super::metrics::GuestMetrics;
 use super::settings::{Secrets, Settings};
 use super::witness::World;
-use super::{OperatorKind, Signature};
+use super::{OperatorKind, Signature, StateSchema};
 use crate::clock::Stopwatch;
 use crate::limits;
 use crate::record::Schema;
@@ -295,6 +295,23 @@ impl Guest {
         self.left = scratch;
         let checked = lift::batch(&outputs, rows, answered?);
         self.accept(checked, RecordBatch::num_rows)
+    }
+
+    /// Aggregator or processor that takes over state: what rows of state `from`, one of its sources, become.
+    pub fn migrate(&mut self, from: &StateSchema, rows: &RecordBatch) -> Result<RecordBatch, CallError> {
+        let (state, count) = (self.state()?, rows.num_rows());
+        if !self.signature.sources.contains(from) {
+            return Err(internal(format!("state of version {} is not taken over", from.version)));
+        }
+        if count == 0 {
+            return Ok(RecordBatch::new_empty(Arc::clone(state.arrow())));
+        }
+        let mut scratch = std::mem::take(&mut self.left);
+        let answered = lower(&mut scratch, "state", &from.fields, rows)
+            .and_then(|lowered| self.call_with(0, count, |live| live.migrate((from.version, lowered.batch()))));
+        self.left = scratch;
+        let checked = lift::batch(&state, count, answered?);
+        self.accept(checked, |_| 0)
     }
 
     /// Drops the instance: the next call gets a fresh one.

@@ -9,7 +9,8 @@ use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 use super::OperatorKind;
 use super::abi::{
     Accumulate, AccumulateParams, BatchOut, BatchParams, Create, Describe, Expand, ExpansionOut, FailureOut, Finish,
-    Merge, PairParams, ProcessWindows, Route, RouteParams, Select, Transform, WindowsParams,
+    Merge, Migrate, MigrateParams, PairParams, ProcessWindows, Route, RouteParams, Select, Sources, StateSchemaOut,
+    Transform, WindowsParams,
 };
 use super::contract::Export;
 use super::error::CallError;
@@ -130,6 +131,8 @@ pub(super) struct Live {
     store: Store<State>,
     deadline_ticks: u64,
     functions: Functions,
+    /// where the component takes over other state
+    migrator: Option<(Sources, Migrate)>,
 }
 
 /// The functions of each kind of operator.
@@ -148,7 +151,11 @@ pub(super) type Answer<T> = wasmtime::Result<Result<T, FailureOut>>;
 
 impl Live {
     /// Makes an instance. Its start function runs under the same bounds as a call.
-    pub(super) fn new(pre: &InstancePre<State>, export: &Export, conditions: &Conditions) -> Result<Self, CallError> {
+    pub(super) fn new(
+        pre: &InstancePre<State>,
+        (export, migrator): (&Export, Option<&[ComponentExportIndex]>),
+        conditions: &Conditions,
+    ) -> Result<Self, CallError> {
         let Conditions { settings, memory_bytes, step, task, digest, metrics, .. } = conditions;
         let world = VirtualWorld::from(conditions.world());
         let mut voice = Voice::new(step, *task, digest.clone(), Arc::clone(metrics));
@@ -166,10 +173,16 @@ impl Live {
         store.set_hostcall_fuel(*memory_bytes);
         let deadline_ticks = conditions.deadline_ticks();
         store.set_epoch_deadline(deadline_ticks);
-        let made = pre.instantiate(&mut store).and_then(|instance| Functions::find(&instance, &mut store, export));
+        let made = pre.instantiate(&mut store).and_then(|instance| {
+            let functions = Functions::find(&instance, &mut store, export)?;
+            let Some(migrator) = migrator else { return Ok((functions, None)) };
+            let (sources, migrate) = (migrator.first(), migrator.get(1));
+            let migrator = (function(&instance, &mut store, sources)?, function(&instance, &mut store, migrate)?);
+            Ok((functions, Some(migrator)))
+        });
         GuestMetrics::add(&metrics.instances, 1);
         match made {
-            Ok(functions) => Ok(Self { store, deadline_ticks, functions }),
+            Ok((functions, migrator)) => Ok(Self { store, deadline_ticks, functions, migrator }),
             Err(error) => Err(explain(&error, store.data_mut(), conditions, "instantiating")),
         }
     }
@@ -202,6 +215,19 @@ impl Live {
         };
         let said = describe.call(&mut self.store, ()).map(|(answer,)| answer)?;
         Ok(said.map(Said::from))
+    }
+
+    /// Which other states it takes over; none where it exports nothing for it.
+    pub(super) fn sources(&mut self) -> wasmtime::Result<Result<Vec<StateSchemaOut>, String>> {
+        let Some((sources, _)) = &self.migrator else { return Ok(Ok(Vec::new())) };
+        sources.call(&mut self.store, ()).map(|(answer,)| answer)
+    }
+
+    pub(super) fn migrate(&mut self, params: MigrateParams<'_>) -> Answer<BatchOut> {
+        let Some((_, migrate)) = &self.migrator else {
+            return Err(wasmtime::Error::msg("the component takes over no state"));
+        };
+        migrate.call(&mut self.store, params).map(|(answer,)| answer)
     }
 
     pub(super) fn process(&mut self, call: CallIn<'_>) -> Answer<OutcomeOut> {

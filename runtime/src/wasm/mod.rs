@@ -46,6 +46,6 @@ pub use metrics::{GuestCounts, GuestMetrics};
 pub use process::{ProcessCall, Processed, SideRows, Timer, TimerClock, Work};
 pub use sandbox::{Sandbox, SandboxOptions};
 pub use settings::{Secret, SecretError, Secrets, Setting, Settings, with_secrets};
-pub use signature::{ProcessSignature, Signature, StateSchema};
+pub use signature::{ProcessSignature, Signature, StateSchema, Takeover};
 pub use window_process::WindowCall;
 pub use witness::{FailedCall, Fresh, Gate, Witness, World};

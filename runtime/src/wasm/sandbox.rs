@@ -96,11 +96,16 @@ impl Sandbox {
         // the file may grow while it is read: the bound holds for what was read, not for what was promised
         let file = File::open(path).map_err(read)?;
         file.take(limits::COMPONENT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(read)?;
-        self.load_bytes(&name, &bytes)
+        self.load_owned(&name, bytes.into())
     }
 
     /// As [`Sandbox::load`]; `name` stands in messages.
     pub fn load_bytes(&self, name: &str, bytes: &[u8]) -> Result<Component, LoadError> {
+        self.load_owned(name, bytes.into())
+    }
+
+    fn load_owned(&self, name: &str, content: Arc<[u8]>) -> Result<Component, LoadError> {
+        let bytes = &*content;
         check_preamble(name, bytes)?;
         let digest = Digest::of(bytes);
         let (compiled, origin) = self.compile(name, bytes, &digest)?;
@@ -121,8 +126,7 @@ impl Sandbox {
         {
             cache.put(&digest, &compiled);
         }
-        let size_bytes = bytes.len() as u64;
-        Ok(Component::new(Parts { name: name.to_owned(), digest, size_bytes, imports, exports, origin, pre }))
+        Ok(Component::new(Parts { name: name.to_owned(), digest, bytes: content, imports, exports, origin, pre }))
     }
 
     fn compile(&self, name: &str, bytes: &[u8], digest: &Digest) -> Result<(component::Component, Origin), LoadError> {

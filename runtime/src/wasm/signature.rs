@@ -13,6 +13,9 @@ const COLUMNS_MAX: usize = 1_024;
 /// Outputs that a processor may have beside its own.
 const SIDES_MAX: usize = 64;
 
+/// Versions whose state a component may take over.
+const SOURCES_MAX: usize = 64;
+
 /// Bytes of an output's name.
 const OUTPUT_NAME_BYTES: usize = 64;
 
@@ -30,6 +33,19 @@ pub struct Signature {
     pub state: Option<StateSchema>,
     /// what only processors have
     pub process: Option<ProcessSignature>,
+    /// state of other versions that can be taken over, by version
+    pub sources: Vec<StateSchema>,
+}
+
+/// What becomes of state that a component finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takeover<'a> {
+    /// it is the component's own
+    AsIs,
+    /// the component turns it into its own
+    Migrate,
+    /// it does not know it; what it knows of this version, if anything
+    Unknown(Option<&'a StateSchema>),
 }
 
 /// What a processor says beyond what all operators say.
@@ -106,6 +122,7 @@ impl Signature {
             outputs: schema("outputs", said.outputs)?,
             state: Some(StateSchema::check(said.state)?),
             process: Some(process),
+            sources: Vec::new(),
         })
     }
 
@@ -125,7 +142,36 @@ impl Signature {
             }
             _ => {}
         }
-        Ok(Self { inputs, outputs, state, process: None })
+        Ok(Self { inputs, outputs, state, process: None, sources: Vec::new() })
+    }
+}
+
+impl Signature {
+    /// Takes what a guest said of the state that it takes over, or says what is wrong with it.
+    pub(super) fn takes_over(&mut self, said: Vec<StateSchemaOut>) -> Result<(), String> {
+        if said.len() > SOURCES_MAX {
+            return Err(format!("sources: {} versions, at most {SOURCES_MAX} are accepted", said.len()));
+        }
+        for source in said {
+            let source = StateSchema::check(source).map_err(|reason| format!("sources: {reason}"))?;
+            if self.sources.iter().any(|known| known.version == source.version) {
+                return Err(format!("sources: version {} is named twice", source.version));
+            }
+            self.sources.push(source);
+        }
+        self.sources.sort_by_key(|source| source.version);
+        Ok(())
+    }
+
+    /// What becomes of `found`, state that some version of the component has left.
+    pub fn takeover(&self, found: &StateSchema) -> Takeover<'_> {
+        if self.state.as_ref() == Some(found) {
+            return Takeover::AsIs;
+        }
+        match self.sources.iter().find(|source| source.version == found.version) {
+            Some(source) if source == found => Takeover::Migrate,
+            known => Takeover::Unknown(known),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use syn::{Error, ItemImpl, LitInt, Result};
 struct Arguments {
     version: u32,
     config: bool,
+    migrate: super::migrate::Sources,
 }
 
 pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
@@ -38,6 +39,8 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
             ::std::result::Result::Ok(<Self as ::std::default::Default>::default())
         })
     };
+    let state = quote!(<#name as ::millstream_sdk::Aggregate>::Accumulator);
+    let migrate = arguments.migrate.expand(&quote!(#name), &state);
     let export = super::function::export(&format_ident!("aggregate"), &quote!(#name));
     Ok(quote! {
         #implementation
@@ -61,11 +64,13 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
         }
 
         #export
+
+        #migrate
     })
 }
 
 fn parse(arguments: TokenStream) -> Result<Arguments> {
-    let mut parsed = Arguments { version: 1, config: false };
+    let mut parsed = Arguments { version: 1, config: false, migrate: Default::default() };
     let parser = syn::meta::parser(|meta| {
         if meta.path.is_ident("version") {
             let literal: LitInt = meta.value()?.parse()?;
@@ -77,8 +82,10 @@ fn parse(arguments: TokenStream) -> Result<Arguments> {
         } else if meta.path.is_ident("config") {
             parsed.config = true;
             Ok(())
+        } else if meta.path.is_ident("migrate") {
+            parsed.migrate.read(&meta)
         } else {
-            Err(meta.error("expected `version = 1` or `config`"))
+            Err(meta.error("expected `version = 1`, `config` or `migrate(1 = OldState)`"))
         }
     });
     parser.parse2(arguments)?;
@@ -108,7 +115,7 @@ mod tests {
     fn arguments_are_checked() {
         let item = quote!(impl Aggregate for Average {});
         let message = |arguments| expand(arguments, item.clone()).unwrap_err().to_string();
-        assert!(message(quote!(versoin = 2)).contains("expected `version = 1` or `config`"));
+        assert!(message(quote!(versoin = 2)).contains("expected `version = 1`, `config` or"));
         assert_eq!(message(quote!(version = 0)), "versions start at 1");
         expand(quote!(version = 2, config), item.clone()).unwrap();
     }

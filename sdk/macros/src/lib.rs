@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod function;
+mod migrate;
 mod process;
 mod row;
 
@@ -51,6 +52,8 @@ pub fn partition(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// Makes an implementation of `Aggregate` an operator.
 ///
 /// `#[aggregate(version = 2)]` is raised whenever the accumulator's fields or their meaning change; it starts at 1.
+/// `migrate(1 = OldState)` beside it takes over what version 1 kept, row by row, by `TryFrom<OldState>` (or `From`) of the
+/// accumulator: see the module `migrate`.
 /// `#[aggregate(config)]` reads the type itself from the step's configuration instead of `Default`.
 #[proc_macro_attribute]
 pub fn aggregate(arguments: TokenStream, item: TokenStream) -> TokenStream {
@@ -61,6 +64,8 @@ pub fn aggregate(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// Makes an implementation of `Process` an operator.
 ///
 /// `#[process(version = 2)]` is raised whenever the state's fields or their meaning change; it starts at 1.
+/// `migrate(1 = OldState)` beside it takes over what version 1 kept, row by row, by `TryFrom<OldState>` (or `From`) of the
+/// state: see the module `migrate`.
 /// `#[process(config)]` reads the type itself from the step's configuration instead of `Default`.
 /// `#[process(sides(ALERTS))]` names the operator's further outputs, which are constants of type `Side`.
 #[proc_macro_attribute]

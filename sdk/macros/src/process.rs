@@ -11,11 +11,12 @@ use syn::{Error, ImplItem, ItemImpl, LitInt, Path, Result, Token, parenthesized}
 struct Arguments {
     version: u32,
     config: bool,
+    migrate: super::migrate::Sources,
     sides: Vec<Path>,
 }
 
 pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
-    let Arguments { version, config, sides } = parse(arguments)?;
+    let Arguments { version, config, sides, migrate } = parse(arguments)?;
     let wrong = "#[process] goes on `impl Process for YourType`";
     let Ok(mut implementation) = syn::parse2::<ItemImpl>(item.clone()) else {
         return Err(Error::new(item.span(), wrong));
@@ -63,6 +64,8 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
             ::std::result::Result::Ok(<Self as ::std::default::Default>::default())
         })
     };
+    let state = quote!(<#name as ::millstream_sdk::Process>::State);
+    let migrate = migrate.expand(&quote!(#name), &state);
     let export = super::function::export(&format_ident!("process"), &quote!(#name));
     Ok(quote! {
         #implementation
@@ -91,11 +94,13 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
         }
 
         #export
+
+        #migrate
     })
 }
 
 fn parse(arguments: TokenStream) -> Result<Arguments> {
-    let mut parsed = Arguments { version: 1, config: false, sides: Vec::new() };
+    let mut parsed = Arguments { version: 1, config: false, sides: Vec::new(), migrate: Default::default() };
     let parser = syn::meta::parser(|meta| {
         if meta.path.is_ident("version") {
             let literal: LitInt = meta.value()?.parse()?;
@@ -107,13 +112,15 @@ fn parse(arguments: TokenStream) -> Result<Arguments> {
         } else if meta.path.is_ident("config") {
             parsed.config = true;
             Ok(())
+        } else if meta.path.is_ident("migrate") {
+            parsed.migrate.read(&meta)
         } else if meta.path.is_ident("sides") {
             let content;
             parenthesized!(content in meta.input);
             parsed.sides.extend(Punctuated::<Path, Token![,]>::parse_terminated(&content)?);
             Ok(())
         } else {
-            Err(meta.error("expected `version = 1`, `config` or `sides(NAME, ..)`"))
+            Err(meta.error("expected `version = 1`, `config`, `sides(NAME, ..)` or `migrate(1 = OldState)`"))
         }
     });
     parser.parse2(arguments)?;

@@ -26,6 +26,7 @@ use tokio::sync::mpsc::Receiver;
 mod cut;
 mod endings;
 mod hostile;
+mod migrations;
 mod processors;
 mod proof;
 mod refused;

@@ -2,9 +2,9 @@
 
 use arrow_array::RecordBatch;
 use millstream::capsule::{Capsule, ConfigFact, FreshFact};
+use millstream::clock::utc_text as time;
 use serde_json::{Map, Value};
 
-use crate::command::checkpoint::time;
 use crate::command::state::as_json;
 use crate::console::Stream;
 use crate::figures;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use millstream::checkpoint::{Loaded, Manifest};
+use millstream::checkpoint::{Loaded, Manifest, SlotVersions};
+use millstream::clock::utc_text as time;
 use millstream::record::{NO_EVENT_TIME, Position};
 
 use crate::console::Stream;
@@ -30,6 +31,11 @@ pub(super) fn text(loaded: &Loaded) -> String {
         lines.extend(entry.positions.iter().map(position));
     }
     steps(loaded, manifest, &mut lines);
+    let elsewhere = |slot: &&SlotVersions| !manifest.steps.iter().any(|entry| entry.step == slot.step);
+    for slot in manifest.versions.iter().filter(elsewhere) {
+        lines.push(paint.bold(&slot.step));
+        versions(slot, &mut lines);
+    }
     for entry in &manifest.prepared {
         lines.push(format!("{} {}", paint.bold(format!("sink {}", entry.sink)), entry.shown));
     }
@@ -55,11 +61,30 @@ fn position(position: &Position) -> String {
     format!("  {}  {at}{seen}", position.partition)
 }
 
+/// Which components there were, newest first.
+fn versions(slot: &SlotVersions, lines: &mut Vec<String>) {
+    for version in slot.versions.iter().rev() {
+        let mark = if version.number == slot.current { "runs" } else { "kept" };
+        let how = if version.swapped { "swapped in" } else { "started" };
+        let state = version.state.as_ref().map(|state| format!(", state version {}", state.version));
+        lines.push(format!(
+            "    {mark} v{} {}  {how} on {}{}, {}",
+            version.number,
+            figures::short(&version.digest),
+            time(version.since_ms),
+            state.unwrap_or_default(),
+            version.path
+        ));
+    }
+}
+
 fn steps(loaded: &Loaded, manifest: &Manifest, lines: &mut Vec<String>) {
     for entry in &manifest.steps {
         lines.push(Stream::Stdout.paint().bold(format!("step {}", entry.step)));
         for component in &entry.components {
             lines.push(format!("  component {}  sha256 {}", component.slot, component.digest));
+            let of_step = |slot: &&SlotVersions| slot.step == entry.step && slot.slot == component.slot;
+            manifest.versions.iter().filter(of_step).for_each(|slot| versions(slot, lines));
         }
         for task in &entry.tasks {
             let state = loaded.states.get(&(entry.step.clone(), task.subtask));
@@ -70,42 +95,6 @@ fn steps(loaded: &Loaded, manifest: &Manifest, lines: &mut Vec<String>) {
             let tables: Vec<String> = tables.collect();
             let tables = if tables.is_empty() { "nothing to remember".to_owned() } else { tables.join(", ") };
             lines.push(format!("  task {}  watermark {}  {tables}", task.subtask, task.watermark()));
-        }
-    }
-}
-
-/// `2026-11-23 08:30:00.125` in UTC, by the civil calendar (Hinnant, "chrono-compatible low-level date algorithms").
-pub(crate) fn time(time_ms: i64) -> String {
-    const DAY_MS: i64 = 86_400_000;
-    let (days, ms) = (time_ms.div_euclid(DAY_MS), time_ms.rem_euclid(DAY_MS));
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute) = (ms / 3_600_000, ms / 60_000 % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02}.{:03}", ms / 1_000 % 60, ms % 1_000)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::time;
-
-    #[test]
-    fn times_are_shown_in_utc() {
-        for (time_ms, shown) in [
-            (0, "1970-01-01 00:00:00.000"),
-            (-1, "1969-12-31 23:59:59.999"),
-            (951_782_400_000, "2000-02-29 00:00:00.000"),
-            (1_795_422_600_125, "2026-11-23 08:30:00.125"),
-        ] {
-            assert_eq!(time(time_ms), shown);
-        }
-        for time_ms in [i64::MIN, i64::MAX] {
-            assert!(!time(time_ms).is_empty());
         }
     }
 }

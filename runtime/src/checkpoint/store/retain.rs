@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
-use super::{COMMITTED, MANIFEST, Store, StoreError, check_name, folder_of, savepoint_folder};
+use super::{COMMITTED, MANIFEST, Named, Store, StoreError, check_name, folder_of, savepoint_folder};
 use crate::checkpoint::manifest::{Manifest, StateFile};
 
 /// Files that are referred to, by the epoch whose folder they are in.
@@ -15,10 +15,11 @@ impl Store {
     pub async fn retain(&self, keep: usize, upto: u64) -> Result<(), StoreError> {
         let epochs = self.epochs().await?;
         let (mut kept, mut oldest) = (0, None);
-        let mut referred = Referred::new();
+        let (mut referred, mut components) = (Referred::new(), BTreeSet::new());
         for epoch in &epochs {
-            if let Some(files) = self.files_of(*epoch).await? {
-                files.iter().for_each(|file| refer(file, &mut referred));
+            if let Some(named) = self.named_by(*epoch).await? {
+                named.states.iter().for_each(|file| refer(file, &mut referred));
+                components.extend(named.components.iter().cloned());
                 if *epoch <= upto {
                     (kept, oldest) = (kept + 1, Some(*epoch));
                 }
@@ -29,18 +30,19 @@ impl Store {
         }
         let Some(oldest) = oldest else { return Ok(()) };
         for savepoint in self.savepoints().await? {
-            savepoint.manifest?.state_files().for_each(|(.., file)| refer(file, &mut referred));
+            let manifest = savepoint.manifest?;
+            manifest.state_files().for_each(|(.., file)| refer(file, &mut referred));
+            components.extend(manifest.component_files().map(str::to_owned));
         }
         for epoch in epochs.into_iter().filter(|epoch| *epoch < oldest) {
             self.clear(epoch, referred.get(&epoch)).await?;
         }
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        files.retain(|epoch, _| *epoch >= oldest);
-        Ok(())
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).retain(|epoch, _| *epoch >= oldest);
+        self.keep_components(&components).await
     }
 
-    /// The state files that a checkpoint names; none if it was never finished.
-    async fn files_of(&self, epoch: u64) -> Result<Option<Arc<Vec<StateFile>>>, StoreError> {
+    /// The files that a checkpoint names; none if it was never finished.
+    async fn named_by(&self, epoch: u64) -> Result<Option<Arc<Named>>, StoreError> {
         let known = self.files.lock().unwrap_or_else(PoisonError::into_inner).get(&epoch).cloned();
         if known.is_some() {
             return Ok(known);
@@ -50,11 +52,13 @@ impl Store {
     }
 
     /// Retention need not read this manifest again: manifests are never replaced.
-    pub(super) fn remember_files(&self, manifest: &Manifest) -> Arc<Vec<StateFile>> {
-        let files: Arc<Vec<StateFile>> = Arc::new(manifest.state_files().map(|(.., file)| file.clone()).collect());
+    pub(super) fn remember_files(&self, manifest: &Manifest) -> Arc<Named> {
+        let states = manifest.state_files().map(|(.., file)| file.clone()).collect();
+        let components = manifest.component_files().map(str::to_owned).collect();
+        let named = Arc::new(Named { states, components });
         let mut known = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(manifest.epoch, Arc::clone(&files));
-        files
+        known.insert(manifest.epoch, Arc::clone(&named));
+        named
     }
 
     /// Removes an epoch's files but those that are referred to.
@@ -104,7 +108,11 @@ impl Store {
             return Err(taken());
         }
         // retention may have looked for savepoints just before this one was there
-        if let Err(error) = self.load_savepoint(name).await {
+        let there = match self.load_savepoint(name).await {
+            Ok(_) => self.has_components(&loaded.manifest).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = there {
             self.objects.remove_folder(&folder).await?;
             return Err(error);
         }

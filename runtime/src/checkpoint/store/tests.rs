@@ -11,6 +11,8 @@ use arrow_array::{Int64Array, RecordBatch};
 use super::super::manifest::{StepEntry, TaskEntry};
 use super::*;
 
+mod components;
+
 fn draft(epoch: u64, attempt: &str) -> Draft {
     let rows = Int64Array::from(vec![1, i64::try_from(epoch).unwrap()]);
     draft_of(epoch, attempt, RecordBatch::try_from_iter([("key", Arc::new(rows) as _)]).unwrap())
@@ -29,9 +31,11 @@ fn draft_of(epoch: u64, attempt: &str, rows: RecordBatch) -> Draft {
         steps,
         prepared: Vec::new(),
         transactional_id: None,
+        versions: Vec::new(),
     };
     let state = Snapshot::default().with("rows", Some(1), vec![rows]);
-    Draft { manifest, states: BTreeMap::from([(("sum".into(), 0), state), (("sum".into(), 1), Snapshot::default())]) }
+    let states = BTreeMap::from([(("sum".into(), 0), state), (("sum".into(), 1), Snapshot::default())]);
+    Draft { manifest, states, components: BTreeMap::new() }
 }
 
 fn store() -> (tempfile::TempDir, Store) {

@@ -25,7 +25,7 @@ impl Store {
     /// Writes a whole checkpoint. Returns how many bytes of it were new. May be repeated after an error, by the same
     /// process: what it writes is the same then.
     pub async fn write(&self, draft: Draft) -> Result<u64, StoreError> {
-        let Draft { mut manifest, mut states } = draft;
+        let Draft { mut manifest, mut states, components } = draft;
         let (epoch, attempt) = (manifest.epoch, manifest.attempt.clone());
         let mut tasks = Vec::new();
         for (step, task) in manifest.steps.iter().flat_map(|step| step.tasks.iter().map(move |task| (step, task))) {
@@ -42,6 +42,7 @@ impl Store {
             frozen.extend(written.iter().filter_map(|piece| Some((piece.frozen?, piece.file.clone()))));
             task.state = written.into_iter().map(|piece| piece.file).collect();
         }
+        self.put_components(components).await?;
         fail_point("before-manifest");
         let bytes = manifest.encode().map_err(|reason| StoreError::Damaged { name: epoch.to_string(), reason })?;
         let (folder, name) = (folder_of(epoch), epoch.to_string());

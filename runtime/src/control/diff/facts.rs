@@ -72,7 +72,7 @@ fn optional(value: Option<&u64>) -> String {
 /// `64MiB`, as it is written in a pipeline.
 fn bytes(bytes: usize) -> String {
     let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    let whole = units.iter().find(|(_, unit)| bytes > 0 && bytes % unit == 0);
+    let whole = units.iter().find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
     whole.map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 

@@ -29,8 +29,7 @@ window = { tumbling = "10s" }
 aggregate = { bids = "count()", total = "sum(price)", tags = "tags.wasm" }
 [step.named]
 from = "sums"
-with = "lines"
-join = { on = ["auction"], state_ttl = "1h" }
+join = { with = "lines", on = ["auction"], state_ttl = "1h" }
 [step.names]
 from = "lines"
 select = ["auction", "name"]
@@ -49,6 +48,7 @@ fn signature(outputs: Kind, state: Option<u32>) -> Signature {
         outputs: fields("tag", outputs),
         state: state.map(|version| StateSchema { version, fields: fields("count", Kind::Int64) }),
         process: None,
+        sources: Vec::new(),
     }
 }
 
@@ -100,9 +100,12 @@ fn what_is_written_in_another_way_is_no_difference() {
     assert_eq!(told(&moved), [""; 0]);
 }
 
+/// Edits of the text, and what is told of them.
+type Case = (&'static [(&'static str, &'static str)], &'static [&'static str]);
+
 #[test]
 fn each_change_is_told_with_what_it_takes() {
-    let table: [(&[(&str, &str)], &[&str]); 22] = [
+    let table: [Case; 22] = [
         // guests only
         (&[("word = \"a\"", "word = \"b\"")], &["swap step `tag`: config.word \"a\" → \"b\""]),
         (&[("word = \"a\"", "word = \"a\", x = 1")], &["swap step `tag`: config.x none → 1"]),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{Builder, NodeTasks, StartError};
 use crate::operator::{
-    AggregateCall, AggregateStep, GuestFold, GuestStep, Operator, OrderBy, ProcessSpec, ProcessStep, RouteStep, Select,
-    Top, TopSpec, TopWindows, WindowAggregateSpec, WindowProcess, join_operator,
+    AggregateCall, AggregateStep, GuestFold, GuestStep, Migration, Operator, OrderBy, ProcessSpec, ProcessStep,
+    RouteStep, Select, Top, TopSpec, TopWindows, WindowAggregateSpec, WindowProcess, join_operator,
 };
 use crate::pipeline::plan::{Node, NodeIndex, NodeKind, SlotId};
 use crate::pipeline::resolve::Resolved;
@@ -13,7 +13,7 @@ use crate::pipeline::spec::{AggregateSpec, LimitsSpec, StepKind, StepSpec};
 use crate::pipeline::task::{Link, Versions};
 use crate::record::{Field, Schema};
 use crate::spill::Spill;
-use crate::wasm::{Guest, GuestError, GuestMetrics, GuestOptions};
+use crate::wasm::{Guest, GuestError, GuestMetrics, GuestOptions, Takeover};
 
 impl Builder<'_> {
     pub(super) fn link(&mut self, node: NodeIndex, subtask: usize) -> Result<Link, StartError> {
@@ -27,7 +27,8 @@ impl Builder<'_> {
         let operator = self.operator(planned, (node, subtask), &versions, tasks)?;
         let (step, counters) = (planned.name.clone(), self.counters(node, subtask));
         let capsules = self.capsules(node, subtask);
-        Ok(Link { step, operator, counters, versions, sides, capsules })
+        let migrations = self.migrations(planned, subtask, operator.as_ref())?;
+        Ok(Link { step, operator, counters, versions, sides, capsules, migrations })
     }
 
     pub(super) fn operator(
@@ -69,6 +70,27 @@ impl Builder<'_> {
                 Err(StartError::Internal(format!("`{}` is not an operator", node.name)))
             }
         }
+    }
+
+    /// What becomes of the state in a cut that other components of the step have left there.
+    fn migrations(&self, node: &Node, subtask: usize, operator: &dyn Operator) -> Result<Vec<Migration>, StartError> {
+        let mut migrations = Vec::new();
+        let kept_by = self.options.restore.iter().flat_map(|cut| &cut.kept_by);
+        for (id, from) in kept_by.filter(|(id, _)| id.step == node.name) {
+            let (Some(resolved), Some(kept)) = (self.components.get(id), operator.kept_columns(id.slot)) else {
+                continue;
+            };
+            if resolved.signature.takeover(from) != Takeover::Migrate {
+                continue; // its own, or refused already
+            }
+            let step = self.plan.spec.steps.iter().find(|step| step.name.value == node.name);
+            let limits = step.map(|step| step.limits).unwrap_or_default();
+            // what a migration costs is not what the step costs
+            let guest = instantiate_for(resolved, &node.name, limits, subtask, Arc::default())
+                .map_err(|source| StartError::Guest { step: node.name.clone(), source })?;
+            migrations.push(Migration { kept, from: from.clone(), guest });
+        }
+        Ok(migrations)
     }
 
     fn top(

@@ -52,6 +52,7 @@ async fn read_slowly(operator: Box<dyn Operator>) -> (usize, usize) {
         operator,
         counters: Arc::clone(&counters),
         versions: Versions::default(),
+        migrations: Vec::new(),
         sides: Vec::new(),
         capsules: None,
     };

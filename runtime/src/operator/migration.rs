@@ -1,0 +1,188 @@
+//! State of one version of a component, turned into that of another: rows of a snapshot in, rows of a snapshot out. A step
+//! changes versions by taking up a snapshot of itself that has gone through here.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType};
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_schema::{DataType, Field as ArrowField, FieldRef, Schema as ArrowSchema, TimeUnit};
+
+use crate::limits::BATCH_ROWS;
+use crate::record::Schema;
+use crate::state::Snapshot;
+use crate::wasm::{CallError, Guest, StateSchema};
+
+/// Of a key's cell in a message.
+const CELL_CHARS: usize = 64;
+
+/// Where the state of a component is in its step's snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptColumns {
+    /// in which table
+    pub table: &'static str,
+    /// before the names of its columns
+    pub prefix: String,
+}
+
+/// State that cannot be migrated; it stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MigrationError {
+    /// the component cannot do it, or does it wrong
+    #[error("state of version {from} does not migrate{}: {reason}", key.as_ref().map(|key| format!(", of the key {key}")).unwrap_or_default())]
+    Guest {
+        /// which version
+        from: u32,
+        /// the first key at fault, where one can be found
+        key: Option<String>,
+        /// why
+        reason: String,
+    },
+    /// it is not what the version is said to leave
+    #[error("there is no state of version {from}: {reason}")]
+    Columns {
+        /// which version
+        from: u32,
+        /// what was expected
+        reason: String,
+    },
+}
+
+/// Rows to migrate at one place of a step's snapshot.
+#[derive(Debug)]
+pub struct Migration {
+    /// where
+    pub kept: KeptColumns,
+    /// what is there
+    pub from: StateSchema,
+    /// who knows what becomes of it
+    pub guest: Guest,
+}
+
+impl Migration {
+    /// Turns the rows of `snapshot` into what the guest's version keeps. On an error nothing has changed but `snapshot`.
+    pub fn run(&mut self, mut snapshot: Snapshot) -> Result<Snapshot, MigrationError> {
+        let Some(table) = snapshot.tables.iter_mut().find(|table| table.name == self.kept.table) else {
+            return Ok(snapshot);
+        };
+        let keys = table.keys.unwrap_or(0);
+        let mut migrated = Vec::with_capacity(table.rows.len());
+        for batch in &table.rows {
+            for start in (0..batch.num_rows()).step_by(BATCH_ROWS) {
+                let rows = batch.slice(start, BATCH_ROWS.min(batch.num_rows() - start));
+                migrated.push(self.batch(&rows, keys)?);
+            }
+        }
+        table.rows = migrated;
+        Ok(snapshot)
+    }
+
+    fn batch(&mut self, rows: &RecordBatch, keys: usize) -> Result<RecordBatch, MigrationError> {
+        let at = self.places(rows)?;
+        let columns: Vec<ArrayRef> = at.iter().filter_map(|at| rows.columns().get(*at).cloned()).collect();
+        let old = batch_of(&self.from.fields, columns, rows.num_rows()).map_err(|reason| self.columns(reason))?;
+        let new = self.guest.migrate(&self.from, &old).map_err(|error| self.at_fault(&error, &old, rows, keys))?;
+        let schema = rows.schema();
+        let first = at.iter().min().copied().unwrap_or(keys);
+        let (mut fields, mut columns): (Vec<FieldRef>, Vec<ArrayRef>) = (Vec::new(), Vec::new());
+        for place in 0..=rows.num_columns() {
+            if place == first {
+                fields.extend(new.schema().fields().iter().map(|field| self.named(field)));
+                columns.extend_from_slice(new.columns());
+            }
+            if let Some((field, column)) = schema.fields().get(place).zip(rows.columns().get(place))
+                && !at.contains(&place)
+            {
+                fields.push(Arc::clone(field));
+                columns.push(Arc::clone(column));
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        RecordBatch::try_new_with_options(Arc::new(ArrowSchema::new(fields)), columns, &options)
+            .map_err(|error| self.columns(error.to_string()))
+    }
+
+    /// Positions of the old columns, in the order of their fields.
+    fn places(&self, rows: &RecordBatch) -> Result<Vec<usize>, MigrationError> {
+        let schema = rows.schema();
+        let place = |field: &crate::record::Field| {
+            let name = format!("{}{}", self.kept.prefix, field.name);
+            let found = schema.index_of(&name).ok();
+            let found = found.filter(|at| schema.field(*at).data_type() == &field.kind.data_type());
+            found.ok_or_else(|| self.columns(format!("expected a column `{name}` of {}", field.kind)))
+        };
+        self.from.fields.fields().iter().map(place).collect()
+    }
+
+    fn named(&self, field: &ArrowField) -> FieldRef {
+        Arc::new(field.clone().with_name(format!("{}{}", self.kept.prefix, field.name())))
+    }
+
+    fn columns(&self, reason: String) -> MigrationError {
+        MigrationError::Columns { from: self.from.version, reason }
+    }
+
+    /// Looks for the first row at fault: people know their data by its keys.
+    fn at_fault(&mut self, error: &CallError, old: &RecordBatch, rows: &RecordBatch, keys: usize) -> MigrationError {
+        let row = match error {
+            CallError::Rows(failures) => failures.first().map(|failure| failure.row as usize),
+            CallError::Deadline { .. } | CallError::Memory { .. } => None,
+            _ => self.first_that_fails(old),
+        };
+        let reason = match (error, row) {
+            (CallError::Rows(failures), _) => {
+                failures.first().map(|failure| failure.reason.clone()).unwrap_or_default()
+            }
+            _ => error.to_string(),
+        };
+        let key = row.map(|row| shown(rows, keys, row)).filter(|key| !key.is_empty());
+        MigrationError::Guest { from: self.from.version, key, reason }
+    }
+
+    /// By halving: calls are pure, so one of the halves fails again, unless only all rows together do.
+    fn first_that_fails(&mut self, old: &RecordBatch) -> Option<usize> {
+        let (mut from, mut until) = (0, old.num_rows());
+        while until - from > 1 {
+            let middle = from + (until - from) / 2;
+            if self.guest.migrate(&self.from, &old.slice(from, middle - from)).is_err() {
+                until = middle;
+            } else {
+                from = middle;
+            }
+        }
+        let fails = until > from && self.guest.migrate(&self.from, &old.slice(from, 1)).is_err();
+        fails.then_some(from)
+    }
+}
+
+fn batch_of(schema: &Schema, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, String> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::clone(schema.arrow()), columns, &options).map_err(|error| error.to_string())
+}
+
+/// `user = ann, device = 7`.
+fn shown(rows: &RecordBatch, keys: usize, row: usize) -> String {
+    let schema = rows.schema();
+    let columns = schema.fields().iter().zip(rows.columns()).take(keys);
+    let cell = |(field, column): (&FieldRef, &ArrayRef)| format!("{} = {}", field.name(), cell_text(column, row));
+    columns.map(cell).collect::<Vec<_>>().join(", ")
+}
+
+/// A cell for people; long ones are cut.
+fn cell_text(column: &ArrayRef, row: usize) -> String {
+    if row >= column.len() || column.is_null(row) {
+        return "null".to_owned();
+    }
+    let text = match column.data_type() {
+        DataType::Boolean => column.as_boolean().value(row).to_string(),
+        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
+        DataType::Float64 => column.as_primitive::<Float64Type>().value(row).to_string(),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            format!("{} ms", column.as_primitive::<TimestampMillisecondType>().value(row))
+        }
+        DataType::Utf8 => column.as_string::<i32>().value(row).to_owned(),
+        DataType::Binary => column.as_binary::<i32>().value(row).escape_ascii().to_string(),
+        other => format!("a {other}"),
+    };
+    text.chars().take(CELL_CHARS).collect()
+}
