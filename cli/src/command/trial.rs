@@ -151,7 +151,7 @@ impl Trial {
         let state = self.state.replace('_', " ");
         let elapsed = figures::duration(Duration::from_millis(self.elapsed_ms));
         let left = self.remaining_ms.map(|ms| format!(", {} left", figures::duration(Duration::from_millis(ms))));
-        let mut text = format!("{} {state}, {elapsed}{}", paint.bold(&self.what()), left.unwrap_or_default());
+        let mut text = format!("{} {state}, {elapsed}{}", paint.bold(self.what()), left.unwrap_or_default());
         for step in &self.steps {
             let _ = write!(text, "\n  {}: {} rows", step.step, figures::count(step.candidate.rows_in));
             if step.compared > 0 {

@@ -6,12 +6,13 @@ use std::str::FromStr;
 use wit_parser::{PackageId, Resolve, SourceMap, WorldId};
 
 /// `wit/`, file by file.
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 11] = [
     ("aggregator.wit", include_str!("../../../wit/aggregator.wit")),
     ("filter.wit", include_str!("../../../wit/filter.wit")),
     ("flat-mapper.wit", include_str!("../../../wit/flat-mapper.wit")),
     ("host.wit", include_str!("../../../wit/host.wit")),
     ("mapper.wit", include_str!("../../../wit/mapper.wit")),
+    ("migrator.wit", include_str!("../../../wit/migrator.wit")),
     ("partitioner.wit", include_str!("../../../wit/partitioner.wit")),
     ("processor.wit", include_str!("../../../wit/processor.wit")),
     ("types.wit", include_str!("../../../wit/types.wit")),

@@ -297,7 +297,8 @@ mod tests {
         let judged = |offered: &Signature| judge(&running, offered, &Schema::new([]));
         let both = [int("sum"), int("rows")];
         // what is offered takes over, what it is judged to be
-        let table: [(u32, &[Field], Vec<StateSchema>, Result<Verdict, &str>); 7] = [
+        type Case<'a> = (u32, &'a [Field], Vec<StateSchema>, Result<Verdict, &'a str>);
+        let table: [Case<'_>; 7] = [
             (2, &both, vec![source(1, &[int("sum")])], Ok(Verdict::Migrate { from: 1, to: 2 })),
             (2, &[int("sum")], vec![source(1, &[int("sum")])], Ok(Verdict::Migrate { from: 1, to: 2 })),
             (1, &both, vec![source(1, &[int("sum")])], Ok(Verdict::Migrate { from: 1, to: 1 })),

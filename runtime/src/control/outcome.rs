@@ -14,7 +14,7 @@ pub(super) enum Ended {
     Task(Result<(), TaskError>),
     DeadLetters(Result<(), String>),
     /// nobody cuts ranges any more
-    Ranges(()),
+    Ranges,
     /// `true`: all that matters is in the last checkpoint
     Checkpoints(Result<bool, CheckpointError>),
 }
@@ -30,9 +30,9 @@ impl Outcome {
     /// Takes in one more end; `true`: the tasks that are left are to be aborted.
     pub(super) fn take(&mut self, ended: Result<Ended, JoinError>) -> bool {
         let error = match ended {
-            Ok(
-                Ended::Task(Ok(())) | Ended::DeadLetters(Ok(())) | Ended::Ranges(()) | Ended::Checkpoints(Ok(false)),
-            ) => return false,
+            Ok(Ended::Task(Ok(())) | Ended::DeadLetters(Ok(())) | Ended::Ranges | Ended::Checkpoints(Ok(false))) => {
+                return false;
+            }
             Ok(Ended::Checkpoints(Ok(true))) => {
                 self.stopped = true;
                 return true;

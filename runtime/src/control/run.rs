@@ -192,7 +192,10 @@ impl Tasks {
         let life = Life { shared: Arc::new(shared) };
         if !samplers.is_empty() {
             let life = life.clone();
-            rows.push(tasks.spawn(async { Ended::Ranges(ranges::keep_even(life, samplers).await) }));
+            rows.push(tasks.spawn(async {
+                ranges::keep_even(life, samplers).await;
+                Ended::Ranges
+            }));
         }
         if let Some(session) = session {
             let life = life.clone();

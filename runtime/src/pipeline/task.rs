@@ -442,7 +442,7 @@ impl Chain {
             (None, _) => Vec::new(),
         };
         let mut pause = watch.elapsed();
-        self.dead.barrier(&barrier).await.map_err(TaskError::DeadLetter)?;
+        self.dead.barrier(barrier).await.map_err(TaskError::DeadLetter)?;
         self.forward(Element::Barrier(barrier.clone())).await?;
         if let Some(handover) = &last {
             self.leave(handover).await?;

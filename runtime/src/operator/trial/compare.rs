@@ -231,7 +231,8 @@ mod tests {
 
     #[test]
     fn rows_are_compared_as_multisets_however_they_are_cut_and_ordered() {
-        let cases: [(&[&[f64]], &[&[f64]], [u64; 4]); 9] = [
+        type Case = (&'static [&'static [f64]], &'static [&'static [f64]], [u64; 4]);
+        let cases: [Case; 9] = [
             (&[], &[], [0, 0, 0, 0]),
             (&[&[1.0, 2.0]], &[&[1.0, 2.0]], [2, 0, 0, 0]),
             (&[&[1.0, 2.0]], &[&[2.0], &[1.0]], [2, 0, 0, 0]),
