@@ -18,8 +18,8 @@ use crate::record::{Batch, EventTime};
 /// Different rows that wait for their match.
 const WAITING_MAX: usize = 1 << 20;
 
-/// Of these, rows that could become examples: each may hold the batch that it stands in.
-const SHOWN_MAX: usize = 256;
+/// Of these, rows of each version that could become examples: each may hold the batch that it stands in.
+const SHOWN_MAX: usize = 128;
 
 /// Which version put a row out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) struct Comparison {
     hashes: Vec<u64>,
     /// counts rows, so that examples come in order
     seen: u64,
-    shown: usize,
+    shown: [usize; 2],
     rows: [u64; 2],
     /// those that found no room
     over: [u64; 2],
@@ -120,25 +120,31 @@ impl Comparison {
         if let Some(rows) = self.rows.get_mut(side) {
             *rows += batch.rows() as u64;
         }
+        // what is taken away is the other version's: both have none at zero
+        let [of_running, of_candidate] = &mut self.shown;
+        let (own, others) = match by {
+            By::Running => (of_running, of_candidate),
+            By::Candidate => (of_candidate, of_running),
+        };
         for (row, hash) in self.hashes.iter().enumerate() {
             let full = self.waiting.len() >= WAITING_MAX;
             match self.waiting.get_mut(hash) {
                 Some(waiting) => {
                     waiting.more += step;
                     if waiting.more == 0 {
-                        self.shown -= usize::from(waiting.shown.is_some());
+                        *others -= usize::from(waiting.shown.is_some());
                         self.waiting.remove(hash);
                     }
                 }
                 None if full => self.over.get_mut(side).into_iter().for_each(|over| *over += 1),
                 None => {
-                    let shown = (self.shown < SHOWN_MAX).then(|| Shown {
+                    let shown = (*own < SHOWN_MAX).then(|| Shown {
                         number: self.seen,
                         output,
                         row: batch.columns().slice(row, 1),
                         time: batch.times().get(row).copied().unwrap_or_default(),
                     });
-                    self.shown += usize::from(shown.is_some());
+                    *own += usize::from(shown.is_some());
                     self.waiting.insert(*hash, Waiting { more: step, shown });
                 }
             }
@@ -160,7 +166,7 @@ impl Comparison {
                 shown.extend(waiting.shown);
             }
         }
-        (self.seen, self.shown) = (0, 0);
+        (self.seen, self.shown) = (0, [0; 2]);
         Difference {
             compared: running.max(candidate),
             differing: only_running.max(only_candidate),
@@ -261,18 +267,18 @@ mod tests {
         comparison.take(&Rows::behind(&second, (0, 0)), &Rows::behind(&none, (0, 0))).unwrap();
         comparison.take(&Rows::behind(&none, (0, 0)), &Rows::behind(&first, (0, 0))).unwrap();
         let found = comparison.settle();
-        assert_eq!((found.compared, found.differing, comparison.shown), (3, 0, 0));
+        assert_eq!((found.compared, found.differing, comparison.shown), (3, 0, [0; 2]));
     }
 
     #[test]
     fn examples_show_both_versions_of_a_row_and_are_bounded() {
-        let running: Vec<f64> = (0..50).map(f64::from).collect();
+        let running: Vec<f64> = (0..2_000).map(f64::from).collect();
         let candidate: Vec<f64> = running.iter().map(|n| n + 0.5).collect();
         let mut comparison = Comparison::default();
         let (running, candidate) = (output(&[&running]), output(&[&candidate]));
         comparison.take(&Rows::behind(&running, (0, 0)), &Rows::behind(&candidate, (0, 0))).unwrap();
         let found = comparison.settle();
-        assert_eq!((found.differing, found.examples.len()), (50, EXAMPLES));
+        assert_eq!((found.differing, found.examples.len()), (2_000, EXAMPLES));
         let value = |row: &Option<(RecordBatch, i64)>| {
             use arrow_array::cast::AsArray;
             row.as_ref().unwrap().0.column(0).as_primitive::<arrow_array::types::Float64Type>().value(0)
