@@ -173,7 +173,7 @@ impl Loaded {
         locked().slowest = f64::NEG_INFINITY;
         let done = act(self)?;
         let rest = PAUSE.saturating_sub(watch.elapsed());
-        self.life.block_on(tokio::time::sleep(rest));
+        self.life.block_on(async { tokio::time::sleep(rest).await });
         let behind = locked();
         if behind.slowest.is_finite() {
             latency.0.push(behind.slowest - behind.quickest);
