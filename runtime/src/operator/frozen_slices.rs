@@ -144,7 +144,7 @@ impl FrozenSlice {
                 vec![bound(self.state.slice.start), bound(self.state.slice.end)]
             }
             Head::Times(times) => {
-                let times = slots.iter().map(|slot| times.get(*slot).copied().flatten());
+                let times = times.of_slots(slots).map(|time| time.copied().flatten());
                 vec![Arc::new(times.collect::<TimestampMillisecondArray>())]
             }
         }

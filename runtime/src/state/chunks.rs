@@ -121,6 +121,23 @@ impl<T: Clone> Chunked<T> {
         Some(&mut chunk[slot as usize % CHUNK_ROWS])
     }
 
+    /// The values of `slots`, none where their chunks do not exist. A chunk is looked for once for neighbours.
+    pub(crate) fn of_slots<'a>(&'a self, slots: &'a [u32]) -> impl Iterator<Item = Option<&'a T>> {
+        let mut chunk: Option<(usize, Option<&[T; CHUNK_ROWS]>)> = None;
+        slots.iter().map(move |slot| {
+            let number = Self::chunk_of(*slot);
+            let values = match chunk {
+                Some((known, values)) if known == number => values,
+                _ => {
+                    let values = self.values(number);
+                    chunk = Some((number, values));
+                    values
+                }
+            };
+            values.map(|values| &values[*slot as usize % CHUNK_ROWS])
+        })
+    }
+
     /// Asks for the cache line of a slot's value; answers whether its chunk exists.
     #[inline]
     pub(crate) fn prefetch(&self, slot: u32) -> bool {
@@ -174,11 +191,10 @@ impl<T: Clone> Chunked<T> {
         }));
     }
 
-    /// Bytes of the chunks, without what their values point to.
+    /// Bytes of the chunks, without what their values point to. The same whether there are copies or not: what an operator does
+    /// by its memory must not hang on when checkpoints are taken.
     pub fn bytes(&self) -> usize {
-        let chunks = self.chunks().count() + self.spare.len();
-        let places = self.own.capacity() * size_of::<Option<Values<T>>>() + self.frozen.len() * size_of::<Group<T>>();
-        places + chunks * CHUNK_ROWS * size_of::<T>()
+        self.end * size_of::<Option<Values<T>>>() + self.chunks().count() * CHUNK_ROWS * size_of::<T>()
     }
 
     /// Moves values from old to new slots; those of all other slots are dropped. A value whose old chunk does not exist
