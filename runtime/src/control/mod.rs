@@ -21,6 +21,7 @@ mod status;
 mod successors;
 mod supervise;
 mod swap;
+mod sweeps;
 mod transactions;
 mod trial;
 mod versions;
@@ -36,6 +37,7 @@ pub use run::{OpenError, RunError};
 pub use status::{ComponentVersion, NodeRole, NodeStatus, RestartStatus, Status};
 pub use supervise::{Handle, Running};
 pub use swap::{SwapError, SwapReport, Swapped};
+pub use sweeps::Migrated;
 pub use trial::{
     Breach, Budget, BudgetError, ExampleStatus, Mode, SideStatus, TrialMode, TrialRequest, TrialSpec, TrialSpecError,
     TrialState, TrialStatus, TriedStepStatus,

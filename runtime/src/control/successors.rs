@@ -55,7 +55,7 @@ impl Life {
                 // what a migration costs is not what the step costs
                 let guest = instantiate_for(resolved, step, limits, subtask, Arc::default())
                     .map_err(|source| SwapError::Guest { path: resolved.path.clone(), source })?;
-                migrations.push(Migration { kept, from, guest });
+                migrations.push(Migration { slot: id.slot, kept, from, guest });
             }
             let digests = offered.iter().map(|(id, of)| (id.slot, *of.component.digest())).collect();
             successors.push(Successor { operator, migrations, digests });

@@ -231,6 +231,7 @@ impl Life {
     }
 
     async fn begin(&self, offers: Offers, spec: TrialSpec) -> Result<Arc<Trial>, SwapError> {
+        let turn = self.shared.swap_turn.lock().await;
         let components = self.shared.components.lock().await;
         self.no_trial_runs()?;
         for (slot, offered) in &offers {
@@ -250,6 +251,7 @@ impl Life {
         let begun = match trial.spec.mode {
             Mode::Watch { during } => {
                 drop(components);
+                drop(turn);
                 self.begin_watch(&trial, change, during).await
             }
             Mode::Shadow { .. } | Mode::Canary { .. } => self.put_beside(&trial, change, &components).await,
