@@ -284,10 +284,14 @@ impl Life {
 
     /// What a swap would do, without doing it: everything is compiled and judged, the stream is not touched.
     pub(super) async fn plan_swap(&self, requests: &[(String, PathBuf)]) -> Result<Vec<Swapped>, SwapError> {
-        let offers = self.offers(requests).await?;
+        self.judged(&self.offers(requests).await?).await
+    }
+
+    /// What these offers would mean.
+    pub(super) async fn judged(&self, offers: &Offers) -> Result<Vec<Swapped>, SwapError> {
         let components = self.shared.components.lock().await;
         let mut planned = Vec::with_capacity(offers.len());
-        for (slot, offered) in &offers {
+        for (slot, offered) in offers {
             let running = components.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
             let (verdict, _) = self.replacements(slot, running, offered)?;
             let (from, to) = (running.component.digest().to_string(), offered.component.digest().to_string());

@@ -257,6 +257,3 @@ impl Made {
         Some(MadeColumns { slices: self.slices.iter_mut().filter_map(take).collect() })
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -156,17 +156,18 @@ impl Sweep {
 }
 
 /// A task's hold on a [`Sweep`].
-pub(super) struct SweepTask(Arc<Sweep>);
+#[derive(Debug)]
+pub struct SweepTask(Arc<Sweep>);
 
 impl SweepTask {
     /// The task begins to hand over.
-    pub(super) fn begin(sweep: Arc<Sweep>) -> Self {
+    pub fn begin(sweep: Arc<Sweep>) -> Self {
         sweep.noted().is_gone = false;
         Self(sweep)
     }
 
     /// Hands over a piece if one is wanted; false: the sweep is over.
-    pub(super) fn go_on(&self, operator: &mut dyn Operator) -> bool {
+    pub fn go_on(&self, operator: &mut dyn Operator) -> bool {
         let sweep = &self.0;
         if sweep.is_over() {
             self.stop(operator);
@@ -185,7 +186,7 @@ impl SweepTask {
 
     /// Migrates what is left, at the cut. The error is for people; `operator` goes on as it was, and [`SweepTask::stop`]
     /// is to be called.
-    pub(super) fn finish(&self, operator: &mut dyn Operator) -> Result<(), String> {
+    pub fn finish(&self, operator: &mut dyn Operator) -> Result<(), String> {
         // no longer than the thread takes for the piece that it has
         let (sweep, mut work) = (&self.0, self.0.lock());
         loop {
@@ -204,17 +205,17 @@ impl SweepTask {
     }
 
     /// What has been made for component `slot`; none where it keeps the same state.
-    pub(super) fn made(&self, slot: usize) -> Option<MadeColumns> {
+    pub fn made(&self, slot: usize) -> Option<MadeColumns> {
         self.0.lock().made.take(slot)
     }
 
     /// Takes what has become useless.
-    pub(super) fn leave(&self, left: Left) {
+    pub fn leave(&self, left: Left) {
         self.0.lock().left.push(left);
     }
 
     /// The operator goes on as it was.
-    pub(super) fn stop(&self, operator: &mut dyn Operator) {
+    pub fn stop(&self, operator: &mut dyn Operator) {
         operator.sweeping().into_iter().for_each(crate::operator::Sweeping::end);
     }
 
