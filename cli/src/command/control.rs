@@ -187,7 +187,7 @@ pub(super) fn ask(found: &Found, request: &Request) -> Result<String, Failure> {
 pub(super) enum Answered {
     Status { status: Running, versions: BTreeMap<String, Vec<Version>>, trial: Option<Box<Trial>>, pid: u32 },
     Trial(Box<Trial>),
-    Swapped { swapped: Vec<Change>, pause_ns: u64, total_ms: f64 },
+    Swapped { swapped: Vec<Change>, pause_ns: u64, total_ms: f64, migrated: Option<Migrated> },
     Plan { planned: Vec<Planned>, expected_pause: Option<Pause> },
     Applied(Differences),
     ApplyPlan(Differences),
@@ -234,6 +234,25 @@ pub(super) struct Planned {
     keeps: Vec<String>,
     migrates: Vec<String>,
     drops: Vec<String>,
+    migration: Option<String>,
+}
+
+/// Rows of state that were migrated.
+#[derive(Debug, Deserialize)]
+pub(super) struct Migrated {
+    rounds: u64,
+    rows_ahead: u64,
+    rows_at_cut: u64,
+}
+
+impl Migrated {
+    fn line(&self) -> String {
+        let Self { rounds, rows_ahead, rows_at_cut } = self;
+        if *rounds == 0 {
+            return format!("{rows_at_cut} rows of state migrated at the cut");
+        }
+        format!("{rows_ahead} rows of state migrated ahead in {rounds} rounds, {rows_at_cut} at the cut")
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -264,11 +283,12 @@ fn shown(pipeline: &str, answer: &str, paint: Paint) -> Result<String, Failure> 
             text
         }
         Answered::Trial(trial) => trial.report(paint),
-        Answered::Swapped { swapped, pause_ns, total_ms } => {
+        Answered::Swapped { swapped, pause_ns, total_ms, migrated } => {
             let (pause, total) = (Duration::from_nanos(pause_ns), Duration::try_from_secs_f64(total_ms / 1e3));
             let mut text = changes("swapped", &swapped, paint);
             let total = figures::duration(total.unwrap_or_default());
             text.push_str(&format!("\nin {total} · longest pause of a task {}", figures::duration(pause)));
+            migrated.iter().for_each(|migrated| text.push_str(&format!("\n{}", migrated.line())));
             text
         }
         Answered::Plan { planned, expected_pause } => plan_text(&planned, expected_pause.as_ref(), paint),
@@ -294,6 +314,11 @@ fn plan_text(planned: &[Planned], pause: Option<&Pause>, paint: Paint) -> String
         for (what, state) in parts.iter().filter(|(_, state)| !state.is_empty()) {
             let what = if *what == "drops" { paint.red(what) } else { paint.dim(what) };
             text.push_str(&format!("  {what}  {}\n", state.join(", ")));
+        }
+        match one.migration.as_deref() {
+            Some("ahead") => text.push_str("  while tasks go on, but for what changes in the last milliseconds\n"),
+            Some(_) => text.push_str("  while tasks stand still: the pause grows with the state\n"),
+            None => {}
         }
         if parts.iter().all(|(_, state)| state.is_empty()) {
             text.push_str("  has no state\n");

@@ -106,8 +106,10 @@ pub(super) struct Life {
 pub(super) struct Shared {
     pub(super) resolution: Resolution,
     pub(super) sandbox: Sandbox,
-    /// what runs now; held for the length of a swap, so that swaps come one after the other
+    /// what runs now; held from a swap's barrier to its end
     pub(super) components: Mutex<Components>,
+    /// held for the length of a swap, so that swaps come one after the other
+    pub(super) swap_turn: Mutex<()>,
     /// what ran before
     pub(super) versions: std::sync::Mutex<Versions>,
     /// where versions are that ran before this process
@@ -170,6 +172,7 @@ impl Tasks {
         let samplers = built.samplers;
         let shared = Shared {
             components: Mutex::new(resolution.components.clone()),
+            swap_turn: Mutex::new(()),
             versions: std::sync::Mutex::new(versions),
             store: session.as_ref().map(Session::store),
             clock: options.clock.clone(),

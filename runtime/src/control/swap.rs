@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::judge::{Refusal, Verdict, judge, judge_process};
 use super::kept;
 use super::run::Life;
+use super::sweeps::{Migrated, Sweeps};
 use super::trial::TrialSpecError;
 use super::versions::{Earlier, Version, Versions};
 use crate::checkpoint::fail_point;
@@ -23,11 +24,12 @@ use crate::error::near_match;
 use crate::operator::Replacement;
 use crate::pipeline::ballot::{Ballot, Chair};
 use crate::pipeline::build::{StartError, instantiate_for};
-use crate::pipeline::change::Change;
+use crate::pipeline::change::{Change, Successor};
 use crate::pipeline::plan::{NodeKind, SlotId};
 use crate::pipeline::resolve::{Components, Resolved};
 use crate::pipeline::source_task::Command;
 use crate::pipeline::spec::{LimitsSpec, StepSpec};
+use crate::pipeline::sweep::Sweep;
 use crate::record::{Barrier, BarrierId, Field, Schema};
 use crate::wasm::{CallError, DescribeError, GuestError, GuestMetrics, LoadError, OperatorKind};
 
@@ -166,6 +168,13 @@ impl SwapError {
         }
     }
 
+    /// Says which of `offers` it is of.
+    fn with_path_of(self, offers: &Offers) -> Self {
+        let Self::Migration { step, reason, .. } = self else { return self };
+        let path = offers.iter().find(|(slot, _)| slot.step == step).map(|(_, offered)| offered.path.clone());
+        Self::Migration { path: path.unwrap_or_default(), step, reason }
+    }
+
     /// A stable name.
     pub fn code(&self) -> &'static str {
         match self {
@@ -199,6 +208,9 @@ pub struct SwapReport {
     pub total_ms: f64,
     /// from the start of the barrier to the last task's change, ms
     pub barrier_ms: f64,
+    /// state that was migrated; none where nothing had to be
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub migrated: Option<Migrated>,
 }
 
 /// One component that changed.
@@ -272,10 +284,14 @@ impl Life {
 
     /// What a swap would do, without doing it: everything is compiled and judged, the stream is not touched.
     pub(super) async fn plan_swap(&self, requests: &[(String, PathBuf)]) -> Result<Vec<Swapped>, SwapError> {
-        let offers = self.offers(requests).await?;
+        self.judged(&self.offers(requests).await?).await
+    }
+
+    /// What these offers would mean.
+    pub(super) async fn judged(&self, offers: &Offers) -> Result<Vec<Swapped>, SwapError> {
         let components = self.shared.components.lock().await;
         let mut planned = Vec::with_capacity(offers.len());
-        for (slot, offered) in &offers {
+        for (slot, offered) in offers {
             let running = components.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
             let (verdict, _) = self.replacements(slot, running, offered)?;
             let (from, to) = (running.component.digest().to_string(), offered.component.digest().to_string());
@@ -342,11 +358,19 @@ impl Life {
         change: Change,
         noted: Noted,
     ) -> Result<(SwapReport, Offers), SwapError> {
+        let _turn = self.shared.swap_turn.lock().await;
         let mut components = self.shared.components.lock().await;
         if !change.has_trials() {
             self.no_trial_runs()?;
         }
-        let (change, mut verdicts) = self.change(change, &offers, &components)?;
+        let (change, mut verdicts, sweeps) = self.change(change, &offers, &components)?;
+        if !sweeps.is_empty() {
+            // checkpoints are taken meanwhile; nothing else changes what runs
+            drop(components);
+            let ahead = self.migrate_ahead(&sweeps).await;
+            ahead.map_err(|error| error.with_path_of(&offers))?;
+            components = self.shared.components.lock().await;
+        }
         let barrier_watch = Stopwatch::start();
         let change = Arc::new(change);
         fail_point("swap-ready");
@@ -357,8 +381,7 @@ impl Life {
         fail_point("swap-passed");
         let barrier_ms = milliseconds(barrier_watch.elapsed());
         if let Some((step, reason)) = change.ballot().and_then(Ballot::against) {
-            let path = offers.iter().find(|(slot, _)| slot.step == step).map(|(_, offered)| offered.path.clone());
-            return Err(SwapError::Migration { path: path.unwrap_or_default(), step, reason });
+            return Err(SwapError::Migration { path: PathBuf::new(), step, reason }.with_path_of(&offers));
         }
         if self.has_failed() {
             // where it goes on after a failure is before the change
@@ -387,7 +410,9 @@ impl Life {
             let version = self.versions().number(&id).unwrap_or_default();
             tracing::info!(step, slot, version, from, digest = to, "a component was swapped");
         }
-        Ok((SwapReport { swapped, pause_ns, total_ms: milliseconds(watch.elapsed()), barrier_ms }, offers))
+        let migrates = swapped.iter().any(|swapped| matches!(swapped.verdict, Verdict::Migrate { .. }));
+        let migrated = migrates.then(|| sweeps.figures(change.migrated()));
+        Ok((SwapReport { swapped, pause_ns, total_ms: milliseconds(watch.elapsed()), barrier_ms, migrated }, offers))
     }
 
     /// What is to be sent for these offers, and what they mean.
@@ -396,7 +421,7 @@ impl Life {
         mut change: Change,
         offers: &Offers,
         running: &Components,
-    ) -> Result<(Change, BTreeMap<SlotId, Verdict>), SwapError> {
+    ) -> Result<(Change, BTreeMap<SlotId, Verdict>, Sweeps), SwapError> {
         let (mut all, mut verdicts) = (Vec::with_capacity(offers.len()), BTreeMap::new());
         for (slot, offered) in offers {
             let before = running.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
@@ -408,13 +433,26 @@ impl Life {
             matches!(verdict, Verdict::Migrate { .. }).then(|| slot.step.clone())
         };
         let migrating: BTreeSet<String> = verdicts.iter().filter_map(migrates).collect();
-        for (slot, offered, replacements) in all.into_iter().filter(|(slot, ..)| !migrating.contains(&slot.step)) {
+        let mut sweeps = Sweeps::default();
+        let mut succeeded = BTreeSet::new();
+        for step in migrating {
+            let mut successors = self.successors(&step, offers, running, &verdicts)?;
+            if successors.iter_mut().any(|successor| successor.operator.sweeping().is_none()) {
+                change.add_successors(&step, successors);
+                succeeded.insert(step);
+                continue;
+            }
+            for (subtask, Successor { migrations, .. }) in successors.into_iter().enumerate() {
+                let failed = |reason| SwapError::Migration { path: PathBuf::new(), step: step.clone(), reason };
+                let sweep = Sweep::new(migrations).map_err(|reason| failed(reason).with_path_of(offers))?;
+                sweeps.add(&step, subtask, sweep);
+            }
+            change.end_sweep(&step);
+        }
+        for (slot, offered, replacements) in all.into_iter().filter(|(slot, ..)| !succeeded.contains(&slot.step)) {
             change.add(slot.clone(), *offered.component.digest(), replacements);
         }
-        for step in migrating {
-            change.add_successors(&step, self.successors(&step, offers, running, &verdicts)?);
-        }
-        Ok((change, verdicts))
+        Ok((change, verdicts, sweeps))
     }
 
     /// As [`Life::send`] for a change that can fail at the cut: all tasks make ready, then all of them change, or none.

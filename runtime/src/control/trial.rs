@@ -11,11 +11,13 @@
 //! belongs to one life of the pipeline: no checkpoint knows of it, and the next life goes on with the running version.
 
 mod budget;
+mod migrating;
 mod operators;
 mod spec;
 mod status;
 mod steps;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -26,7 +28,6 @@ pub use status::{ExampleStatus, SideStatus, TrialMode, TrialState, TrialStatus, 
 use std::path::PathBuf;
 
 use self::steps::TriedStep;
-use super::judge::Verdict;
 use super::run::{Life, Shared};
 use super::swap::{Noted, Offers, SwapError};
 use crate::clock::Stopwatch;
@@ -231,25 +232,27 @@ impl Life {
     }
 
     async fn begin(&self, offers: Offers, spec: TrialSpec) -> Result<Arc<Trial>, SwapError> {
+        let turn = self.shared.swap_turn.lock().await;
         let components = self.shared.components.lock().await;
         self.no_trial_runs()?;
+        let mut verdicts = BTreeMap::new();
         for (slot, offered) in &offers {
             let running = components.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
             // guests of a trial are made apart; what does not fit is refused here
-            if let (Verdict::Migrate { .. }, _) = self.replacements(slot, running, offered)? {
-                let reason = "it keeps other state than the version that runs; a `swap` without a trial migrates it";
-                return Err(SwapError::CannotTry { step: slot.step.clone(), reason: reason.to_owned() });
-            }
+            let (verdict, _) = self.replacements(slot, running, offered)?;
+            verdicts.insert(slot.clone(), verdict);
         }
+        self.can_migrate_in_trial(&spec, &offers, &components, &verdicts)?;
         let of_offers = components.iter().filter(|(slot, _)| offers.contains_key(slot));
         let before: Offers = of_offers.map(|(slot, resolved)| (slot.clone(), resolved.clone())).collect();
         let steps = self.tried_steps(&offers, &before, &spec)?;
         let trial = Arc::new(Trial::new(spec, steps, offers, before));
-        let change = self.beginning(&trial, &components)?;
+        let change = self.beginning(&trial, &components, &verdicts)?;
         *self.shared.trial.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&trial));
         let begun = match trial.spec.mode {
             Mode::Watch { during } => {
                 drop(components);
+                drop(turn);
                 self.begin_watch(&trial, change, during).await
             }
             Mode::Shadow { .. } | Mode::Canary { .. } => self.put_beside(&trial, change, &components).await,

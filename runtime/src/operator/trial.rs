@@ -24,7 +24,7 @@ pub use split::Share;
 
 use self::compare::{Comparison, Rows};
 use self::split::union;
-use super::{Operator, OperatorError, Output, Replacement};
+use super::{Left, MadeColumns, Operator, OperatorError, Output, Replacement, Sweeping};
 use crate::clock::Stopwatch;
 use crate::record::{Batch, Watermark};
 use crate::state::Snapshot;
@@ -196,6 +196,11 @@ impl Operator for Shadow {
 
     fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
         self.running.restore(state, watermark)
+    }
+
+    fn sweeping(&mut self) -> Option<Sweeping<'_>> {
+        // it is the running version whose state is migrated when the trial ends
+        self.running.sweeping()
     }
 
     fn replace(&mut self, slot: usize, replacement: Replacement) -> Result<(), OperatorError> {
@@ -415,6 +420,15 @@ impl Operator for Watched {
 
     fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
         self.operator.restore(state, watermark)
+    }
+
+    fn sweeping(&mut self) -> Option<Sweeping<'_>> {
+        self.operator.sweeping()
+    }
+
+    fn adopt(&mut self, slot: usize, replacement: Replacement, made: MadeColumns) -> Result<Left, OperatorError> {
+        self.is_swapped = true;
+        self.operator.adopt(slot, replacement, made)
     }
 
     fn replace(&mut self, slot: usize, replacement: Replacement) -> Result<(), OperatorError> {

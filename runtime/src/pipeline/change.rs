@@ -1,6 +1,6 @@
 //! What a barrier brings to the tasks, and how the one who sent it learns that all have taken it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +10,7 @@ use super::ballot::Ballot;
 use super::cut::{Collected, Cut};
 use super::handover::Handover;
 use super::plan::SlotId;
+use super::sweep::Sweep;
 use crate::operator::{Migration, Operator, Replacement, TrialStep};
 use crate::partition::SplitPoints;
 use crate::record::BarrierId;
@@ -30,6 +31,12 @@ pub struct Change {
     last: Option<Arc<Handover>>,
     /// by step and subtask: operators that take the place of others, whose state they take over
     successors: Mutex<HashMap<(String, usize), Successor>>,
+    /// by step and subtask: migrations that begin ahead of a cut
+    sweeps: Mutex<HashMap<(String, usize), Arc<Sweep>>>,
+    /// steps whose migrations end at this cut
+    swept: BTreeSet<String>,
+    /// rows of state that were migrated at the cut
+    migrated: AtomicU64,
     /// where something can fail at the cut
     ballot: Option<Ballot>,
     /// ranges of rows behind the cut, by the number of the sampler they were drawn from
@@ -115,6 +122,38 @@ impl Change {
         all.extend(successors.into_iter().enumerate().map(|(subtask, one)| ((step.to_owned(), subtask), one)));
         drop(all);
         self.ballot.get_or_insert_default();
+    }
+
+    /// Begins to migrate the state of steps, by step and subtask.
+    #[must_use]
+    pub fn with_sweeps(sweeps: impl IntoIterator<Item = ((String, usize), Arc<Sweep>)>) -> Self {
+        Self { sweeps: Mutex::new(sweeps.into_iter().collect()), ..Self::default() }
+    }
+
+    /// The migration that begins, for one task.
+    pub fn take_sweep(&self, step: &str, subtask: usize) -> Option<Arc<Sweep>> {
+        self.sweeps.lock().unwrap_or_else(PoisonError::into_inner).remove(&(step.to_owned(), subtask))
+    }
+
+    /// What was migrated ahead for `step` is taken over here, where all tasks can.
+    pub fn end_sweep(&mut self, step: &str) {
+        self.swept.insert(step.to_owned());
+        self.ballot.get_or_insert_default();
+    }
+
+    /// Whether what was migrated ahead for `step` is taken over here.
+    pub fn ends_sweep(&self, step: &str) -> bool {
+        self.swept.contains(step)
+    }
+
+    /// A task has migrated rows of state while it stood still.
+    pub fn count_migrated(&self, rows: u64) {
+        self.migrated.fetch_add(rows, Ordering::AcqRel);
+    }
+
+    /// Rows of state that tasks have migrated while they stood still, but for those of migrations that began ahead.
+    pub fn migrated(&self) -> u64 {
+        self.migrated.load(Ordering::Acquire)
     }
 
     /// Where tasks say whether they can change; none where nothing can fail.

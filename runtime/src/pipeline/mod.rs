@@ -30,6 +30,7 @@ mod shuffle;
 pub mod size;
 pub mod source_task;
 pub mod spec;
+pub mod sweep;
 pub mod task;
 mod wiring;
 

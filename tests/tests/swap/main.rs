@@ -23,6 +23,7 @@ use millstream_tests::{built, run};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc::Receiver;
 
+mod ahead;
 mod cut;
 mod endings;
 mod hostile;

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::super::judge::Verdict;
 use super::super::run::Life;
 use super::super::swap::{Offers, SwapError};
 use super::budget::Facts;
 use super::status::{Traps, TriedStepStatus, facts};
 use super::{Mode, Trial, TrialSpec};
-use crate::operator::{Share, SharedFigures, TaskFigures, TrialStep};
+use crate::operator::{Operator, Share, SharedFigures, TaskFigures, TrialStep};
 use crate::pipeline::change::Change;
 use crate::pipeline::plan::SlotId;
 use crate::pipeline::resolve::{Components, Resolved};
@@ -157,7 +158,12 @@ impl Life {
     }
 
     /// What puts a trial in place.
-    pub(super) fn beginning(&self, trial: &Trial, components: &Components) -> Result<Change, SwapError> {
+    pub(super) fn beginning(
+        &self,
+        trial: &Trial,
+        components: &Components,
+        verdicts: &BTreeMap<SlotId, Verdict>,
+    ) -> Result<Change, SwapError> {
         let mut change = Change::default();
         for step in &trial.steps {
             let figures = step.figures.iter().map(Arc::clone);
@@ -167,14 +173,19 @@ impl Life {
                     let candidates = self.operators(&step.name, components, &trial.offers, &step.candidate)?;
                     let anew = share.as_ref().map(|_| self.anew(step, components)).transpose()?;
                     let mut anew = anew.unwrap_or_default().into_iter();
-                    let of_task = |(candidate, figures)| match share {
-                        None => TrialStep::Shadow { candidate, figures },
+                    let of_task = |(subtask, (candidate, figures)): (usize, (Box<dyn Operator>, _))| match share {
+                        None => {
+                            let (of_task, offers) = ((step.name.as_str(), subtask), &trial.offers);
+                            let migrations = self.migrations(candidate.as_ref(), of_task, offers, components, verdicts)?;
+                            Ok(TrialStep::Shadow { candidate, migrations, figures })
+                        }
                         Some(share) => {
                             let (running, digest) = (anew.next().flatten(), step.digest);
-                            TrialStep::Canary { running, candidate, share: share.clone(), digest, figures }
+                            Ok(TrialStep::Canary { running, candidate, share: share.clone(), digest, figures })
                         }
                     };
-                    candidates.into_iter().zip(figures).map(of_task).collect()
+                    let tasks = candidates.into_iter().zip(figures).enumerate().map(of_task);
+                    tasks.collect::<Result<_, SwapError>>()?
                 }
             };
             change.add_trial(&step.name, tasks);

@@ -5,7 +5,7 @@ use std::fmt;
 use super::split::internal;
 use super::{Canary, Shadow, Share, SharedFigures, Watched, note, union};
 use crate::operator::trial::compare::Comparison;
-use crate::operator::{Operator, OperatorError, Output};
+use crate::operator::{Migration, Operator, OperatorError, Output};
 use crate::record::{Batch, Watermark};
 use crate::state::Snapshot;
 use crate::wasm::Digest;
@@ -16,6 +16,8 @@ pub enum TrialStep {
     Shadow {
         /// of the same step
         candidate: Box<dyn Operator>,
+        /// what is to be done to state before it can take it over
+        migrations: Vec<Migration>,
         /// where the task tells what it sees
         figures: SharedFigures,
     },
@@ -57,7 +59,9 @@ impl TrialStep {
     /// take over state there is no trial: its figures say why, and `operator` goes on.
     pub fn apply(self, operator: Box<dyn Operator>, watermark: Watermark) -> Result<Box<dyn Operator>, OperatorError> {
         match self {
-            Self::Shadow { candidate, figures } => shadow(operator, candidate, figures, watermark),
+            Self::Shadow { candidate, migrations, figures } => {
+                shadow(operator, (candidate, migrations), figures, watermark)
+            }
             Self::Canary { running, candidate, share, digest, figures } => {
                 let canary = Canary {
                     running: Box::new(Gone),
@@ -82,13 +86,16 @@ impl TrialStep {
 
 fn shadow(
     mut running: Box<dyn Operator>,
-    mut candidate: Box<dyn Operator>,
+    (mut candidate, migrations): (Box<dyn Operator>, Vec<Migration>),
     figures: SharedFigures,
     watermark: Watermark,
 ) -> Result<Box<dyn Operator>, OperatorError> {
     let state = made(running.snapshot()?)?;
-    if let Err(error) = candidate.restore(&state, watermark) {
-        note(&figures, |figures| figures.failed = Some(error.to_string()));
+    let migrated = migrations.into_iter().try_fold(state, |state, mut migration| migration.run(state));
+    let restored = migrated.map_err(|error| error.to_string());
+    let restored = restored.and_then(|state| candidate.restore(&state, watermark).map_err(|error| error.to_string()));
+    if let Err(reason) = restored {
+        note(&figures, |figures| figures.failed = Some(reason));
         return Ok(running);
     }
     note(&figures, |figures| figures.began = true);

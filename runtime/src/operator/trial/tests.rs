@@ -170,7 +170,7 @@ fn a_shadow_of_the_same_logic_changes_nothing_and_differs_in_nothing() {
         let make = || aggregate(window, AggregateFunction::Count);
         let expected = straight(make);
         for span in spans() {
-            let start = |figures| TrialStep::Shadow { candidate: make(), figures };
+            let start = |figures| TrialStep::Shadow { candidate: make(), migrations: Vec::new(), figures };
             let (seen, figures) = tried(&make, span, &start, &|| TrialStep::End { running: None });
             assert_eq!(seen, expected, "{window:?} {span:?}");
             assert!(figures.began && figures.failed.is_none());
@@ -188,7 +188,11 @@ fn a_shadow_of_other_logic_changes_nothing_and_every_result_differs() {
     for window in windows() {
         let make = || aggregate(window, AggregateFunction::Count);
         let expected = straight(make);
-        let start = |figures| TrialStep::Shadow { candidate: aggregate(window, AggregateFunction::Max), figures };
+        let start = |figures| TrialStep::Shadow {
+            candidate: aggregate(window, AggregateFunction::Max),
+            migrations: Vec::new(),
+            figures,
+        };
         let all = (0, script().len());
         let (seen, figures) = tried(&make, all, &start, &|| TrialStep::End { running: None });
         assert_eq!(seen, expected);
@@ -259,7 +263,7 @@ fn state_that_a_candidate_does_not_take_over_leaves_the_running_version_as_it_wa
     let make = || aggregate(tumbling, AggregateFunction::Count);
     let other = || aggregate(session, AggregateFunction::Max);
     let expected = straight(make);
-    let shadow = |figures| TrialStep::Shadow { candidate: other(), figures };
+    let shadow = |figures| TrialStep::Shadow { candidate: other(), migrations: Vec::new(), figures };
     let canary = |figures| TrialStep::Canary {
         running: Some(make()),
         candidate: other(),
@@ -316,7 +320,7 @@ fn a_candidate_that_cannot_go_on_costs_no_row() {
                 digest: None,
                 figures: Arc::clone(&figures),
             },
-            false => TrialStep::Shadow { candidate, figures: Arc::clone(&figures) },
+            false => TrialStep::Shadow { candidate, migrations: Vec::new(), figures: Arc::clone(&figures) },
         });
         batches.iter().for_each(|batch| task.take(&Event::Rows(batch.clone())));
         task.apply(TrialStep::End { running: None });

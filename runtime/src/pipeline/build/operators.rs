@@ -28,7 +28,7 @@ impl Builder<'_> {
         let (step, counters) = (planned.name.clone(), self.counters(node, subtask));
         let capsules = self.capsules(node, subtask);
         let migrations = self.migrations(planned, subtask, operator.as_ref())?;
-        Ok(Link { step, operator, counters, versions, sides, capsules, migrations })
+        Ok(Link { step, operator, counters, versions, sides, capsules, migrations, sweep: None })
     }
 
     pub(super) fn operator(
@@ -88,7 +88,7 @@ impl Builder<'_> {
             // what a migration costs is not what the step costs
             let guest = instantiate_for(resolved, &node.name, limits, subtask, Arc::default())
                 .map_err(|source| StartError::Guest { step: node.name.clone(), source })?;
-            migrations.push(Migration { kept, from: from.clone(), guest });
+            migrations.push(Migration { slot: id.slot, kept, from: from.clone(), guest });
         }
         Ok(migrations)
     }
