@@ -97,7 +97,8 @@ pub(crate) fn swapped(report: &SwapReport, json: bool, built: Option<Duration>) 
     }
     let paint = Stream::Stderr.paint();
     for swapped in &report.swapped {
-        let (from, to) = (figures::short(&swapped.from), figures::short(&swapped.to));
+        let from = figures::version(Some(swapped.from_version), &swapped.from);
+        let to = figures::version(swapped.to_version, &swapped.to);
         let pause = figures::duration(Duration::from_nanos(report.pause_ns));
         let total = Duration::try_from_secs_f64(report.total_ms / 1e3).unwrap_or_default();
         let built = built.map(|built| format!("built in {} · ", figures::duration(built))).unwrap_or_default();

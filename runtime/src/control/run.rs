@@ -1,5 +1,6 @@
 //! One life of a pipeline: its tasks from their start to their end, its status. Whoever supervises it starts the next.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,9 +27,10 @@ use crate::pipeline::plan::{Node, NodeKind};
 use crate::pipeline::resolve::{Components, Resolution};
 use crate::pipeline::source_task::Command;
 use crate::pipeline::task::TaskError;
+use crate::pipeline::task_versions::TaskVersion;
 use crate::record::BarrierId;
 use crate::sink::Transactions;
-use crate::wasm::Sandbox;
+use crate::wasm::{ExactVersion, Sandbox};
 
 /// A pipeline stopped before its input ended.
 #[derive(Debug, thiserror::Error)]
@@ -140,14 +142,20 @@ pub(super) struct Shared {
 }
 
 impl Tasks {
-    /// Opens everything and starts all tasks. `handed`: what an earlier life of this process has left open.
+    /// Opens everything and starts all tasks. `handed`: what an earlier life of this process has left open; `before`: the
+    /// versions that it ran, for a pipeline without checkpoints.
     pub(super) async fn start(
-        resolution: Resolution,
+        mut resolution: Resolution,
         sandbox: Sandbox,
         options: &RunOptions,
         mut session: Option<Session>,
-        handed: Option<&Handed>,
+        (handed, before): (Option<&Handed>, Option<Versions>),
     ) -> Result<Self, OpenError> {
+        let versions = session.as_mut().and_then(|session| session.versions.take());
+        let now_ms = options.clock.now_ms();
+        let versions = versions.or_else(|| before.map(|before| before.reshaped(&resolution.components, now_ms)));
+        let versions = versions.unwrap_or_else(|| Versions::new(&resolution.components, now_ms));
+        versions.number_running(&mut resolution.components);
         let restore = session.as_ref().and_then(|session| session.cut.clone()).or_else(|| options.restore.clone());
         let options = RunOptions { restore, ..options.clone() };
         let epochs = session.as_ref().map(|session| &session.epochs);
@@ -163,8 +171,6 @@ impl Tasks {
         }
         let dead_letters = built.dead_letters;
         rows.push(tasks.spawn(async { Ended::DeadLetters(dead_letters.await) }));
-        let versions = session.as_mut().and_then(|session| session.versions.take());
-        let versions = versions.unwrap_or_else(|| Versions::new(&resolution.components, options.clock.now_ms()));
         let samplers = built.samplers;
         let shared = Shared {
             components: Mutex::new(resolution.components.clone()),
@@ -383,7 +389,7 @@ impl Life {
                 role,
                 tasks: tasks.counters.len(),
                 counts,
-                components: components(tasks),
+                components: versions_of(tasks),
                 guest_metrics: super::status::guest_metrics(tasks.guests.iter().map(AsRef::as_ref)),
             }
         });
@@ -404,16 +410,21 @@ impl Life {
     }
 }
 
-/// Versions that run in any task of a node.
-fn components(tasks: &NodeTasks) -> Vec<ComponentVersion> {
-    let mut found: Vec<ComponentVersion> = Vec::new();
-    for versions in &tasks.versions {
-        let Ok(versions) = versions.lock() else { continue };
-        for (slot, digest) in versions.iter().enumerate() {
-            let version = digest.as_ref().map(|digest| ComponentVersion { slot, digest: digest.to_string() });
-            found.extend(version.filter(|version| !found.contains(version)));
+/// Versions that run in any task of a node, by slot and number.
+fn versions_of(node: &NodeTasks) -> Vec<ComponentVersion> {
+    let mut found: BTreeMap<(usize, ExactVersion), ComponentVersion> = BTreeMap::new();
+    for (task, (versions, counters)) in node.versions.iter().zip(&node.counters).enumerate() {
+        for (slot, TaskVersion { version, before }) in versions.all() {
+            let of = found.entry((slot, version)).or_insert_with(|| ComponentVersion {
+                slot,
+                version: version.number,
+                digest: version.digest.to_string(),
+                tasks: Vec::new(),
+                counts: NodeCounts::ZERO,
+            });
+            of.tasks.push(task);
+            of.counts = of.counts.plus(counters.read().since(before));
         }
     }
-    found.sort_by_key(|version| version.slot);
-    found
+    found.into_values().collect()
 }

@@ -28,7 +28,7 @@ impl Life {
         let offered = of_step(offers);
         let mut components = of_step(running);
         components.extend(offered.clone());
-        let (limits, index) = self.place(step).ok_or_else(unknown)?;
+        let index = self.place(step).ok_or_else(unknown)?;
         let available = self.input_schema(step).ok_or_else(unknown)?;
         let mut plan = self.shared.resolution.plan.clone();
         let node = plan.nodes.get_mut(index).ok_or_else(unknown)?;
@@ -53,12 +53,12 @@ impl Life {
                 let (Some(Verdict::Migrate { .. }), Some(from)) = (verdicts.get(id), before) else { continue };
                 let Some(kept) = operator.kept_columns(id.slot) else { continue };
                 // what a migration costs is not what the step costs
-                let guest = instantiate_for(resolved, step, limits, subtask, Arc::default())
+                let guest = instantiate_for(resolved, step, subtask, Arc::default())
                     .map_err(|source| SwapError::Guest { path: resolved.path.clone(), source })?;
                 migrations.push(Migration { kept, from, guest });
             }
-            let digests = offered.iter().map(|(id, of)| (id.slot, *of.component.digest())).collect();
-            successors.push(Successor { operator, migrations, digests });
+            let versions = offered.iter().map(|(id, of)| (id.slot, of.version())).collect();
+            successors.push(Successor { operator, migrations, versions });
         }
         Ok(successors)
     }

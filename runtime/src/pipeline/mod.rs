@@ -31,6 +31,7 @@ pub mod size;
 pub mod source_task;
 pub mod spec;
 pub mod task;
+pub mod task_versions;
 mod wiring;
 
 pub use check::check_structure;

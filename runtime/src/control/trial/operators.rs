@@ -29,7 +29,7 @@ impl Life {
             .map_err(|error| refused(error.to_string()))?;
         for (slot, first) in shared.resolution.components.iter().filter(|(slot, _)| slot.step == step) {
             let version = versions.get(slot).or_else(|| running.get(slot)).unwrap_or(first);
-            if version.component.digest() == first.component.digest() {
+            if version.number == first.number {
                 continue;
             }
             for (operator, replacement) in operators.iter_mut().zip(self.guests(slot, version, metrics)?) {
