@@ -195,7 +195,8 @@ impl Handle {
             let mut report = report(diff(&Shape::from(&*running), &Shape::from(&wanted)), &watch);
             permitted(&report, &approved)?;
             match report.effect {
-                None => {}
+                // what is read from another file is the same all the same
+                None => handle.run.runs_now(wanted, &life),
                 Some(Effect::Swap) => report.gap_ms = handle.exchange(&life, &running, wanted).await?,
                 Some(_) => {
                     let done = handle.rebuilt(wanted, &report.differences).await?;

@@ -19,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::judge::Refusal;
 use super::kept::{self, Runs};
+use super::kinds;
 use super::run::Life;
 use super::swap::SwapError;
 use super::transactions::{self, Decided};
@@ -111,6 +112,20 @@ pub enum CheckpointError {
         /// the first difference
         refusal: Box<Refusal>,
     },
+    /// a step that had state is of another kind
+    #[error(
+        "checkpoint {epoch} holds state of step `{step}` as {from}, and {to} cannot read it; make the step what it was, or start anew with --fresh (a running pipeline changes it with `apply --approve {step}`)"
+    )]
+    Kind {
+        /// which checkpoint
+        epoch: u64,
+        /// the step
+        step: String,
+        /// what it was
+        from: String,
+        /// what it is
+        to: String,
+    },
     /// a step that had state is gone
     #[error(
         "checkpoint {epoch} holds state of step `{step}`, which the pipeline does not have; there are {known}; give the step its name back, or start anew with --fresh"
@@ -184,6 +199,8 @@ pub(super) struct Session {
     pub(super) failed: Arc<watch::Sender<bool>>,
     /// which components the checkpoint that is gone on from knows
     known: Vec<SlotVersions>,
+    /// what the state in it is
+    noted: kinds::Noted,
     /// which components have run
     pub(super) versions: Option<Versions>,
     /// the first checkpoint is taken at once, not after an interval
@@ -240,9 +257,11 @@ impl Session {
         for (sink, _) in sinks.filter(|(_, kind)| !sink::is_exactly_once(kind)) {
             tracing::warn!(sink, "shows rows at once: those after the last checkpoint come again at a restart");
         }
+        let mut noted = kinds::Noted::default();
         let (cut, restored, known) = match chosen.loaded {
             Some((mut loaded, restored)) => {
                 let known = std::mem::take(&mut loaded.manifest.versions);
+                noted = kinds::Noted::from(&loaded.manifest);
                 let mut cut = Cut { kept_by: kept::states(&known), ..cut_of(loaded) };
                 cut.steps.retain(|step, _| !dropped.contains(step));
                 (Some(Arc::new(cut)), Some(restored), known)
@@ -261,6 +280,7 @@ impl Session {
             status: Arc::new(Mutex::new(status)),
             failed: Arc::new(watch::Sender::new(false)),
             known,
+            noted,
             versions: None,
             at_once: false,
         })
@@ -291,9 +311,12 @@ impl Session {
     ) -> Result<Resolution, CheckpointError> {
         let Some(epoch) = self.restored_epoch() else { return Ok(resolution) };
         let from = kept::From { store: &self.store, epoch, known: &self.known };
-        let gone_on = kept::go_on(resolution, sandbox, from, (choice, self.clock.now_ms())).await?;
-        if let Some(cut) = &self.cut {
-            kept::check_states(epoch, cut, &gone_on.resolution.components)?;
+        let mut gone_on = kept::go_on(resolution, sandbox, from, (choice, self.clock.now_ms())).await?;
+        if let Some(cut) = &mut self.cut {
+            let Resolution { plan, components } = &gone_on.resolution;
+            let settled = self.noted.settle(epoch, &kinds::of(plan, components), plan, Arc::make_mut(cut))?;
+            kept::check_states(epoch, cut, components)?;
+            gone_on.notes.extend(settled);
         }
         self.versions = Some(gone_on.versions);
         self.tell(|status| {
@@ -359,7 +382,7 @@ impl Session {
         watch: Stopwatch,
     ) -> Result<(), CheckpointError> {
         let epoch = self.epochs.next;
-        let draft = self.draft(handle.name(), as_of, cut, finished);
+        let draft = self.draft(handle, as_of, cut, finished);
         let prepared = draft.manifest.prepared.clone();
         fail_point("cut");
         let bytes = self.decide(draft, last).await?;
@@ -399,7 +422,8 @@ impl Session {
         done
     }
 
-    fn draft(&self, pipeline: &str, as_of: AsOf, cut: Cut, finished: bool) -> Draft {
+    fn draft(&self, handle: &Life, as_of: AsOf, cut: Cut, finished: bool) -> Draft {
+        let mut kept = kinds::of(&handle.shared.resolution.plan, &as_of.components);
         let sources = cut.sources.into_iter().map(|(source, tasks)| {
             let positions = tasks.into_values().flatten().collect();
             SourceEntry { source, positions }
@@ -411,7 +435,7 @@ impl Session {
             let components = of_step
                 .map(|(slot, resolved)| Component { slot: slot.slot, digest: resolved.component.digest().to_string() });
             let mut entry =
-                StepEntry { components: components.collect(), step, tasks: Vec::with_capacity(tasks.len()) };
+                StepEntry { components: components.collect(), kept: kept.remove(&step), step, tasks: Vec::with_capacity(tasks.len()) };
             entry.components.sort_by_key(|component| component.slot);
             for (subtask, task) in tasks {
                 entry.tasks.push(TaskEntry { subtask, watermark_ms: task.watermark.0, state: Vec::new() });
@@ -424,7 +448,7 @@ impl Session {
         });
         let (versions, files) = as_of.versions.entries();
         let manifest = Manifest {
-            pipeline: pipeline.to_owned(),
+            pipeline: handle.name().to_owned(),
             epoch: self.epochs.next,
             attempt: self.epochs.attempt.clone(),
             written_ms: self.clock.now_ms(),
@@ -434,6 +458,7 @@ impl Session {
             prepared: prepared.collect(),
             transactional_id: self.epochs.transactions.as_ref().map(|of| of.transactional_id().to_owned()),
             versions,
+            given_up: handle.given_up(),
         };
         Draft { manifest, states, components: files }
     }
@@ -679,7 +704,8 @@ async fn finish_newest(
 /// State of a step that is gone would be lost silently.
 fn known_steps(spec: &PipelineSpec, loaded: &Loaded, dropped: &BTreeSet<String>) -> Result<(), CheckpointError> {
     let known: Vec<&str> = spec.steps.iter().map(|step| step.name.value.as_str()).collect();
-    let gone = loaded.manifest.state_files().find(|(step, ..)| !known.contains(step) && !dropped.contains(*step));
+    let given_up = &loaded.manifest.given_up;
+    let gone = loaded.manifest.state_files().find(|(step, ..)| !known.contains(step) && !dropped.contains(*step) && !given_up.iter().any(|gone| gone == step));
     match gone {
         None => Ok(()),
         Some((step, ..)) => Err(CheckpointError::StepGone {

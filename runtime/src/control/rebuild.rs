@@ -158,7 +158,7 @@ impl Run {
             }
         };
         let watch = Stopwatch::start();
-        let (cut, ()) = tokio::join!(life.end_for_another(), tasks.ended());
+        let (cut, ()) = tokio::join!(life.end_for_another(&dropped), tasks.ended());
         let last = life.status();
         let cut = match (tasks.outcome().await, cut) {
             (Ok(Ending::Checkpoint), _) => None,

@@ -1,7 +1,7 @@
 //! One life of a pipeline: its tasks from their start to their end, its status. Whoever supervises it starts the next.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -123,6 +123,8 @@ pub(super) struct Shared {
     paused: AtomicBool,
     /// another life is to follow, without a failure: the last barrier is on its way
     changing: AtomicBool,
+    /// steps whose state the life that follows does not go on with
+    given_up: std::sync::Mutex<BTreeSet<String>>,
     /// where tasks leave what stays open behind the last barrier
     last: Arc<Handover>,
     pub(super) commands: Vec<mpsc::Sender<Command>>,
@@ -181,6 +183,7 @@ impl Tasks {
             last_pause_ns: AtomicU64::new(0),
             paused: AtomicBool::new(options.paused),
             changing: AtomicBool::new(false),
+            given_up: std::sync::Mutex::default(),
             last: Arc::default(),
             resolution,
             sandbox,
@@ -297,9 +300,15 @@ impl Life {
         }
     }
 
+    /// Steps whose state the life that follows does not go on with.
+    pub(super) fn given_up(&self) -> Vec<String> {
+        self.shared.given_up.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     /// Ends the life at a barrier for another that follows, with a checkpoint where there are any. What it holds there, where it
     /// has none; `Err` where its input has ended before.
-    pub(super) async fn end_for_another(&self) -> Result<Option<Cut>, SwapError> {
+    pub(super) async fn end_for_another(&self, given_up: &BTreeSet<String>) -> Result<Option<Cut>, SwapError> {
+        self.shared.given_up.lock().unwrap_or_else(PoisonError::into_inner).extend(given_up.iter().cloned());
         self.shared.changing.store(true, Ordering::Release);
         if self.shared.checkpoints.is_some() {
             // whoever takes checkpoints takes the last one

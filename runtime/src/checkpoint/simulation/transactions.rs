@@ -270,6 +270,7 @@ impl Process {
 
     fn write(&self, world: &mut World) -> Option<Stopped> {
         let manifest = Manifest {
+            given_up: Vec::new(),
             attempt: self.attempt,
             position: self.position,
             in_transaction: !self.base,
