@@ -26,13 +26,14 @@ pub(super) fn check_state(spec: &PipelineSpec, state: &StateSpec, problems: &mut
 
 /// Whether the step keeps state that can spill.
 pub(super) fn spills(step: &StepSpec) -> bool {
-    matches!(step.kind.value, StepKind::Aggregate { .. })
+    matches!(step.kind.value, StepKind::Aggregate { .. } | StepKind::Process { .. })
 }
 
 /// Why state of the step stays in memory; none where it has no state, or state that can spill.
 fn why_not(step: &StepSpec) -> Option<&'static str> {
     match &step.kind.value {
         StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) => None,
+        StepKind::Process { .. } => None,
         StepKind::Aggregate { window, trigger, firing, .. } => match window.value {
             WindowSpec::Rolling { .. } => None,
             WindowSpec::Tumbling { .. } | WindowSpec::Sliding { .. } => {
@@ -42,7 +43,6 @@ fn why_not(step: &StepSpec) -> Option<&'static str> {
             }
             _ => Some("sessions, counted and global windows are kept in memory"),
         },
-        StepKind::Process { .. } => Some("what a processor remembers, and its timers, are kept in memory"),
         StepKind::Top(_) => Some("the rows of a top-N are kept in memory"),
         StepKind::Join(_) => Some("the rows of a join are kept in memory"),
     }

@@ -40,6 +40,11 @@ struct Frozen<T> {
 /// Numbers every freezing of a column in this process; 0 is none.
 static FREEZINGS: AtomicU64 = AtomicU64::new(1);
 
+/// A number that nothing else of this process has.
+pub(crate) fn next_freezing() -> u64 {
+    FREEZINGS.fetch_add(1, Ordering::Relaxed)
+}
+
 impl<T: Clone> Chunk<T> {
     #[inline]
     fn values(&self) -> Option<&[T; CHUNK_ROWS]> {
@@ -155,7 +160,7 @@ impl<T: Clone> Chunked<T> {
 
     /// A copy as of now. Chunks are shared: one that is written to later is copied then, if this copy is still there.
     pub fn freeze(&mut self) -> Self {
-        let number = FREEZINGS.fetch_add(1, Ordering::Relaxed);
+        let number = next_freezing();
         let chunks = self.chunks.iter_mut().map(|chunk| chunk.freeze(number)).collect();
         Self { chunks, fill: self.fill.clone() }
     }
