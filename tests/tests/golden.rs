@@ -151,7 +151,8 @@ fn golden_pipelines_give_the_same_rows_when_their_state_spills() {
     for folder in cases() {
         let mut spec = pipeline::read(&folder.join("pipeline.toml")).expect("a pipeline");
         spec.state = Some(state.clone());
-        let keeps_state = spec.steps.iter().any(|step| matches!(step.kind.value, StepKind::Aggregate { .. }));
+        let spills = |kind: &StepKind| matches!(kind, StepKind::Aggregate { .. } | StepKind::Process { .. });
+        let keeps_state = spec.steps.iter().any(|step| spills(&step.kind.value));
         if !keeps_state || !check_structure(&spec).is_empty() {
             continue;
         }

@@ -2,7 +2,6 @@
 
 use super::problems::{Problems, code, quote};
 use super::spec::{PipelineSpec, StateSpec, StepKind, StepSpec};
-use crate::window::{Firing, Trigger, WindowSpec};
 
 /// Least memory for state: what one batch of keys takes.
 const MEMORY_BYTES_MIN: usize = 1 << 10;
@@ -33,16 +32,7 @@ pub(super) fn spills(step: &StepSpec) -> bool {
 fn why_not(step: &StepSpec) -> Option<&'static str> {
     match &step.kind.value {
         StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) => None,
-        StepKind::Process { .. } => None,
-        StepKind::Aggregate { window, trigger, firing, .. } => match window.value {
-            WindowSpec::Rolling { .. } => None,
-            WindowSpec::Tumbling { .. } | WindowSpec::Sliding { .. } => {
-                let early = trigger.as_ref().is_some_and(|trigger| trigger.value != Trigger::End);
-                let discarding = firing.as_ref().is_some_and(|firing| firing.value != Firing::Accumulating);
-                (early || discarding).then_some("windows that fire before their end are kept in memory")
-            }
-            _ => Some("sessions, counted and global windows are kept in memory"),
-        },
+        StepKind::Aggregate { .. } | StepKind::Process { .. } => None,
         StepKind::Top(_) => Some("the rows of a top-N are kept in memory"),
         StepKind::Join(_) => Some("the rows of a join are kept in memory"),
     }

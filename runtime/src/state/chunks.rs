@@ -153,6 +153,11 @@ impl<T: Clone> Chunked<T> {
         self.chunks.iter().enumerate().filter_map(|(number, chunk)| Some((number, chunk.values()?)))
     }
 
+    /// The values of all chunks, to be changed.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.chunks.iter_mut().filter_map(Chunk::values_mut).flatten()
+    }
+
     /// One more than the number of the last chunk that ever was.
     pub(crate) fn chunks_end(&self) -> usize {
         self.chunks.len()
