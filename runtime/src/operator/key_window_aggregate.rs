@@ -14,6 +14,7 @@
 
 mod assign;
 mod counted;
+mod frozen;
 mod places;
 mod snapshot;
 mod spilled;

@@ -1,5 +1,6 @@
 //! What must hold for state that spills.
 
+use super::join::JoinTime;
 use super::problems::{Problems, code, quote};
 use super::spec::{PipelineSpec, StateSpec, StepKind, StepSpec};
 
@@ -25,7 +26,11 @@ pub(super) fn check_state(spec: &PipelineSpec, state: &StateSpec, problems: &mut
 
 /// Whether the step keeps state that can spill.
 pub(super) fn spills(step: &StepSpec) -> bool {
-    matches!(step.kind.value, StepKind::Aggregate { .. } | StepKind::Process { .. })
+    match &step.kind.value {
+        StepKind::Aggregate { .. } | StepKind::Process { .. } => true,
+        StepKind::Join(_) => why_not(step).is_none(),
+        _ => false,
+    }
 }
 
 /// Why state of the step stays in memory; none where it has no state, or state that can spill.
@@ -34,6 +39,11 @@ fn why_not(step: &StepSpec) -> Option<&'static str> {
         StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) => None,
         StepKind::Aggregate { .. } | StepKind::Process { .. } => None,
         StepKind::Top(_) => Some("the rows of a top-N are kept in memory"),
-        StepKind::Join(_) => Some("the rows of a join are kept in memory"),
+        StepKind::Join(join) => match &join.when {
+            JoinTime::Window(window) if window.value.is_alike_for_all_keys() => {
+                Some("the rows of a join in tumbling or sliding windows are kept in memory")
+            }
+            _ => None,
+        },
     }
 }

@@ -65,7 +65,9 @@ impl Builder<'_> {
             }
             NodeKind::Top { index, keys, windows, by } => self.top(node, *index, keys, *windows, by),
             NodeKind::Join { columns, rule, .. } => {
-                join_operator(columns, *rule).map_err(|source| StartError::Operator { step: node.name.clone(), source })
+                let spill = self.spill(index_of_node, subtask);
+                let failed = |source| StartError::Operator { step: node.name.clone(), source };
+                join_operator(columns, *rule, spill).map_err(failed)
             }
             NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => {
                 Err(StartError::Internal(format!("`{}` is not an operator", node.name)))
