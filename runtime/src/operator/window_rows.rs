@@ -316,7 +316,7 @@ impl WindowRows {
             now.push(to);
         }
         moved.kept.places = std::mem::replace(&mut self.kept.places, Chunked::new(Arc::default()));
-        for rows in moved.kept.places.values_mut().filter(|rows| !rows.is_empty()) {
+        for rows in moved.kept.places.all_mut().filter(|rows| !rows.is_empty()) {
             for id in Arc::make_mut(rows) {
                 *id = now.get(id.0 as usize).and_then(|rows| rows.get(id.1 as usize)).copied().unwrap_or(*id);
                 moved.used.get_mut(id.0 as usize).into_iter().for_each(|used| *used += 1);
