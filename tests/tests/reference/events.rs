@@ -20,9 +20,14 @@ pub(crate) struct Row {
 pub(crate) enum Event {
     Row(Row),
     /// one source says how far it is; it may say less than before
-    Watermark { source: usize, time: i64 },
+    Watermark {
+        source: usize,
+        time: i64,
+    },
     /// all state is put away, and so many tasks go on from it
-    Restore { tasks: usize },
+    Restore {
+        tasks: usize,
+    },
 }
 
 /// What rows may lack.

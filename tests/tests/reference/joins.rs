@@ -119,12 +119,7 @@ fn in_sessions(rows: &[Came], kind: Kind, gap: i64) -> (Vec<Value>, u64) {
 }
 
 /// One step that joins, and what its model says of all rows.
-fn question(
-    events: Vec<Event>,
-    shuffle: u64,
-    step: &str,
-    model: impl Fn(&[Came]) -> (Vec<Value>, u64),
-) -> Question {
+fn question(events: Vec<Event>, shuffle: u64, step: &str, model: impl Fn(&[Came]) -> (Vec<Value>, u64)) -> Question {
     let mut rows = Rows { watermark: i64::MIN, rows: Vec::new() };
     replay(&events, 2, &mut rows);
     let (results, late) = model(&rows.rows);

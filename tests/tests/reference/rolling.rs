@@ -49,9 +49,7 @@ fn running_aggregates_are_those_of_lists() {
         let emit = if latest { "latest" } else { "changes" };
         let calls = aggregates::CALLS;
         Question {
-            steps: format!(
-                "[step.out]\nfrom = \"a\"\nkey_by = \"k\"\naggregate = {{ {calls} }}\nemit = \"{emit}\"\n"
-            ),
+            steps: format!("[step.out]\nfrom = \"a\"\nkey_by = \"k\"\naggregate = {{ {calls} }}\nemit = \"{emit}\"\n"),
             columns: vec![aggregates::COLUMNS],
             cells: aggregates::cells,
             events,

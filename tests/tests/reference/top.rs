@@ -43,8 +43,7 @@ impl Model for Lists {
             self.dead += 1;
             return;
         };
-        let open: Vec<_> =
-            self.window.of(time).into_iter().filter(|(_, end)| end - 1 > self.watermark).collect();
+        let open: Vec<_> = self.window.of(time).into_iter().filter(|(_, end)| end - 1 > self.watermark).collect();
         self.late += u64::from(open.is_empty());
         for (start, end) in open {
             let key = row.key.filter(|_| self.keyed);
@@ -54,7 +53,8 @@ impl Model for Lists {
 
     fn advance(&mut self, watermark: i64) {
         self.watermark = watermark;
-        let (done, left) = std::mem::take(&mut self.lists).into_iter().partition(|((_, end, _), _)| end - 1 <= watermark);
+        let (done, left) =
+            std::mem::take(&mut self.lists).into_iter().partition(|((_, end, _), _)| end - 1 <= watermark);
         self.lists = left;
         let done: BTreeMap<_, _> = done;
         done.into_iter().for_each(|((start, end, _), rows)| self.put_out((start, end), rows));

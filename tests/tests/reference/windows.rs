@@ -233,9 +233,8 @@ fn told(rows: &[Row], beside: Value) -> Value {
 #[test]
 fn components_get_all_rows_of_a_window_by_time() {
     let drawn = (events(1, Nulls::None), windows(), lateness(), any::<u64>());
-    let drawn = drawn.prop_filter("rows are kept for one window each", |drawn| {
-        !matches!(drawn.1, Window::CountEvery { .. })
-    });
+    let drawn =
+        drawn.prop_filter("rows are kept for one window each", |drawn| !matches!(drawn.1, Window::CountEvery { .. }));
     let operator = "window_process = \"../../../target/guests/hostile-window.wasm\"";
     holds(60, drawn, |drawn| Question {
         columns: vec!["k = \"text?\", word = \"text\", v = \"int64\""],
