@@ -7,6 +7,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use support::visits::PRINTED;
 use support::{Folder, From};
 
 /// Standard input through a map to standard output.
@@ -23,35 +24,9 @@ from = "upper"
 print = {}
 "#;
 
-/// Visits without end, a thousand a second, counted by segment and second.
-const VISITS: &str = r#"
-name = "visits"
-parallelism = 2
-[source.visits]
-generator = { kind = "customers", rate = 20000, seed = 7 }
-[step.interested]
-from = "visits"
-filter = "interested.wasm"
-[step.segment]
-from = "interested"
-map = "segment.wasm"
-[step.counts]
-from = "segment"
-key_by = ["segment"]
-window = { tumbling = "1s" }
-aggregate = { visits = "count()" }
-[sink.out]
-from = "counts"
-print = {}
-"#;
-
+/// A pipeline that is to be run.
 fn visits() -> Folder {
-    let folder = Folder::new();
-    folder
-        .write("p.toml", VISITS)
-        .install("interested.wasm", "interested.wasm")
-        .install("segment.wasm", "segment.wasm");
-    folder
+    support::visits::visits(20_000, "", PRINTED)
 }
 
 /// Visits by segment, from what was printed.
@@ -84,9 +59,9 @@ fn a_file_is_read_to_its_end_and_stdout_has_the_results_alone() {
 
 #[test]
 fn results_do_not_depend_on_how_batches_are_cut() {
-    let folder = Folder::new();
-    folder.write("p.toml", VISITS.replace("rate = 20000", "rows = 50000, interval = \"50us\""));
-    folder.install("interested.wasm", "interested.wasm").install("segment.wasm", "segment.wasm");
+    let folder = visits();
+    let pipeline = std::fs::read_to_string(folder.path("p.toml")).unwrap();
+    folder.write("p.toml", pipeline.replace("rate = 20000", "rows = 50000, interval = \"50us\""));
     let sorted = |arguments: &[&str]| {
         let mut lines: Vec<String> = folder.run(arguments).expect(0).stdout.lines().map(str::to_owned).collect();
         lines.sort();
@@ -166,6 +141,26 @@ fn a_changed_component_is_swapped_in_and_every_row_meets_one_version() {
     let counts = by_segment(&output.stdout);
     assert_eq!(counts.keys().collect::<Vec<_>>(), ["cart", "large", "medium", "small"]);
     assert_eq!(counts.values().sum::<u64>(), status(&output.stderr, "interested", "rows_out"));
+}
+
+#[test]
+fn what_is_watched_follows_the_pipeline_that_is_applied() {
+    let folder = visits();
+    let mut process = folder.start(&["run", "p.toml", "--watch"]);
+    process.wait_for(From::Stdout, "small");
+    let text = std::fs::read_to_string(folder.path("p.toml")).unwrap();
+    assert!(text.contains("\"segment.wasm\""), "{text}");
+    folder.install("segment.wasm", "other.wasm");
+    folder.write("p.toml", text.replace("\"segment.wasm\"", "\"other.wasm\""));
+    assert_eq!(folder.run(&["apply", "p.toml"]).expect(0).stdout, "nothing is different\n");
+    // the file of before is nobody's any more
+    folder.install("uppercase.wasm", "segment.wasm");
+    folder.install("segment-finer.wasm", "other.wasm");
+    process.wait_for(From::Stderr, "swapped segment");
+    process.wait_for(From::Stdout, "medium");
+    process.signal("INT");
+    let output = process.finish().expect(0);
+    assert!(!output.stderr.contains("not swapped"), "{}", output.stderr);
 }
 
 #[test]

@@ -162,3 +162,67 @@ fn three_tasks_that_die_in_a_swap_have_one_cut() {
     ];
     dies_and_goes_on(3, &deaths);
 }
+
+/// As [`folder`] with sums by key that another version can take over.
+fn sums(parallelism: usize) -> Folder {
+    let folder = Folder::new();
+    folder.write(
+        "pipeline.toml",
+        format!(
+            r#"
+name = "numbers"
+parallelism = {parallelism}
+checkpoint = {{ store = "state", interval = "50ms" }}
+[source.numbers]
+generator = {{ kind = "sequence", rows = {ROWS}, rate = 24_000, keys = 500 }}
+[step.tag]
+from = "numbers"
+key_by = "key"
+aggregate = {{ rows = "count()", sums = "sums.wasm" }}
+[sink.out]
+from = "tag"
+file = {{ path = "out/rows.json" }}
+"#
+        ),
+    );
+    folder.install("migrate-sum-1.wasm", "sums.wasm");
+    folder.install("migrate-sum-2.wasm", "second.wasm");
+    folder
+}
+
+/// Results of each key as counted by either version, in the order of its rows.
+fn assert_each_row_is_counted_once(folder: &Folder, dies_ahead: bool, what: &str) {
+    let mut keys: BTreeMap<i64, BTreeMap<i64, (i64, i64)>> = BTreeMap::new();
+    for entry in std::fs::read_dir(folder.path("out")).unwrap() {
+        for line in std::fs::read_to_string(entry.unwrap().path()).unwrap().lines() {
+            let row: Value = serde_json::from_str(line).unwrap();
+            let [key, rows, first, second] =
+                ["key", "rows", "rows_1", "rows_2"].map(|name| row[name].as_i64().unwrap());
+            assert!(keys.entry(key).or_default().insert(rows, (first, second)).is_none(), "{what}: twice: {row}");
+            assert!(first + second == rows && !(dies_ahead && second > 0), "{what}: {row}");
+        }
+    }
+    assert_eq!(keys.values().map(BTreeMap::len).sum::<usize>() as u64, ROWS, "{what}");
+    for (key, results) in keys {
+        assert!(results.keys().copied().eq(1..=results.len() as i64), "{what}: key {key}");
+        assert!(results.values().map(|(_, second)| second).is_sorted(), "{what}: key {key}");
+    }
+}
+
+#[test]
+fn a_process_that_dies_while_state_is_migrated_ahead_or_at_the_cut_counts_each_row_once() {
+    for parallelism in [1, 3] {
+        for (point, ahead) in [
+            ("migration-piece", true),
+            ("migration-piece:3", true),
+            ("swap-ready", true),
+            ("swap-task", false),
+            ("swap-passed", false),
+        ] {
+            let folder = sums(parallelism);
+            die_in_swap(&folder, Death::At(point));
+            folder.run(&["run", "pipeline.toml"]).expect(0).says(&["restored from checkpoint"]);
+            assert_each_row_is_counted_once(&folder, ahead, &format!("{point} with {parallelism} tasks"));
+        }
+    }
+}

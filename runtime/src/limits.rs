@@ -31,6 +31,16 @@ pub const TCP_SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Key groups of a pipeline: the unit in which keyed state is spread over tasks, and so the largest parallelism.
 pub const KEY_GROUPS: u32 = 128;
 
+/// Rows of state that a task hands over at once to be migrated while it goes on: under a millisecond of its time.
+pub const SWEEP_ROWS: usize = BATCH_ROWS;
+
+/// Between two pieces of state that are migrated ahead once all has been: what changes in between is left for the cut.
+pub const SWEEP_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long a migration that has seen all state tries to keep up with what changes, before what is left is migrated at
+/// the cut however much it is.
+pub const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Memory of one guest instance unless the step says otherwise.
 pub const GUEST_MEMORY_BYTES: usize = 64 << 20;
 

@@ -103,9 +103,9 @@ pub(super) fn running(keys: u64, rate: Option<u64>, sink: Sink) -> Result<Pipeli
     running_totals(keys, rate, sink, Step::aggregate().count("count").sum("sum", "amount").sum("last", "sequence"))
 }
 
-/// The same by a component.
-pub(super) fn running_component(keys: u64, rate: Option<u64>, sink: Sink) -> Result<PipelineSpec, Failed> {
-    running_totals(keys, rate, sink, Step::aggregate().component("totals", guest("bench-totals")?))
+/// The same by component `name` of the guests.
+pub(super) fn running_as(name: &str, keys: u64, rate: Option<u64>, sink: Sink) -> Result<PipelineSpec, Failed> {
+    running_totals(keys, rate, sink, Step::aggregate().component("totals", guest(name)?))
 }
 
 fn running_totals(keys: u64, rate: Option<u64>, sink: Sink, step: Step) -> Result<PipelineSpec, Failed> {

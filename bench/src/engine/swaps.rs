@@ -40,11 +40,38 @@ pub(super) fn groups(
     } else {
         (200, &[("10 keys", 10), ("10 million keys", 10_000_000)])
     };
+    migrations(engine, arguments, wanted, measure)?;
     for (said, keys) in sizes {
         let name = format!("engine: {swaps} swaps at {RATE} rows/s, {said}");
         if wanted(&name) {
-            let loaded = Rc::new(RefCell::new(Loaded::start(engine, *keys, swaps)?));
+            let copies = folder()?;
+            let files = [guests::path("bench-totals")?, same_logic(copies.path())?];
+            let loaded = Rc::new(RefCell::new(Loaded::start(engine, *keys, swaps, "bench-totals", files)?));
             measure(Group { name, clock: Clock::Wall, unit: "swap", sides: sides(&loaded) })?;
+            loaded.borrow_mut().nothing_is_lost()?;
+        }
+    }
+    Ok(())
+}
+
+/// Swaps to a version that keeps other state, and back.
+fn migrations(
+    engine: &Engine,
+    arguments: &Arguments,
+    wanted: &Wanted<'_>,
+    measure: &mut Measure<'_>,
+) -> Result<(), Failed> {
+    let (swaps, sizes): (usize, &[(&str, u64)]) = if arguments.quick {
+        (5, &[("10 thousand keys", 10_000), ("100 thousand keys", 100_000)])
+    } else {
+        (10, &[("10 thousand keys", 10_000), ("10 million keys", 10_000_000)])
+    };
+    for (said, keys) in sizes {
+        let name = format!("engine: {swaps} migrations at {RATE} rows/s, {said}");
+        if wanted(&name) {
+            let files = [guests::path("migrate-sum-1")?, guests::path("migrate-sum-2")?];
+            let loaded = Rc::new(RefCell::new(Loaded::start(engine, *keys, swaps, "migrate-sum-1", files)?));
+            measure(Group { name, clock: Clock::Wall, unit: "migration", sides: sides(&loaded) })?;
             loaded.borrow_mut().nothing_is_lost()?;
         }
     }
@@ -125,23 +152,22 @@ struct Loaded {
     swaps: usize,
     behind: Arc<Mutex<Behind>>,
     seen: Seen,
-    _folders: [TempDir; 2],
+    _folder: TempDir,
 }
 
 impl Loaded {
-    fn start(engine: &Engine, keys: u64, swaps: usize) -> Result<Self, Failed> {
-        let (store, copies) = (folder()?, folder()?);
-        fill_with(engine, keys, store.path(), pipelines::running_component(keys, None, Sink::discard())?)?;
+    fn start(engine: &Engine, keys: u64, swaps: usize, component: &str, files: [PathBuf; 2]) -> Result<Self, Failed> {
+        let store = folder()?;
+        fill_with(engine, keys, store.path(), pipelines::running_as(component, keys, None, Sink::discard())?)?;
         let (sink, rows) = ChannelSink::new(64);
         let sink = Sink::of(SinkKind::Channel(sink));
-        let spec = kept(pipelines::running_component(keys, Some(RATE), sink)?, store.path(), NEVER);
+        let spec = kept(pipelines::running_as(component, keys, Some(RATE), sink)?, store.path(), NEVER);
         let life = Life::start(engine, spec)?;
         let behind = Arc::new(Mutex::new(Behind { quickest: f64::INFINITY, slowest: 0.0 }));
         life.spawn(watch(rows, Arc::clone(&behind)));
-        let files = [guests::path("bench-totals")?, same_logic(copies.path())?];
         let handle = life.handle();
         life.wait_for(RATE)?;
-        Ok(Self { life, handle, files, turn: 0, swaps, behind, seen: Seen::default(), _folders: [store, copies] })
+        Ok(Self { life, handle, files, turn: 0, swaps, behind, seen: Seen::default(), _folder: store })
     }
 
     fn round(&mut self) -> Result<(), Failed> {
@@ -212,10 +238,14 @@ fn counts_of(batch: &arrow_array::RecordBatch) -> Result<u64, Failed> {
     use arrow_array::cast::AsArray;
     use arrow_array::types::Int64Type;
     let schema = batch.schema();
-    let at = schema.fields().iter().position(|field| field.name().ends_with("count"));
-    let column = at.and_then(|at| batch.columns().get(at)).and_then(|column| column.as_primitive_opt::<Int64Type>());
-    let column = column.ok_or_else(|| format!("state without a count: {schema}"))?;
-    Ok(column.values().iter().map(|count| count.unsigned_abs()).sum())
+    // what components have counted, not what the host has
+    let counts = |name: &str| ["count", "rows", "old_rows"].iter().any(|count| name.ends_with(&format!(".{count}")));
+    let columns = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| counts(field.name()));
+    let counts: Vec<_> = columns.filter_map(|(_, column)| column.as_primitive_opt::<Int64Type>()).collect();
+    if counts.is_empty() {
+        return Err(format!("state without a count: {schema}"));
+    }
+    Ok(counts.iter().flat_map(|column| column.values()).map(|count| count.unsigned_abs()).sum())
 }
 
 /// Takes in what comes; rows are due by their event times, 0.1 ms apart, at the rate.

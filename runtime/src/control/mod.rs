@@ -6,6 +6,7 @@ mod diff;
 mod edit;
 mod judge;
 mod kept;
+mod kinds;
 mod mending;
 mod outcome;
 mod plan;
@@ -21,6 +22,7 @@ mod status;
 mod successors;
 mod supervise;
 mod swap;
+mod sweeps;
 mod transactions;
 mod trial;
 mod versions;
@@ -29,13 +31,14 @@ pub use apply::{ApplyError, ApplyReport};
 pub use checkpoints::{CheckpointError, CheckpointStatus, Restored, StartFrom, cut_of, open_store};
 pub use diff::{Difference, Effect, Part};
 pub use judge::{Refusal, Verdict, judge};
-pub use plan::{ExpectedPause, PauseFigure, PlannedComponent, SwapPlan};
+pub use plan::{ExpectedPause, MigrationPlan, PauseFigure, PlannedComponent, SwapPlan};
 pub use request::{Answer, Offer, Request, Value};
 pub use restart::{Decision, RestartPolicy, decide};
 pub use run::{OpenError, RunError};
 pub use status::{ComponentVersion, NodeRole, NodeStatus, RestartStatus, Status};
 pub use supervise::{Handle, Running};
 pub use swap::{SwapError, SwapReport, Swapped};
+pub use sweeps::Migrated;
 pub use trial::{
     Breach, Budget, BudgetError, ExampleStatus, Mode, SideStatus, TrialMode, TrialRequest, TrialSpec, TrialSpecError,
     TrialState, TrialStatus, TriedStepStatus,

@@ -1,5 +1,6 @@
 //! What a swap would mean, told before it is done: verdicts, what becomes of state, how long tasks would stand still.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use serde::Serialize;
 
 use super::judge::Verdict;
 use super::run::Life;
-use super::swap::{SwapError, Swapped};
+use super::swap::{Offers, SwapError, Swapped};
 use crate::pipeline::change::Change;
 use crate::pipeline::plan::{NodeKind, SlotId};
 
@@ -20,7 +21,7 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 pub struct SwapPlan {
     /// by component
     pub planned: Vec<PlannedComponent>,
-    /// how long a task would stand still; none where nobody can tell
+    /// how long a task would stand still; none where nobody can tell, as where state is migrated at the cut
     pub expected_pause: Option<ExpectedPause>,
 }
 
@@ -36,6 +37,19 @@ pub struct PlannedComponent {
     pub migrates: Vec<String>,
     /// state that would be lost
     pub drops: Vec<String>,
+    /// when state would be migrated, where it would be
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub migration: Option<MigrationPlan>,
+}
+
+/// When state is migrated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MigrationPlan {
+    /// while tasks go on, but for what changes in the last milliseconds: the pause does not grow with the state
+    Ahead,
+    /// while tasks stand still: the pause grows with the state
+    AtCut,
 }
 
 /// How long a task would stand still for a change.
@@ -60,12 +74,30 @@ pub enum PauseFigure {
 impl Life {
     /// What a swap would do. Compiles and judges; the stream sees at most a barrier that changes nothing.
     pub(super) async fn plan(&self, requests: &[(String, PathBuf)]) -> Result<SwapPlan, SwapError> {
-        let changes = self.plan_swap(requests).await?;
-        let planned = changes.into_iter().map(|change| self.planned(change)).collect();
-        Ok(SwapPlan { planned, expected_pause: self.expected_pause().await })
+        let offers = self.offers(requests).await?;
+        let changes = self.judged(&offers).await?;
+        let mut planned = Vec::with_capacity(changes.len());
+        for change in changes {
+            let migration = match change.verdict {
+                Verdict::Migrate { .. } => Some(self.migration_of(&change.step, &offers).await?),
+                _ => None,
+            };
+            planned.push(self.planned(change, migration));
+        }
+        // how many rows of state there are is not known without a look at all of them
+        let at_cut = planned.iter().any(|planned| planned.migration == Some(MigrationPlan::AtCut));
+        Ok(SwapPlan { planned, expected_pause: if at_cut { None } else { self.expected_pause().await } })
     }
 
-    fn planned(&self, change: Swapped) -> PlannedComponent {
+    /// When the state of a step would be migrated.
+    async fn migration_of(&self, step: &str, offers: &Offers) -> Result<MigrationPlan, SwapError> {
+        let components = self.shared.components.lock().await.clone();
+        let mut successors = self.successors(step, offers, &components, &BTreeMap::new())?;
+        let ahead = successors.iter_mut().all(|successor| successor.operator.sweeping().is_some());
+        Ok(if ahead { MigrationPlan::Ahead } else { MigrationPlan::AtCut })
+    }
+
+    fn planned(&self, change: Swapped, migration: Option<MigrationPlan>) -> PlannedComponent {
         let held = self.held(&SlotId { step: change.step.clone(), slot: change.slot });
         let (mut keeps, mut migrates, drops) = (Vec::new(), Vec::new(), Vec::new());
         match change.verdict {
@@ -73,7 +105,7 @@ impl Life {
             Verdict::Migrate { .. } => migrates = held,
             Verdict::Refused(_) => {}
         }
-        PlannedComponent { change, keeps, migrates, drops }
+        PlannedComponent { change, keeps, migrates, drops, migration }
     }
 
     /// What a component's step remembers for it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::judge::Verdict;
 use super::run::Life;
 use super::swap::{Offers, SwapError};
-use crate::operator::Migration;
+use crate::operator::{Migration, Operator};
 use crate::pipeline::build::{instantiate_for, operators_of};
 use crate::pipeline::change::Successor;
 use crate::pipeline::plan::{NodeKind, SlotId};
@@ -22,44 +22,69 @@ impl Life {
         verdicts: &BTreeMap<SlotId, Verdict>,
     ) -> Result<Vec<Successor>, SwapError> {
         let unknown = || self.unknown(step);
-        let of_step = |components: &Components| -> Components {
-            components.iter().filter(|(id, _)| id.step == step).map(|(id, of)| (id.clone(), of.clone())).collect()
-        };
-        let offered = of_step(offers);
-        let mut components = of_step(running);
+        let offered = of_step(step, offers);
+        let mut components = of_step(step, running);
         components.extend(offered.clone());
-        let (limits, index) = self.place(step).ok_or_else(unknown)?;
-        let available = self.input_schema(step).ok_or_else(unknown)?;
-        let mut plan = self.shared.resolution.plan.clone();
-        let node = plan.nodes.get_mut(index).ok_or_else(unknown)?;
-        if let NodeKind::Aggregate { inputs, .. } = &mut node.kind {
-            // what runs may read other columns than what the run began with
-            for (id, resolved) in &components {
-                let fields = resolved.signature.inputs.fields();
-                let read: Vec<usize> = fields.iter().filter_map(|field| available.index_of(&field.name)).collect();
-                inputs.get_mut(id.slot).into_iter().for_each(|slot| slot.clone_from(&read));
-            }
-        }
+        let index = self.place(step).ok_or_else(unknown)?;
         let shared = &self.shared;
         let metrics = &shared.nodes.get(index).ok_or_else(unknown)?.guests;
-        let resolution = Resolution { plan, components };
+        let resolution = self.resolved_as(step, components)?;
         let operators = operators_of(&resolution, step, &shared.clock, shared.spill.as_ref(), metrics);
         let operators = operators.map_err(SwapError::Start)?;
         let mut successors = Vec::with_capacity(operators.len());
         for (subtask, operator) in operators.into_iter().enumerate() {
-            let mut migrations = Vec::new();
-            for (id, resolved) in &offered {
-                let before = running.get(id).and_then(|before| before.signature.state.clone());
-                let (Some(Verdict::Migrate { .. }), Some(from)) = (verdicts.get(id), before) else { continue };
-                let Some(kept) = operator.kept_columns(id.slot) else { continue };
-                // what a migration costs is not what the step costs
-                let guest = instantiate_for(resolved, step, limits, subtask, Arc::default())
-                    .map_err(|source| SwapError::Guest { path: resolved.path.clone(), source })?;
-                migrations.push(Migration { kept, from, guest });
-            }
-            let digests = offered.iter().map(|(id, of)| (id.slot, *of.component.digest())).collect();
-            successors.push(Successor { operator, migrations, digests });
+            let migrations = self.migrations(operator.as_ref(), (step, subtask), &offered, running, verdicts)?;
+            let versions = offered.iter().map(|(id, of)| (id.slot, of.version())).collect();
+            successors.push(Successor { operator, migrations, versions });
         }
         Ok(successors)
     }
+
+    /// What is to be done to the state of a task of `step` before `operator` can take it over.
+    pub(super) fn migrations(
+        &self,
+        operator: &dyn Operator,
+        (step, subtask): (&str, usize),
+        offers: &Offers,
+        running: &Components,
+        verdicts: &BTreeMap<SlotId, Verdict>,
+    ) -> Result<Vec<Migration>, SwapError> {
+        let mut migrations = Vec::new();
+        for (id, resolved) in offers.iter().filter(|(id, _)| id.step == step) {
+            let before = running.get(id).and_then(|before| before.signature.state.clone());
+            let (Some(Verdict::Migrate { .. }), Some(from)) = (verdicts.get(id), before) else { continue };
+            let Some(kept) = operator.kept_columns(id.slot) else { continue };
+            // what a migration costs is not what the step costs
+            let guest = instantiate_for(resolved, step, subtask, Arc::default())
+                .map_err(|source| SwapError::Guest { path: resolved.path.clone(), source })?;
+            migrations.push(Migration { slot: id.slot, kept, from, guest });
+        }
+        Ok(migrations)
+    }
+
+    /// The plan with these components of `step`, which may read other columns than those it began with.
+    pub(super) fn resolved_as(&self, step: &str, components: Components) -> Result<Resolution, SwapError> {
+        let unknown = || self.unknown(step);
+        let index = self.place(step).ok_or_else(unknown)?;
+        let available = self.input_schema(step).ok_or_else(unknown)?;
+        let mut plan = self.shared.resolution.plan.clone();
+        let node = plan.nodes.get_mut(index).ok_or_else(unknown)?;
+        for (id, resolved) in &components {
+            let fields = resolved.signature.inputs.fields();
+            let read: Vec<usize> = fields.iter().filter_map(|field| available.index_of(&field.name)).collect();
+            match &mut node.kind {
+                NodeKind::Aggregate { inputs, .. } => {
+                    inputs.get_mut(id.slot).into_iter().for_each(|slot| slot.clone_from(&read));
+                }
+                NodeKind::Guest { inputs, .. } | NodeKind::Route { inputs, .. } => *inputs = read,
+                _ => {}
+            }
+        }
+        Ok(Resolution { plan, components })
+    }
+}
+
+/// Those of one step.
+pub(super) fn of_step(step: &str, components: &Components) -> Components {
+    components.iter().filter(|(id, _)| id.step == step).map(|(id, of)| (id.clone(), of.clone())).collect()
 }

@@ -28,10 +28,9 @@ use super::swap::{SwapError, SwapReport, Swapped};
 use super::trial::{Breach, TrialSpec, TrialStatus};
 use super::versions::Version;
 use crate::clock::Stopwatch;
-use crate::pipeline::build::{RunOptions, StartError};
+use crate::pipeline::build::RunOptions;
 use crate::pipeline::cut::Cut;
-use crate::pipeline::plan::{Signatures, plan};
-use crate::pipeline::resolve::{Components, Resolution};
+use crate::pipeline::resolve::Resolution;
 use crate::pipeline::spec::RestartSpec;
 use crate::wasm::Sandbox;
 
@@ -54,6 +53,8 @@ pub struct Handle {
 pub(super) struct Run {
     name: String,
     shape: Mutex<Shape>,
+    /// counts how often it was to run in another shape
+    shapes: watch::Sender<u64>,
     pub(super) sandbox: Sandbox,
     pub(super) options: RunOptions,
     /// whether it takes checkpoints
@@ -101,11 +102,12 @@ impl Running {
             Some(session) => session.go_on(resolution.clone(), &sandbox, choice).await?,
             None => resolution.clone(),
         };
-        let tasks = Tasks::start(runs, sandbox.clone(), options, session, None).await?;
+        let tasks = Tasks::start(runs, sandbox.clone(), options, session, (None, None)).await?;
         let (changes, asked) = Changes::new();
         let run = Arc::new(Run {
             name: resolution.plan.spec.name.value.clone(),
             shape: Mutex::new(Shape { resolution: Arc::new(resolution), choice, first_epoch }),
+            shapes: watch::Sender::new(0),
             sandbox,
             options: options.clone(),
             is_kept,
@@ -243,7 +245,7 @@ impl Run {
             }
             None => resolution,
         };
-        let tasks = Tasks::start(resolution, self.sandbox.clone(), &self.options, session, None).await?;
+        let tasks = Tasks::start(resolution, self.sandbox.clone(), &self.options, session, (None, None)).await?;
         self.follows(&tasks).await;
         Ok(tasks)
     }
@@ -270,6 +272,7 @@ impl Run {
         let last = life.status().checkpoints.and_then(|checkpoints| checkpoints.epoch);
         let first_epoch = last.map_or(0, |epoch| epoch.saturating_add(1));
         *self.shape() = Shape { resolution: Arc::new(resolution), choice: Runs::Wanted, first_epoch };
+        self.shapes.send_modify(|shapes| *shapes += 1);
     }
 
     fn shape(&self) -> MutexGuard<'_, Shape> {
@@ -283,15 +286,6 @@ impl Run {
         }
         policy(&self.resolution().plan.spec.restart.as_ref().map(|spec| spec.value.clone()).unwrap_or_default())
     }
-}
-
-/// The pipeline with other components in it, which may read other columns.
-pub(super) fn with(resolution: &Resolution, components: Components) -> Result<Resolution, OpenError> {
-    let signatures: Signatures =
-        components.iter().map(|(slot, resolved)| (slot.clone(), resolved.signature.clone())).collect();
-    let plan = plan(resolution.plan.spec.clone(), &signatures)
-        .map_err(|error| StartError::Internal(format!("components that ran do not fit any more: {error}")))?;
-    Ok(Resolution { plan, components })
 }
 
 /// In 0..1, from the standard library's hash seeds.
@@ -310,6 +304,11 @@ impl Handle {
     /// The pipeline as it was checked when it was started or [changed](Handle::apply) last, with the components of then.
     pub fn resolution(&self) -> Arc<Resolution> {
         self.run.resolution()
+    }
+
+    /// Changes when [`Handle::resolution`] does.
+    pub fn shapes(&self) -> watch::Receiver<u64> {
+        self.run.shapes.subscribe()
     }
 
     /// The life that runs, or ran last.

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::judge::{Refusal, Verdict, judge, judge_process};
 use super::kept;
 use super::run::Life;
+use super::sweeps::{Migrated, Sweeps};
 use super::trial::TrialSpecError;
 use super::versions::{Earlier, Version, Versions};
 use crate::checkpoint::fail_point;
@@ -23,11 +24,12 @@ use crate::error::near_match;
 use crate::operator::Replacement;
 use crate::pipeline::ballot::{Ballot, Chair};
 use crate::pipeline::build::{StartError, instantiate_for};
-use crate::pipeline::change::Change;
+use crate::pipeline::change::{Change, Successor};
 use crate::pipeline::plan::{NodeKind, SlotId};
 use crate::pipeline::resolve::{Components, Resolved};
 use crate::pipeline::source_task::Command;
-use crate::pipeline::spec::{LimitsSpec, StepSpec};
+use crate::pipeline::spec::StepSpec;
+use crate::pipeline::sweep::Sweep;
 use crate::record::{Barrier, BarrierId, Field, Schema};
 use crate::wasm::{CallError, DescribeError, GuestError, GuestMetrics, LoadError, OperatorKind};
 
@@ -166,6 +168,13 @@ impl SwapError {
         }
     }
 
+    /// Says which of `offers` it is of.
+    fn with_path_of(self, offers: &Offers) -> Self {
+        let Self::Migration { step, reason, .. } = self else { return self };
+        let path = offers.iter().find(|(slot, _)| slot.step == step).map(|(_, offered)| offered.path.clone());
+        Self::Migration { path: path.unwrap_or_default(), step, reason }
+    }
+
     /// A stable name.
     pub fn code(&self) -> &'static str {
         match self {
@@ -199,6 +208,9 @@ pub struct SwapReport {
     pub total_ms: f64,
     /// from the start of the barrier to the last task's change, ms
     pub barrier_ms: f64,
+    /// state that was migrated; none where nothing had to be
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub migrated: Option<Migrated>,
 }
 
 /// One component that changed.
@@ -210,8 +222,12 @@ pub struct Swapped {
     pub slot: usize,
     /// digest of what ran before
     pub from: String,
+    /// number of its version
+    pub from_version: u64,
     /// digest of what runs now
     pub to: String,
+    /// number of its version; none before it has one
+    pub to_version: Option<u64>,
     /// what the change means for what the step holds
     pub verdict: Verdict,
 }
@@ -272,14 +288,19 @@ impl Life {
 
     /// What a swap would do, without doing it: everything is compiled and judged, the stream is not touched.
     pub(super) async fn plan_swap(&self, requests: &[(String, PathBuf)]) -> Result<Vec<Swapped>, SwapError> {
-        let offers = self.offers(requests).await?;
+        self.judged(&self.offers(requests).await?).await
+    }
+
+    /// What these offers would mean.
+    pub(super) async fn judged(&self, offers: &Offers) -> Result<Vec<Swapped>, SwapError> {
         let components = self.shared.components.lock().await;
         let mut planned = Vec::with_capacity(offers.len());
-        for (slot, offered) in &offers {
+        for (slot, offered) in offers {
             let running = components.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
             let (verdict, _) = self.replacements(slot, running, offered)?;
             let (from, to) = (running.component.digest().to_string(), offered.component.digest().to_string());
-            planned.push(Swapped { step: slot.step.clone(), slot: slot.slot, from, to, verdict });
+            let (step, slot, from_version) = (slot.step.clone(), slot.slot, running.number);
+            planned.push(Swapped { step, slot, from, from_version, to, to_version: None, verdict });
         }
         Ok(planned)
     }
@@ -307,8 +328,10 @@ impl Life {
             if let Some(Resolved { path: first, .. }) = offers.get(&slot) {
                 return Err(SwapError::Twice { step: name.clone(), first: first.clone(), second: path.clone() });
             }
-            let running = self.shared.resolution.components.get(&slot).ok_or_else(|| self.unknown(name))?;
-            offers.insert(slot, self.offered(running, path).await?);
+            // what runs now: its configuration and limits may have been set since the life began
+            let running = self.shared.components.lock().await.get(&slot).cloned();
+            let running = running.ok_or_else(|| self.unknown(name))?;
+            offers.insert(slot, self.offered(&running, path).await?);
         }
         Ok(offers)
     }
@@ -321,10 +344,11 @@ impl Life {
                 Earlier::Ready(resolved) => *resolved,
                 Earlier::Stored(version) => {
                     let gone = |reason| SwapError::Version { step: slot.step.clone(), number: version.number, reason };
-                    let like = self.shared.resolution.components.get(&slot).ok_or_else(|| self.unknown(&slot.step))?;
+                    let like = self.shared.components.lock().await.get(&slot).cloned();
+                    let like = like.ok_or_else(|| self.unknown(&slot.step))?;
                     let store =
                         self.shared.store.as_ref().ok_or_else(|| gone("there is no checkpoint store".into()))?;
-                    let loaded = kept::load(store, &self.shared.sandbox, &version, like).await;
+                    let loaded = kept::load(store, &self.shared.sandbox, &version, &like).await;
                     loaded.map_err(|error| gone(error.to_string()))?
                 }
             };
@@ -342,11 +366,23 @@ impl Life {
         change: Change,
         noted: Noted,
     ) -> Result<(SwapReport, Offers), SwapError> {
+        let _turn = self.shared.swap_turn.lock().await;
         let mut components = self.shared.components.lock().await;
         if !change.has_trials() {
             self.no_trial_runs()?;
         }
-        let (change, mut verdicts) = self.change(change, &offers, &components)?;
+        if noted == Noted::Swapped {
+            self.versions().number(&mut offers);
+        }
+        let changed = self.change(change, &offers, &components);
+        let (change, mut verdicts, sweeps) = changed.inspect_err(|_| self.versions().give_back(&offers))?;
+        if !sweeps.is_empty() {
+            // checkpoints are taken meanwhile; nothing else changes what runs
+            drop(components);
+            let ahead = self.migrate_ahead(&sweeps).await;
+            ahead.map_err(|error| error.with_path_of(&offers)).inspect_err(|_| self.versions().give_back(&offers))?;
+            components = self.shared.components.lock().await;
+        }
         let barrier_watch = Stopwatch::start();
         let change = Arc::new(change);
         fail_point("swap-ready");
@@ -357,8 +393,8 @@ impl Life {
         fail_point("swap-passed");
         let barrier_ms = milliseconds(barrier_watch.elapsed());
         if let Some((step, reason)) = change.ballot().and_then(Ballot::against) {
-            let path = offers.iter().find(|(slot, _)| slot.step == step).map(|(_, offered)| offered.path.clone());
-            return Err(SwapError::Migration { path: path.unwrap_or_default(), step, reason });
+            self.versions().give_back(&offers);
+            return Err(SwapError::Migration { path: PathBuf::new(), step, reason }.with_path_of(&offers));
         }
         if self.has_failed() {
             // where it goes on after a failure is before the change
@@ -373,21 +409,24 @@ impl Life {
         for (slot, offered) in &offers {
             let to = offered.component.digest().to_string();
             let before = components.insert(slot.clone(), offered.clone());
-            let from = before.map(|before| before.component.digest().to_string()).unwrap_or_default();
-            let verdict = verdicts.remove(slot).unwrap_or(Verdict::Identical);
-            swapped.push(Swapped { step: slot.step.clone(), slot: slot.slot, from, to, verdict });
+            let (from, from_version) =
+                before.map(|before| (before.component.digest().to_string(), before.number)).unwrap_or_default();
+            let (verdict, to_version) = (verdicts.remove(slot).unwrap_or(Verdict::Identical), offered.number);
+            let (step, slot) = (slot.step.clone(), slot.slot);
+            swapped.push(Swapped { step, slot, from, from_version, to, to_version: Some(to_version), verdict });
         }
         // with the components still held: a checkpoint takes note of both
         match noted {
             Noted::Swapped => self.versions().swapped(&offers, self.shared.clock.now_ms()),
             Noted::RolledBack => self.versions().rolled_back(&offers),
         }
-        for Swapped { step, slot, from, to, .. } in &swapped {
-            let id = SlotId { step: step.clone(), slot: *slot };
-            let version = self.versions().number(&id).unwrap_or_default();
-            tracing::info!(step, slot, version, from, digest = to, "a component was swapped");
+        for Swapped { step, slot, from, from_version, to, to_version, .. } in &swapped {
+            let what = if noted == Noted::Swapped { "a component was swapped" } else { "a component was rolled back" };
+            tracing::info!(step, slot, version = to_version, digest = to, from_version, from, "{what}");
         }
-        Ok((SwapReport { swapped, pause_ns, total_ms: milliseconds(watch.elapsed()), barrier_ms }, offers))
+        let migrates = swapped.iter().any(|swapped| matches!(swapped.verdict, Verdict::Migrate { .. }));
+        let migrated = migrates.then(|| sweeps.figures(change.migrated()));
+        Ok((SwapReport { swapped, pause_ns, total_ms: milliseconds(watch.elapsed()), barrier_ms, migrated }, offers))
     }
 
     /// What is to be sent for these offers, and what they mean.
@@ -396,7 +435,7 @@ impl Life {
         mut change: Change,
         offers: &Offers,
         running: &Components,
-    ) -> Result<(Change, BTreeMap<SlotId, Verdict>), SwapError> {
+    ) -> Result<(Change, BTreeMap<SlotId, Verdict>, Sweeps), SwapError> {
         let (mut all, mut verdicts) = (Vec::with_capacity(offers.len()), BTreeMap::new());
         for (slot, offered) in offers {
             let before = running.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
@@ -408,13 +447,26 @@ impl Life {
             matches!(verdict, Verdict::Migrate { .. }).then(|| slot.step.clone())
         };
         let migrating: BTreeSet<String> = verdicts.iter().filter_map(migrates).collect();
-        for (slot, offered, replacements) in all.into_iter().filter(|(slot, ..)| !migrating.contains(&slot.step)) {
-            change.add(slot.clone(), *offered.component.digest(), replacements);
-        }
+        let mut sweeps = Sweeps::default();
+        let mut succeeded = BTreeSet::new();
         for step in migrating {
-            change.add_successors(&step, self.successors(&step, offers, running, &verdicts)?);
+            let mut successors = self.successors(&step, offers, running, &verdicts)?;
+            if successors.iter_mut().any(|successor| successor.operator.sweeping().is_none()) {
+                change.add_successors(&step, successors);
+                succeeded.insert(step);
+                continue;
+            }
+            for (subtask, Successor { migrations, .. }) in successors.into_iter().enumerate() {
+                let failed = |reason| SwapError::Migration { path: PathBuf::new(), step: step.clone(), reason };
+                let sweep = Sweep::new(migrations).map_err(|reason| failed(reason).with_path_of(offers))?;
+                sweeps.add(&step, subtask, sweep);
+            }
+            change.end_sweep(&step);
         }
-        Ok((change, verdicts))
+        for (slot, offered, replacements) in all.into_iter().filter(|(slot, ..)| !succeeded.contains(&slot.step)) {
+            change.add(slot.clone(), offered.version(), replacements);
+        }
+        Ok((change, verdicts, sweeps))
     }
 
     /// As [`Life::send`] for a change that can fail at the cut: all tasks make ready, then all of them change, or none.
@@ -456,13 +508,14 @@ impl Life {
     /// Whether any task has put in place what the change brought for `slot`. A source that ends with the barrier still in
     /// front of it leaves the guests of the tasks behind it where they are.
     fn was_taken(&self, change: &Change, slot: &SlotId) -> bool {
-        let tasks = self.place(&slot.step).and_then(|(_, index)| self.shared.nodes.get(index));
+        let tasks = self.place(&slot.step).and_then(|index| self.shared.nodes.get(index));
         (0..tasks.map_or(0, |node| node.guests.len())).any(|subtask| !change.holds(slot, subtask))
     }
 
     /// Compiles and describes the file, off the threads that run the pipeline.
     async fn offered(&self, running: &Resolved, path: &Path) -> Result<Resolved, SwapError> {
         let (sandbox, kind, settings) = (self.shared.sandbox.clone(), running.kind, running.settings.clone());
+        let limits = running.limits;
         let path = path.to_owned();
         let load = move || {
             let component = sandbox
@@ -471,7 +524,7 @@ impl Life {
             let signature = component
                 .describe(kind, &settings)
                 .map_err(|source| SwapError::Describe { path: path.clone(), source })?;
-            Ok(Resolved { component, kind, signature, settings, path })
+            Ok(Resolved { component, kind, signature, settings, path, limits, number: 0 })
         };
         tokio::task::spawn_blocking(load).await.map_err(|_| SwapError::Ended)?
     }
@@ -498,7 +551,7 @@ impl Life {
 
     /// Where the guests of a step count, by subtask.
     pub(super) fn guest_metrics(&self, step: &str) -> &[Arc<GuestMetrics>] {
-        let node = self.place(step).and_then(|(_, index)| self.shared.nodes.get(index));
+        let node = self.place(step).and_then(|index| self.shared.nodes.get(index));
         node.map(|node| node.guests.as_slice()).unwrap_or_default()
     }
 
@@ -512,10 +565,9 @@ impl Life {
         let available = self.input_schema(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
         let fields = offered.signature.inputs.fields();
         let inputs: Vec<usize> = fields.iter().filter_map(|field| available.index_of(&field.name)).collect();
-        let (limits, _) = self.place(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
         let mut replacements = Vec::with_capacity(tasks.len());
         for (subtask, metrics) in tasks.iter().enumerate() {
-            let mut guest = instantiate_for(offered, &slot.step, limits, subtask, Arc::clone(metrics))
+            let mut guest = instantiate_for(offered, &slot.step, subtask, Arc::clone(metrics))
                 .map_err(|source| SwapError::Guest { path: offered.path.clone(), source })?;
             if offered.kind == OperatorKind::Aggregator {
                 // the window asks for the empty accumulator at the cut, where it must not fail any more
@@ -542,13 +594,10 @@ impl Life {
         }
     }
 
-    /// Bounds of the guests of a step, or of a source's watermark assigner, and its position in the plan.
-    pub(super) fn place(&self, name: &str) -> Option<(LimitsSpec, usize)> {
-        if let Some((step, index)) = self.step(name) {
-            return Some((step.limits, index));
-        }
-        let index = self.shared.resolution.plan.nodes.iter().position(|node| node.name == name)?;
-        Some((LimitsSpec::default(), index))
+    /// The position in the plan of a step, or of a source with a watermark assigner.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
+        let of_step = self.step(name).map(|(_, index)| index);
+        of_step.or_else(|| self.shared.resolution.plan.nodes.iter().position(|node| node.name == name))
     }
 
     /// Columns that reach a step, or that a source's watermark assigner can read.

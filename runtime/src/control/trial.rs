@@ -11,11 +11,13 @@
 //! belongs to one life of the pipeline: no checkpoint knows of it, and the next life goes on with the running version.
 
 mod budget;
+mod migrating;
 mod operators;
 mod spec;
 mod status;
 mod steps;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -26,12 +28,12 @@ pub use status::{ExampleStatus, SideStatus, TrialMode, TrialState, TrialStatus, 
 use std::path::PathBuf;
 
 use self::steps::TriedStep;
-use super::judge::Verdict;
 use super::run::{Life, Shared};
 use super::swap::{Noted, Offers, SwapError};
 use crate::clock::Stopwatch;
 use crate::pipeline::change::Change;
 use crate::pipeline::resolve::Components;
+use crate::wasm::ExactVersion;
 
 /// Between two looks at a trial.
 const LOOK: Duration = Duration::from_millis(100);
@@ -123,6 +125,16 @@ impl Trial {
 
     fn names(&self) -> String {
         self.steps.iter().map(|step| format!("`{}`", step.name)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// One line for each step, with the versions that are compared.
+    fn log(&self, what: &str) {
+        let state = self.state();
+        for step in &self.steps {
+            let versions = |of: &[ExactVersion]| of.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let (name, from, candidate) = (&step.name, versions(&step.from), versions(&step.to));
+            tracing::info!(step = name, version = candidate, from, ?state, "{what}");
+        }
     }
 
     fn status(&self) -> TrialStatus {
@@ -230,32 +242,40 @@ impl Life {
         tokio::spawn(end).await.map_err(|_| SwapError::Ended)?
     }
 
-    async fn begin(&self, offers: Offers, spec: TrialSpec) -> Result<Arc<Trial>, SwapError> {
+    async fn begin(&self, mut offers: Offers, spec: TrialSpec) -> Result<Arc<Trial>, SwapError> {
+        let turn = self.shared.swap_turn.lock().await;
         let components = self.shared.components.lock().await;
         self.no_trial_runs()?;
+        let mut verdicts = BTreeMap::new();
         for (slot, offered) in &offers {
             let running = components.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
             // guests of a trial are made apart; what does not fit is refused here
-            if let (Verdict::Migrate { .. }, _) = self.replacements(slot, running, offered)? {
-                let reason = "it keeps other state than the version that runs; a `swap` without a trial migrates it";
-                return Err(SwapError::CannotTry { step: slot.step.clone(), reason: reason.to_owned() });
-            }
+            let (verdict, _) = self.replacements(slot, running, offered)?;
+            verdicts.insert(slot.clone(), verdict);
         }
+        self.can_migrate_in_trial(&spec, &offers, &components, &verdicts)?;
         let of_offers = components.iter().filter(|(slot, _)| offers.contains_key(slot));
         let before: Offers = of_offers.map(|(slot, resolved)| (slot.clone(), resolved.clone())).collect();
-        let steps = self.tried_steps(&offers, &before, &spec)?;
-        let trial = Arc::new(Trial::new(spec, steps, offers, before));
-        let change = self.beginning(&trial, &components)?;
+        self.versions().number(&mut offers);
+        let made = self.tried_steps(&offers, &before, &spec).and_then(|steps| {
+            let trial = Arc::new(Trial::new(spec, steps, offers.clone(), before));
+            self.beginning(&trial, &components, &verdicts).map(|change| (trial, change))
+        });
+        let (trial, change) = made.inspect_err(|_| self.versions().give_back(&offers))?;
         *self.shared.trial.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&trial));
         let begun = match trial.spec.mode {
             Mode::Watch { during } => {
                 drop(components);
+                drop(turn);
                 self.begin_watch(&trial, change, during).await
             }
             Mode::Shadow { .. } | Mode::Canary { .. } => self.put_beside(&trial, change, &components).await,
         };
         match begun {
-            Ok(()) => trial.set(TrialState::Running),
+            Ok(()) => {
+                trial.set(TrialState::Running);
+                trial.log("a candidate is tried");
+            }
             Err(_) => trial.set(TrialState::PipelineEnded),
         }
         begun.map(|()| trial)
@@ -321,6 +341,9 @@ impl Life {
             progress.took = None;
         }
         drop(progress);
+        if state.is_over() {
+            trial.log("a trial is over");
+        }
         result
     }
 

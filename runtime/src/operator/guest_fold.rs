@@ -10,8 +10,10 @@ use arrow_select::interleave::interleave_record_batch;
 use arrow_select::take::take_record_batch;
 
 use super::isolate::{Failed, Isolation};
-use super::{Fold, KeptColumns, OnError, Operator, OperatorError, Output, Replacement, WindowAggregate};
-use super::{KeyWindowAggregate, RollingAggregate, WindowAggregateSpec};
+use super::{
+    Fold, KeptColumns, Left, MadeColumns, OnError, Operator, OperatorError, Output, Replacement, WindowAggregate,
+};
+use super::{KeyWindowAggregate, RollingAggregate, Sweeping, WindowAggregateSpec};
 use crate::record::{Batch, Schema, Watermark};
 use crate::state::Snapshot;
 use crate::wasm::{CallError, Guest, RowFailure};
@@ -243,6 +245,14 @@ impl AggregateStep {
 }
 
 impl AggregateStep {
+    /// Another implementation of component `slot`.
+    fn fold(&self, slot: usize, replacement: Replacement) -> Result<Box<dyn Fold>, OperatorError> {
+        let Some(Some(output)) = self.outputs.get(slot) else {
+            return Err(OperatorError::Internal { reason: format!("aggregate {slot} is not a component") });
+        };
+        Ok(Box::new(GuestFold::new(replacement.guest, replacement.inputs, output.clone(), self.on_error)?))
+    }
+
     /// Applies the step's policy to rows that were given up: without event time or refused by a guest, and keys and windows
     /// without a result (a sum out of range, a guest that failed).
     fn judge(&self, before: usize, out: &mut Output) -> Result<(), OperatorError> {
@@ -332,11 +342,25 @@ impl Operator for AggregateStep {
         Some(KeptColumns { table, prefix: format!("{}.", output.name) })
     }
 
+    fn sweeping(&mut self) -> Option<Sweeping<'_>> {
+        match &mut self.windows {
+            Windowed::Alike(windows) => windows.sweeping(),
+            Windowed::Keyed(_) => None,
+            Windowed::Rolling(keys) => keys.sweeping(),
+        }
+    }
+
+    fn adopt(&mut self, slot: usize, replacement: Replacement, made: MadeColumns) -> Result<Left, OperatorError> {
+        let fold = self.fold(slot, replacement)?;
+        match &mut self.windows {
+            Windowed::Alike(windows) => windows.adopt_fold(slot, fold, made),
+            Windowed::Keyed(_) => Err(OperatorError::Internal { reason: "state that nobody has handed over".into() }),
+            Windowed::Rolling(keys) => keys.adopt_fold(slot, fold, made),
+        }
+    }
+
     fn replace(&mut self, slot: usize, replacement: Replacement) -> Result<(), OperatorError> {
-        let Some(Some(output)) = self.outputs.get(slot) else {
-            return Err(OperatorError::Internal { reason: format!("aggregate {slot} is not a component") });
-        };
-        let fold = Box::new(GuestFold::new(replacement.guest, replacement.inputs, output.clone(), self.on_error)?);
+        let fold = self.fold(slot, replacement)?;
         match &mut self.windows {
             Windowed::Alike(windows) => windows.replace_fold(slot, fold),
             Windowed::Keyed(windows) => windows.replace_fold(slot, fold),

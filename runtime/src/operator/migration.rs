@@ -51,6 +51,8 @@ pub enum MigrationError {
 /// Rows to migrate at one place of a step's snapshot.
 #[derive(Debug)]
 pub struct Migration {
+    /// which component of the step
+    pub slot: usize,
     /// where
     pub kept: KeptColumns,
     /// what is there
@@ -75,6 +77,19 @@ impl Migration {
         }
         table.rows = migrated;
         Ok(snapshot)
+    }
+
+    /// How many rows it has to see in `snapshot`.
+    pub fn rows_in(&self, snapshot: &Snapshot) -> u64 {
+        snapshot.rows(self.kept.table).iter().map(|rows| rows.num_rows() as u64).sum()
+    }
+
+    /// What accumulators become that come behind the keys of `rows`.
+    pub(super) fn accumulators(&mut self, rows: &RecordBatch) -> Result<RecordBatch, MigrationError> {
+        let keys = rows.num_columns().saturating_sub(self.from.fields.fields().len());
+        let migrated = self.batch(rows, keys)?;
+        let new: Vec<usize> = (keys..migrated.num_columns()).collect();
+        migrated.project(&new).map_err(|error| self.columns(error.to_string()))
     }
 
     fn batch(&mut self, rows: &RecordBatch, keys: usize) -> Result<RecordBatch, MigrationError> {

@@ -22,6 +22,7 @@ mod route;
 mod saved_table;
 mod select;
 mod spec;
+mod sweep;
 mod top;
 mod trial;
 mod window_aggregate;
@@ -45,6 +46,7 @@ pub use rolling_aggregate::RollingAggregate;
 pub use route::RouteStep;
 pub use select::Select;
 pub use spec::{AggregateFunction, OnError};
+pub use sweep::{Kept, Left, Made, MadeColumns, Piece, Sweeping};
 pub use top::{OrderBy, Ties, Top, TopSpec, TopWindows, partition_keys, top_schema};
 pub(crate) use trial::put_in_place;
 pub use trial::{Apart, Cost, Difference, EXAMPLES, Example, Share, SharedFigures, Side, TaskFigures, TrialStep};
@@ -60,7 +62,7 @@ use crate::limits;
 use crate::record::{Batch, Watermark};
 use crate::spill::SpillError;
 use crate::state::Snapshot;
-use crate::wasm::{Digest, Guest};
+use crate::wasm::{ExactVersion, Guest};
 
 /// One step in one task.
 ///
@@ -119,6 +121,17 @@ pub trait Operator: Send {
         None
     }
 
+    /// Its state, to be migrated piece by piece between elements while it goes on; none where it has to stand still for it.
+    fn sweeping(&mut self) -> Option<Sweeping<'_>> {
+        None
+    }
+
+    /// As [`Operator::replace`] by a guest that keeps other state, which has been made of all that
+    /// [`Operator::sweeping`] has handed over. What the old guest has kept is handed back, to be dropped elsewhere.
+    fn adopt(&mut self, slot: usize, _replacement: Replacement, _made: MadeColumns) -> Result<Left, OperatorError> {
+        Err(OperatorError::Internal { reason: format!("component {slot} of this step cannot migrate as it goes on") })
+    }
+
     /// What a trial holds, which is over; none for all others.
     fn take_apart(&mut self) -> Option<Apart> {
         None
@@ -150,7 +163,7 @@ pub struct Output {
     /// rows that could not be handled
     pub dead: Vec<DeadRow>,
     /// which of `dead` another version than the step's own could not handle, and which one, if it is one component
-    pub dead_by: Vec<(Range<usize>, Option<Digest>)>,
+    pub dead_by: Vec<(Range<usize>, Option<ExactVersion>)>,
     /// rows that came after their window had fired: dropped and counted
     pub late_rows: u64,
     /// rows that could not be handled and were dropped because the step says `on_error = "skip"`

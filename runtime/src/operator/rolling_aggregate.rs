@@ -21,6 +21,7 @@ use spilled::SpilledKeys;
 
 use super::aggregate_fold::{Groups, internal};
 use super::late_rows::picked;
+use super::sweep::{Left, MadeColumns, Sweeping};
 use super::window_aggregate_parts::{Parts, accumulate};
 use super::window_aggregate_slice::{Aggregate, Rows, SliceState, State};
 use super::{DeadRow, Fold, Operator, OperatorError, Output, WindowAggregateSpec};
@@ -102,6 +103,22 @@ impl RollingAggregate {
     /// As [`super::WindowAggregate::replace_fold`].
     pub fn replace_fold(&mut self, index: usize, fold: Box<dyn Fold>) -> Result<(), OperatorError> {
         self.parts.replace_fold(index, fold, std::iter::once(&mut self.state))
+    }
+
+    /// As [`super::WindowAggregate::adopt_fold`].
+    pub(super) fn adopt_fold(
+        &mut self,
+        index: usize,
+        fold: Box<dyn Fold>,
+        made: MadeColumns,
+    ) -> Result<Left, OperatorError> {
+        self.parts.adopt_fold(index, fold, std::iter::once(&mut self.state), made)
+    }
+
+    /// As [`super::WindowAggregate::sweeping`].
+    pub(super) fn sweeping(&mut self) -> Option<Sweeping<'_>> {
+        // what is in the store would have to be read back for it
+        self.spilled.is_none().then(|| Sweeping::new(&self.parts, std::iter::once(&mut self.state)))
     }
 
     /// Rows by how many of their key came before them in the batch.

@@ -24,11 +24,11 @@ pub use split::Share;
 
 use self::compare::{Comparison, Rows};
 use self::split::union;
-use super::{Operator, OperatorError, Output, Replacement};
+use super::{Left, MadeColumns, Operator, OperatorError, Output, Replacement, Sweeping};
 use crate::clock::Stopwatch;
 use crate::record::{Batch, Watermark};
 use crate::state::Snapshot;
-use crate::wasm::Digest;
+use crate::wasm::ExactVersion;
 
 /// Where a task tells what it sees of a trial.
 pub type SharedFigures = Arc<Mutex<TaskFigures>>;
@@ -198,6 +198,11 @@ impl Operator for Shadow {
         self.running.restore(state, watermark)
     }
 
+    fn sweeping(&mut self) -> Option<Sweeping<'_>> {
+        // it is the running version whose state is migrated when the trial ends
+        self.running.sweeping()
+    }
+
     fn replace(&mut self, slot: usize, replacement: Replacement) -> Result<(), OperatorError> {
         self.running.replace(slot, replacement)
     }
@@ -218,8 +223,8 @@ struct Canary {
     is_stateless: bool,
     goes_on: [bool; 2],
     share: Share,
-    /// the candidate's digest, for dead rows
-    digest: Option<Digest>,
+    /// the candidate's, for dead rows
+    version: Option<ExactVersion>,
     figures: SharedFigures,
 }
 
@@ -235,7 +240,7 @@ impl Canary {
         let mut side = Side::default();
         let result = timed(&mut side, rows, out, |out| what(self.candidate.as_mut(), out));
         if out.dead.len() > dead {
-            out.dead_by.push((dead..out.dead.len(), self.digest));
+            out.dead_by.push((dead..out.dead.len(), self.version));
         }
         note(&self.figures, |figures| {
             figures.candidate.add(&side);
@@ -415,6 +420,15 @@ impl Operator for Watched {
 
     fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
         self.operator.restore(state, watermark)
+    }
+
+    fn sweeping(&mut self) -> Option<Sweeping<'_>> {
+        self.operator.sweeping()
+    }
+
+    fn adopt(&mut self, slot: usize, replacement: Replacement, made: MadeColumns) -> Result<Left, OperatorError> {
+        self.is_swapped = true;
+        self.operator.adopt(slot, replacement, made)
     }
 
     fn replace(&mut self, slot: usize, replacement: Replacement) -> Result<(), OperatorError> {

@@ -30,6 +30,7 @@ use spilled::SpilledSlices;
 
 use super::aggregate_fold::{Groups, internal};
 use super::late_rows::{picked, put_out_late};
+use super::sweep::{Left, MadeColumns, Sweeping};
 use super::window_aggregate_emission::{Bounds, Emission};
 use super::window_aggregate_parts::{COMPACT_FROM_KEYS, Parts, accumulate};
 use super::window_aggregate_slice::{Rows, SliceState};
@@ -119,6 +120,23 @@ impl WindowAggregate {
         self.parts.replace_fold(index, fold, self.states.values_mut())?;
         self.running.iter_mut().for_each(|running| running.reset(&self.parts.aggregates));
         Ok(())
+    }
+
+    /// As [`WindowAggregate::replace_fold`] with other state, which was made of all that [`WindowAggregate::sweeping`] gave.
+    pub(super) fn adopt_fold(
+        &mut self,
+        index: usize,
+        fold: Box<dyn Fold>,
+        made: MadeColumns,
+    ) -> Result<Left, OperatorError> {
+        let left = self.parts.adopt_fold(index, fold, self.states.values_mut(), made)?;
+        self.running.iter_mut().for_each(|running| running.reset(&self.parts.aggregates));
+        Ok(left)
+    }
+
+    /// Its accumulators, to be migrated while it goes on; none where some of them may be in a store.
+    pub(super) fn sweeping(&mut self) -> Option<Sweeping<'_>> {
+        self.spilled.is_none().then(|| Sweeping::new(&self.parts, self.states.values_mut()))
     }
 
     /// The rows of a batch that some window takes, and the slice of the earliest. Counts late rows and puts out dead
@@ -331,7 +349,9 @@ impl WindowAggregate {
     fn forget_keys(&mut self) -> Result<(), OperatorError> {
         let held = self.parts.table.len();
         let most = self.states.values().map(|state| state.touched).max().unwrap_or(0);
-        if most * 2 >= held || (most > 0 && held < COMPACT_FROM_KEYS) {
+        // what has been handed over goes by the slots that there were
+        let is_swept = self.states.values().any(|state| state.swept.is_some());
+        if is_swept || most * 2 >= held || (most > 0 && held < COMPACT_FROM_KEYS) {
             return Ok(());
         }
         let mut live = vec![false; held];

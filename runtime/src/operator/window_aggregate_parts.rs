@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::aggregate_built_in::BuiltIn;
 use super::aggregate_fold::{FoldCall, Groups, internal};
+use super::sweep::{Left, MadeColumns};
 use super::window_aggregate_slice::{Aggregate, Rows, SliceState, State};
 use super::{AggregateCall, AggregateColumns, Fold, OperatorError, Output, output_schema, rolling_schema};
 use crate::clock::Clock;
@@ -122,6 +123,41 @@ impl Parts {
     }
 }
 
+impl Parts {
+    /// As [`Parts::replace_fold`], where the other implementation keeps other state, which is `made`.
+    pub(super) fn adopt_fold<'a>(
+        &mut self,
+        index: usize,
+        fold: Box<dyn Fold>,
+        states: impl Iterator<Item = &'a mut SliceState>,
+        mut made: MadeColumns,
+    ) -> Result<Left, OperatorError> {
+        let Some(Aggregate::Fold(old)) = self.aggregates.get_mut(index) else {
+            let reason = format!("aggregate {index} of {} is not a component", self.aggregates.len());
+            return Err(OperatorError::Internal { reason });
+        };
+        let new = FoldCall::new(fold, &self.input)?;
+        if old.output() != new.output() {
+            let reason =
+                format!("its output columns are ({}), those of the running version ({})", new.output(), old.output());
+            return Err(OperatorError::Contract { reason });
+        }
+        let mut left = Vec::new();
+        for state in states {
+            let SliceState { slice, rows, states, swept, .. } = state;
+            let mut columns = made.slices.remove(&slice.start).unwrap_or_else(|| new.accumulators());
+            rows.chunks().for_each(|(chunk, _)| columns.allocate(chunk));
+            columns.set_initial(new.initial(), |slot| rows.get(slot).is_none_or(|rows| *rows == 0));
+            if let Some(State::Fold(place)) = states.get_mut(index) {
+                left.push(std::mem::replace(place, columns));
+            }
+            *swept = None;
+        }
+        *old = new;
+        Ok(Left(left))
+    }
+}
+
 /// Takes rows of a batch into accumulators.
 pub(super) fn accumulate(
     aggregates: &mut [Aggregate],
@@ -134,6 +170,9 @@ pub(super) fn accumulate(
     state.count(rows);
     if aggregates.iter().any(|aggregate| matches!(aggregate, Aggregate::Fold(_))) {
         groups.assign(rows);
+        if let Some(swept) = &mut state.swept {
+            swept.touch(&groups.slots);
+        }
     }
     for (aggregate, state) in aggregates.iter_mut().zip(&mut state.states) {
         match (aggregate, state) {

@@ -10,6 +10,7 @@ pub(super) use state::saved_fields;
 use super::OperatorError;
 use super::aggregate_built_in::{Accumulators, BuiltIn};
 use super::aggregate_fold::FoldCall;
+use super::sweep::Swept;
 use crate::state::{Chunked, Columns};
 use crate::window::Slice;
 
@@ -59,6 +60,8 @@ pub(super) struct SliceState {
     pub(super) states: Vec<State>,
     /// slots whose accumulators could not be merged, and why: they have no result, but a dead row
     pub(super) failed: BTreeMap<u32, String>,
+    /// how far it has been handed over, where it is migrated
+    pub(super) swept: Option<Swept>,
 }
 
 impl<'a> Rows<'a> {
@@ -142,7 +145,7 @@ impl SliceState {
             Aggregate::Fold(fold) => State::Fold(fold.accumulators()),
         };
         let states = aggregates.iter().map(state).collect();
-        Self { slice, rows: Chunked::new(0), touched: 0, states, failed: BTreeMap::new() }
+        Self { slice, rows: Chunked::new(0), touched: 0, states, failed: BTreeMap::new(), swept: None }
     }
 
     /// Counts rows, and makes the chunks of their slots.
@@ -251,6 +254,7 @@ impl SliceState {
             rows: self.rows.freeze(),
             touched: self.touched,
             failed: self.failed.clone(),
+            swept: None,
         }
     }
 
@@ -286,7 +290,7 @@ impl SliceState {
 
     /// Those that are not below `first`.
     pub(super) fn slots_from(&self, first: u32) -> impl Iterator<Item = u32> {
-        let chunks = self.rows.chunks().skip_while(move |(chunk, _)| *chunk < Chunked::<i64>::chunk_of(first));
+        let chunks = self.rows.chunks_from(Chunked::<i64>::chunk_of(first));
         let slots = chunks.flat_map(|(chunk, rows)| {
             (Chunked::<i64>::first_slot(chunk)..).zip(rows).filter(|(_, rows)| **rows > 0).map(|(slot, _)| slot)
         });

@@ -1,6 +1,6 @@
 //! What a barrier brings to the tasks, and how the one who sent it learns that all have taken it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,10 +10,11 @@ use super::ballot::Ballot;
 use super::cut::{Collected, Cut};
 use super::handover::Handover;
 use super::plan::SlotId;
+use super::sweep::Sweep;
 use crate::operator::{Migration, Operator, Replacement, TrialStep};
 use crate::partition::SplitPoints;
 use crate::record::BarrierId;
-use crate::wasm::Digest;
+use crate::wasm::{ExactVersion, GuestMetrics};
 
 /// Logic that changes at one cut. Guests are instantiated before the barrier starts, one for each task, so that nothing
 /// can fail, and nothing slow happens, at the cut.
@@ -22,6 +23,8 @@ pub struct Change {
     slots: HashMap<SlotId, SlotChange>,
     /// trials that begin or end, by step and subtask; taken once, before components change
     trials: HashMap<String, Mutex<Vec<Option<TrialStep>>>>,
+    /// where guests of candidates count, by step and subtask
+    candidates: HashMap<String, Vec<Arc<GuestMetrics>>>,
     /// where tasks put what they remember at the cut, before anything changes
     snapshot: Option<Collected>,
     /// sinks prepare what they have written for this epoch
@@ -30,6 +33,12 @@ pub struct Change {
     last: Option<Arc<Handover>>,
     /// by step and subtask: operators that take the place of others, whose state they take over
     successors: Mutex<HashMap<(String, usize), Successor>>,
+    /// by step and subtask: migrations that begin ahead of a cut
+    sweeps: Mutex<HashMap<(String, usize), Arc<Sweep>>>,
+    /// steps whose migrations end at this cut
+    swept: BTreeSet<String>,
+    /// rows of state that were migrated at the cut
+    migrated: AtomicU64,
     /// where something can fail at the cut
     ballot: Option<Ballot>,
     /// ranges of rows behind the cut, by the number of the sampler they were drawn from
@@ -43,7 +52,7 @@ pub struct Successor {
     /// what is to be done to the state before it can take it over
     pub migrations: Vec<Migration>,
     /// components by slot that are other ones than before
-    pub digests: Vec<(usize, Digest)>,
+    pub versions: Vec<(usize, ExactVersion)>,
 }
 
 impl std::fmt::Debug for Successor {
@@ -54,7 +63,7 @@ impl std::fmt::Debug for Successor {
 
 #[derive(Debug)]
 struct SlotChange {
-    digest: Digest,
+    version: ExactVersion,
     /// by subtask; taken once
     replacements: Mutex<Vec<Option<Replacement>>>,
 }
@@ -104,9 +113,9 @@ impl Change {
     }
 
     /// Adds the guests of one component, by subtask.
-    pub fn add(&mut self, slot: SlotId, digest: Digest, replacements: Vec<Replacement>) {
+    pub fn add(&mut self, slot: SlotId, version: ExactVersion, replacements: Vec<Replacement>) {
         let replacements = Mutex::new(replacements.into_iter().map(Some).collect());
-        self.slots.insert(slot, SlotChange { digest, replacements });
+        self.slots.insert(slot, SlotChange { version, replacements });
     }
 
     /// Adds operators that take over the state of `step`, by subtask. What else the change brings waits for them.
@@ -115,6 +124,38 @@ impl Change {
         all.extend(successors.into_iter().enumerate().map(|(subtask, one)| ((step.to_owned(), subtask), one)));
         drop(all);
         self.ballot.get_or_insert_default();
+    }
+
+    /// Begins to migrate the state of steps, by step and subtask.
+    #[must_use]
+    pub fn with_sweeps(sweeps: impl IntoIterator<Item = ((String, usize), Arc<Sweep>)>) -> Self {
+        Self { sweeps: Mutex::new(sweeps.into_iter().collect()), ..Self::default() }
+    }
+
+    /// The migration that begins, for one task.
+    pub fn take_sweep(&self, step: &str, subtask: usize) -> Option<Arc<Sweep>> {
+        self.sweeps.lock().unwrap_or_else(PoisonError::into_inner).remove(&(step.to_owned(), subtask))
+    }
+
+    /// What was migrated ahead for `step` is taken over here, where all tasks can.
+    pub fn end_sweep(&mut self, step: &str) {
+        self.swept.insert(step.to_owned());
+        self.ballot.get_or_insert_default();
+    }
+
+    /// Whether what was migrated ahead for `step` is taken over here.
+    pub fn ends_sweep(&self, step: &str) -> bool {
+        self.swept.contains(step)
+    }
+
+    /// A task has migrated rows of state while it stood still.
+    pub fn count_migrated(&self, rows: u64) {
+        self.migrated.fetch_add(rows, Ordering::AcqRel);
+    }
+
+    /// Rows of state that tasks have migrated while they stood still, but for those of migrations that began ahead.
+    pub fn migrated(&self) -> u64 {
+        self.migrated.load(Ordering::Acquire)
     }
 
     /// Where tasks say whether they can change; none where nothing can fail.
@@ -132,6 +173,16 @@ impl Change {
         self.trials.insert(step.to_owned(), Mutex::new(tasks.into_iter().map(Some).collect()));
     }
 
+    /// Adds where the guests of a step's candidate count, by subtask.
+    pub fn add_candidate(&mut self, step: &str, guests: Vec<Arc<GuestMetrics>>) {
+        self.candidates.insert(step.to_owned(), guests);
+    }
+
+    /// Where the guests of a step's candidate count in one task, if one is tried beside what runs.
+    pub fn candidate(&self, step: &str, subtask: usize) -> Option<Arc<GuestMetrics>> {
+        self.candidates.get(step)?.get(subtask).map(Arc::clone)
+    }
+
     /// Whether a trial begins or ends.
     pub fn has_trials(&self) -> bool {
         !self.trials.is_empty()
@@ -144,12 +195,12 @@ impl Change {
     }
 
     /// The components of `step` that change, for one task.
-    pub fn take(&self, step: &str, subtask: usize) -> Vec<(usize, Digest, Replacement)> {
+    pub fn take(&self, step: &str, subtask: usize) -> Vec<(usize, ExactVersion, Replacement)> {
         let mut taken = Vec::new();
         for (slot, change) in self.slots.iter().filter(|(slot, _)| slot.step == step) {
             let Ok(mut replacements) = change.replacements.lock() else { continue };
             if let Some(replacement) = replacements.get_mut(subtask).and_then(Option::take) {
-                taken.push((slot.slot, change.digest, replacement));
+                taken.push((slot.slot, change.version, replacement));
             }
         }
         taken

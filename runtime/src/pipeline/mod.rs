@@ -30,7 +30,9 @@ mod shuffle;
 pub mod size;
 pub mod source_task;
 pub mod spec;
+pub mod sweep;
 pub mod task;
+pub mod task_versions;
 mod wiring;
 
 pub use check::check_structure;

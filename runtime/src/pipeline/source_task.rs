@@ -11,7 +11,7 @@ use super::cut::Cut;
 use super::dead_letter::{DeadLetter, Payload};
 use super::marker::{Marked, Marker};
 use super::shuffle::Shuffle;
-use super::task::{Chain, TaskError};
+use super::task::{Chain, TaskError, wait};
 use crate::clock::Clock;
 use crate::format::BadRecord;
 use crate::metrics::NodeCounters;
@@ -61,6 +61,8 @@ enum Next {
     Command(Option<Command>),
     /// an operator has something to do because of the time
     Timer,
+    /// state is handed over, whether rows come or not
+    Sweep,
     /// others have caught up
     CaughtUp,
     Event(Result<SourceEvent, SourceError>),
@@ -70,6 +72,7 @@ enum Next {
 pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
     task.chain.begin()?;
     loop {
+        task.chain.sweep();
         if task.drift.as_ref().is_some_and(DriftMember::is_ahead) {
             // nothing comes for now: what has come is to be seen
             task.chain.flush().await?;
@@ -80,7 +83,8 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
                     into.add_positions(&task.name, task.chain.subtask, task.positions());
                 }
                 let pause = task.chain.change(&barrier).await?;
-                task.marker.change(&barrier, &task.name, task.chain.subtask).await?;
+                let before = task.counters.read();
+                task.marker.change(&barrier, (&task.name, task.chain.subtask), before).await?;
                 task.chain.passed(&barrier, pause);
                 if let Some(handover) = task.chain.is_over() {
                     handover.leave_source(&task.name, task.chain.subtask, task.source);
@@ -104,7 +108,7 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
                 task.chain.processing_time().await?;
                 continue;
             }
-            Next::CaughtUp => continue,
+            Next::CaughtUp | Next::Sweep => continue,
             Next::Event(event) => event,
         };
         let failed = |source| TaskError::Source { name: task.name.clone(), subtask: task.chain.subtask, source };
@@ -134,18 +138,11 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
     task.chain.end(left).await
 }
 
-/// Until an operator has something to do because of the time; for ever if none has.
-async fn wait(time_ms: Option<i64>, clock: &Clock) {
-    match time_ms {
-        Some(time_ms) => clock.wait_until(time_ms).await,
-        None => std::future::pending().await,
-    }
-}
-
 impl SourceTask {
     /// Waits for what is to be done next. The source is not asked while its task is ahead of others, or paused.
     async fn next(&mut self) -> Next {
         let timer = self.chain.next_processing_time();
+        let sweep = self.chain.sweep_tick();
         let Self { source, commands, clock, drift, asked, paused, .. } = self;
         let paused = *paused;
         let ahead = drift.as_ref().filter(|drift| drift.is_ahead());
@@ -156,6 +153,7 @@ impl SourceTask {
             biased;
             command = commands.recv() => Next::Command(command),
             () = wait(timer, clock) => Next::Timer,
+            () = sweep => Next::Sweep,
             next = async {
                 match ahead {
                     _ if paused => std::future::pending().await,
@@ -239,9 +237,9 @@ impl SourceTask {
         self.counters.lost(dead.len(), skipped, 0);
         for dead in dead {
             let payload = Payload::Row { row: dead.row, time_ms: dead.time };
-            let (node, component) = (self.name.clone(), self.marker.version());
+            let (node, version) = (self.name.clone(), self.marker.version());
             let capsule = self.capsules.as_ref().and_then(|capsules| capsules.file_for(&dead.reason));
-            let letter = DeadLetter { node, component, capsule, reason: dead.reason, payload };
+            let letter = DeadLetter { node, version, capsule, reason: dead.reason, payload };
             self.chain.dead.send(letter).await.map_err(TaskError::DeadLetter)?;
         }
         for batch in batches {
@@ -291,7 +289,7 @@ impl SourceTask {
                 for record in bad {
                     let letter = DeadLetter {
                         node: self.name.clone(),
-                        component: None,
+                        version: None,
                         capsule: None,
                         reason: record.reason,
                         payload: Payload::Record { partition, offset: record.offset, bytes: record.bytes },

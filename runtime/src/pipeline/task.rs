@@ -3,7 +3,9 @@
 //! Invariants: elements leave in the order in which they came; what a watermark triggers leaves before the watermark;
 //! a barrier's change takes effect between two elements, in all operators of the task at once.
 
-use std::sync::{Arc, Mutex};
+mod sweeps;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::ballot::Ballot;
@@ -13,12 +15,14 @@ use super::cut::{Collected, Cut, RestoreError, TaskState};
 use super::dead_letter::{DeadLetter, DeadLetters, Payload};
 use super::exchange::{Edge, ExchangeError, Inputs};
 use super::handover::{Handover, Later};
-use crate::checkpoint::fail_point;
+use super::sweep::SweepTask;
+use super::task_versions::TaskVersions;
 use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounters;
 use crate::operator::{Migration, Operator, OperatorError, Output, put_in_place};
 use crate::record::{Barrier, Batch, Element, Watermark};
 use crate::sink::{Prepared, Sink, SinkError};
+use crate::wasm::ExactVersion;
 
 /// A task stopped before its input ended.
 #[derive(Debug, thiserror::Error)]
@@ -92,10 +96,12 @@ pub(super) struct Link {
     pub(super) step: String,
     pub(super) operator: Box<dyn Operator>,
     pub(super) counters: Arc<NodeCounters>,
-    /// digests of its components by slot, as they are now
+    /// which versions of its components run now
     pub(super) versions: Versions,
     /// what becomes of state that other components have left, before it is restored
     pub(super) migrations: Vec<Migration>,
+    /// its state is migrated as it goes on
+    pub(super) sweep: Option<SweepTask>,
     /// who reads its other outputs, by number of the output
     pub(super) sides: Vec<Vec<Edge>>,
     /// where calls of its components go that fail
@@ -104,25 +110,26 @@ pub(super) struct Link {
 
 impl Link {
     /// Takes note of what runs.
-    fn runs(&self, slot: usize, digest: crate::wasm::Digest) {
-        if let Some(version) = self.versions.lock().ok().as_mut().and_then(|versions| versions.get_mut(slot)) {
-            *version = Some(digest);
-        }
+    fn runs(&self, slot: usize, version: ExactVersion) {
+        self.versions.runs(slot, version, self.counters.read());
     }
 }
 
 /// Gives a successor the state of the operator that runs; why not, where it cannot take it.
-fn take_over(running: &mut dyn Operator, successor: &mut Successor, watermark: Watermark) -> Result<(), String> {
+fn take_over(running: &mut dyn Operator, successor: &mut Successor, watermark: Watermark) -> Result<u64, String> {
+    let mut rows = 0;
     let state = running.snapshot().map_err(|error| error.to_string())?;
     let mut state = state.made().map_err(|error| error.to_string())?;
     for migration in &mut successor.migrations {
         state = migration.run(state).map_err(|error| error.to_string())?;
+        rows += migration.rows_in(&state);
     }
-    successor.operator.restore(&state, watermark).map_err(|error| error.to_string())
+    successor.operator.restore(&state, watermark).map_err(|error| error.to_string())?;
+    Ok(rows)
 }
 
-/// Digests of a step's components in one task, by slot.
-pub type Versions = Arc<Mutex<Vec<Option<crate::wasm::Digest>>>>;
+/// Versions of a step's components in one task.
+pub type Versions = Arc<TaskVersions>;
 
 /// Where a chain ends.
 pub(super) enum Tail {
@@ -301,17 +308,14 @@ impl Chain {
         if output.dead.is_empty() {
             return (batches, Vec::new());
         }
-        // of several components it is not known which one failed: better none than the wrong one
-        let component = link.versions.lock().ok().and_then(|versions| {
-            let mut components = versions.iter().flatten();
-            components.next().filter(|_| components.next().is_none()).copied()
-        });
+        // where one of several components failed the operator says which
+        let only = link.versions.only();
         let others = std::mem::take(&mut output.dead_by);
-        let by = |row: usize| others.iter().find(|(rows, _)| rows.contains(&row)).map(|(_, digest)| *digest);
+        let by = |row: usize| others.iter().find(|(rows, _)| rows.contains(&row)).map(|(_, version)| *version);
         let letters = output.dead.drain(..).enumerate().map(|(row, dead)| DeadLetter {
             node: link.step.clone(),
-            component: by(row).unwrap_or(component),
-            capsule: link.capsules.as_ref().and_then(|capsules| capsules.file_for(&dead.reason)),
+            version: by(row).unwrap_or(only),
+            capsule: link.capsules.as_ref().and_then(|capsules| capsules.file_of(&dead.reason, by(row).is_some())),
             reason: dead.reason,
             payload: Payload::Row { row: dead.row, time_ms: dead.time },
         });
@@ -432,6 +436,7 @@ impl Chain {
         let ballot = change.and_then(Change::ballot);
         if let Some(change) = change {
             self.try_out(change)?;
+            self.begin_sweeps(change);
         }
         let ready = match (change, ballot) {
             (Some(change), Some(ballot)) => self.make_ready(change, ballot),
@@ -458,6 +463,8 @@ impl Chain {
             if ballot.verdict().await {
                 self.succeed(ready);
                 self.replace(change)?;
+            } else {
+                self.stop_sweeps(change);
             }
             pause += watch.elapsed();
         }
@@ -466,25 +473,22 @@ impl Chain {
 
     /// Replaces the guests that the change brings.
     fn replace(&mut self, change: &Change) -> Result<(), TaskError> {
-        for link in &mut self.links {
-            for (slot, digest, replacement) in change.take(&link.step, self.subtask) {
-                let result = link.operator.replace(slot, replacement);
-                check(link, self.subtask, result)?;
-                link.runs(slot, digest);
-                fail_point("swap-task");
-            }
-        }
-        Ok(())
+        let subtask = self.subtask;
+        self.links.iter_mut().try_for_each(|link| link.replace(change, subtask))
     }
 
     /// Operators that have taken over the state of those that run, which go on as if nothing had happened. What cannot be
     /// taken over is told.
     fn make_ready(&mut self, change: &Change, ballot: &Ballot) -> Vec<(usize, Successor)> {
+        self.finish_sweeps(change, ballot);
         let mut ready = Vec::new();
         for (index, link) in self.links.iter_mut().enumerate() {
             let Some(mut successor) = change.take_successor(&link.step, self.subtask) else { continue };
             match take_over(link.operator.as_mut(), &mut successor, self.watermark) {
-                Ok(()) => ready.push((index, successor)),
+                Ok(rows) => {
+                    change.count_migrated(rows);
+                    ready.push((index, successor));
+                }
                 Err(reason) => ballot.cannot(&link.step, reason),
             }
         }
@@ -496,7 +500,7 @@ impl Chain {
         for (index, successor) in ready {
             let Some(link) = self.links.get_mut(index) else { continue };
             link.operator = successor.operator;
-            successor.digests.into_iter().for_each(|(slot, digest)| link.runs(slot, digest));
+            successor.versions.into_iter().for_each(|(slot, version)| link.runs(slot, version));
         }
     }
 
@@ -505,6 +509,9 @@ impl Chain {
         for link in &mut self.links {
             if let Some(step) = change.take_trial(&link.step, self.subtask) {
                 let result = put_in_place(&mut link.operator, step, self.watermark);
+                if let Some(capsules) = &mut link.capsules {
+                    capsules.tries(change.candidate(&link.step, self.subtask));
+                }
                 check(link, self.subtask, result)?;
             }
         }
@@ -575,19 +582,29 @@ fn failed(step: &str, subtask: usize, source: OperatorError) -> TaskError {
     TaskError::Operator { step: step.to_owned(), subtask, source }
 }
 
+/// Until an operator has something to do because of the time; for ever if none has.
+pub(super) async fn wait(time_ms: Option<i64>, clock: &Clock) {
+    match time_ms {
+        Some(time_ms) => clock.wait_until(time_ms).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A task that reads other tasks: runs until all of them have ended.
 pub(super) async fn run(mut inputs: Inputs, mut chain: Chain) -> Result<(), TaskError> {
     let clock = chain.clock.clone();
     chain.begin()?;
     loop {
+        chain.sweep();
         let next = match chain.next_processing_time() {
-            None => inputs.next().await?,
-            Some(time_ms) => tokio::select! {
+            None if !chain.is_swept() => inputs.next().await?,
+            time_ms => tokio::select! {
                 biased;
-                () = clock.wait_until(time_ms) => {
+                () = wait(time_ms, &clock) => {
                     chain.processing_time().await?;
                     continue;
                 }
+                () = chain.sweep_tick() => continue,
                 next = inputs.next() => next?,
             },
         };

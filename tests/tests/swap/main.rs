@@ -23,6 +23,7 @@ use millstream_tests::{built, run};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc::Receiver;
 
+mod ahead;
 mod cut;
 mod endings;
 mod hostile;
@@ -32,6 +33,7 @@ mod proof;
 mod refused;
 mod topologies;
 mod trial;
+mod versions;
 
 // components in text form, as the sandbox itself is tested with; it names what it needs by `crate::`
 #[allow(dead_code)]

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::run::Life;
+use super::super::successors::of_step;
 use super::super::swap::SwapError;
-use crate::operator::{Operator, OperatorError};
+use crate::operator::Operator;
 use crate::pipeline::build::operators_of;
 use crate::pipeline::plan::{NodeKind, SlotId};
 use crate::pipeline::resolve::{Components, Resolved};
@@ -25,19 +26,11 @@ impl Life {
     ) -> Result<Operators, SwapError> {
         let refused = |reason: String| SwapError::CannotTry { step: step.to_owned(), reason };
         let shared = &self.shared;
-        let mut operators = operators_of(&shared.resolution, step, &shared.clock, shared.spill.as_ref(), metrics)
-            .map_err(|error| refused(error.to_string()))?;
-        for (slot, first) in shared.resolution.components.iter().filter(|(slot, _)| slot.step == step) {
-            let version = versions.get(slot).or_else(|| running.get(slot)).unwrap_or(first);
-            if version.component.digest() == first.component.digest() {
-                continue;
-            }
-            for (operator, replacement) in operators.iter_mut().zip(self.guests(slot, version, metrics)?) {
-                let replaced = operator.replace(slot.slot, replacement);
-                replaced.map_err(|error: OperatorError| refused(error.to_string()))?;
-            }
-        }
-        Ok(operators)
+        let mut components = of_step(step, running);
+        components.extend(of_step(step, versions));
+        let resolution = self.resolved_as(step, components)?;
+        let operators = operators_of(&resolution, step, &shared.clock, shared.spill.as_ref(), metrics);
+        operators.map_err(|error| refused(error.to_string()))
     }
 
     /// Whether a step keeps nothing between two rows; none for what is no step that can be tried.

@@ -3,25 +3,26 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::super::judge::Verdict;
 use super::super::run::Life;
 use super::super::swap::{Offers, SwapError};
 use super::budget::Facts;
 use super::status::{Traps, TriedStepStatus, facts};
 use super::{Mode, Trial, TrialSpec};
-use crate::operator::{Share, SharedFigures, TaskFigures, TrialStep};
+use crate::operator::{Operator, Share, SharedFigures, TaskFigures, TrialStep};
 use crate::pipeline::change::Change;
 use crate::pipeline::plan::SlotId;
 use crate::pipeline::resolve::{Components, Resolved};
-use crate::wasm::{Digest, GuestMetrics};
+use crate::wasm::{ExactVersion, Gate, GuestMetrics, Witness};
 
 /// A step of a trial.
 #[derive(Debug)]
 pub(super) struct TriedStep {
     pub(super) name: String,
-    from: Vec<String>,
-    to: Vec<String>,
+    pub(super) from: Vec<ExactVersion>,
+    pub(super) to: Vec<ExactVersion>,
     /// of the candidate, where it is the step's only component
-    digest: Option<Digest>,
+    version: Option<ExactVersion>,
     /// by subtask
     figures: Vec<SharedFigures>,
     /// where the running version's guests count, by subtask
@@ -68,7 +69,7 @@ impl TriedStep {
     }
 
     pub(super) fn status(&self) -> TriedStepStatus {
-        TriedStepStatus::new(&self.name, (self.from.clone(), self.to.clone()), &self.figures(), self.traps())
+        TriedStepStatus::new(&self.name, (&self.from, &self.to), &self.figures(), self.traps())
     }
 
     pub(super) fn facts(&self) -> Facts {
@@ -104,6 +105,12 @@ fn trapped(metrics: &[Arc<GuestMetrics>]) -> u64 {
     metrics.iter().map(of).sum()
 }
 
+/// Where the guests of a candidate count in one task.
+fn counting(gate: Option<&Arc<Gate>>) -> Arc<GuestMetrics> {
+    let watched = |gate: &Arc<Gate>| GuestMetrics::watched(Witness::new(Arc::clone(gate)));
+    Arc::new(gate.map_or_else(GuestMetrics::default, watched))
+}
+
 impl Life {
     /// The steps that `offers` are for.
     pub(super) fn tried_steps(
@@ -124,9 +131,9 @@ impl Life {
         before: &Offers,
         spec: &TrialSpec,
     ) -> Result<TriedStep, SwapError> {
-        let digests = |of: &Offers| -> Vec<String> {
+        let versions = |of: &Offers| -> Vec<ExactVersion> {
             let of_step = of.iter().filter(|(slot, _)| slot.step == name);
-            of_step.map(|(_, resolved)| resolved.component.digest().to_string()).collect()
+            of_step.map(|(_, resolved)| resolved.version()).collect()
         };
         let is_stateless = self.is_stateless(name).ok_or_else(|| SwapError::CannotTry {
             step: name.to_owned(),
@@ -140,14 +147,17 @@ impl Life {
         let offered = offers.iter().find(|(slot, _)| slot.step == name);
         let running = self.guest_metrics(name).to_vec();
         let apart = !matches!(spec.mode, Mode::Watch { .. });
+        // candidates leave capsules where what runs does
+        let is_watched = running.iter().any(|guests| guests.witness().is_some());
+        let gate = is_watched.then(|| Arc::new(Gate::of_candidates(self.shared.clock.clone())));
         let traps = trapped(&running);
         Ok(TriedStep {
             name: name.to_owned(),
-            from: digests(before),
-            to: digests(offers),
-            digest: offered.filter(|_| slots == 1).map(|(_, resolved)| *resolved.component.digest()),
+            from: versions(before),
+            to: versions(offers),
+            version: offered.filter(|_| slots == 1).map(|(_, resolved)| resolved.version()),
             figures: running.iter().map(|_| SharedFigures::default()).collect(),
-            candidate: running.iter().filter(|_| apart).map(|_| Arc::default()).collect(),
+            candidate: running.iter().filter(|_| apart).map(|_| counting(gate.as_ref())).collect(),
             running,
             traps_before: Mutex::new(traps),
             traps_first: traps,
@@ -157,7 +167,12 @@ impl Life {
     }
 
     /// What puts a trial in place.
-    pub(super) fn beginning(&self, trial: &Trial, components: &Components) -> Result<Change, SwapError> {
+    pub(super) fn beginning(
+        &self,
+        trial: &Trial,
+        components: &Components,
+        verdicts: &BTreeMap<SlotId, Verdict>,
+    ) -> Result<Change, SwapError> {
         let mut change = Change::default();
         for step in &trial.steps {
             let figures = step.figures.iter().map(Arc::clone);
@@ -167,17 +182,24 @@ impl Life {
                     let candidates = self.operators(&step.name, components, &trial.offers, &step.candidate)?;
                     let anew = share.as_ref().map(|_| self.anew(step, components)).transpose()?;
                     let mut anew = anew.unwrap_or_default().into_iter();
-                    let of_task = |(candidate, figures)| match share {
-                        None => TrialStep::Shadow { candidate, figures },
+                    let of_task = |(subtask, (candidate, figures)): (usize, (Box<dyn Operator>, _))| match share {
+                        None => {
+                            let (of_task, offers) = ((step.name.as_str(), subtask), &trial.offers);
+                            let migrations =
+                                self.migrations(candidate.as_ref(), of_task, offers, components, verdicts)?;
+                            Ok(TrialStep::Shadow { candidate, migrations, figures })
+                        }
                         Some(share) => {
-                            let (running, digest) = (anew.next().flatten(), step.digest);
-                            TrialStep::Canary { running, candidate, share: share.clone(), digest, figures }
+                            let (running, version) = (anew.next().flatten(), step.version);
+                            Ok(TrialStep::Canary { running, candidate, share: share.clone(), version, figures })
                         }
                     };
-                    candidates.into_iter().zip(figures).map(of_task).collect()
+                    let tasks = candidates.into_iter().zip(figures).enumerate().map(of_task);
+                    tasks.collect::<Result<_, SwapError>>()?
                 }
             };
             change.add_trial(&step.name, tasks);
+            change.add_candidate(&step.name, step.candidate.clone());
         }
         Ok(change)
     }

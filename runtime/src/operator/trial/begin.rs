@@ -5,10 +5,10 @@ use std::fmt;
 use super::split::internal;
 use super::{Canary, Shadow, Share, SharedFigures, Watched, note, union};
 use crate::operator::trial::compare::Comparison;
-use crate::operator::{Operator, OperatorError, Output};
+use crate::operator::{Migration, Operator, OperatorError, Output};
 use crate::record::{Batch, Watermark};
 use crate::state::Snapshot;
-use crate::wasm::Digest;
+use crate::wasm::ExactVersion;
 
 /// What becomes of a step in one task at a barrier. All that can fail has been done before, but for taking over state.
 pub enum TrialStep {
@@ -16,6 +16,8 @@ pub enum TrialStep {
     Shadow {
         /// of the same step
         candidate: Box<dyn Operator>,
+        /// what is to be done to state before it can take it over
+        migrations: Vec<Migration>,
         /// where the task tells what it sees
         figures: SharedFigures,
     },
@@ -28,7 +30,7 @@ pub enum TrialStep {
         /// which keys
         share: Share,
         /// of the candidate's only component, for dead rows
-        digest: Option<Digest>,
+        version: Option<ExactVersion>,
         /// where the task tells what it sees
         figures: SharedFigures,
     },
@@ -57,8 +59,10 @@ impl TrialStep {
     /// take over state there is no trial: its figures say why, and `operator` goes on.
     pub fn apply(self, operator: Box<dyn Operator>, watermark: Watermark) -> Result<Box<dyn Operator>, OperatorError> {
         match self {
-            Self::Shadow { candidate, figures } => shadow(operator, candidate, figures, watermark),
-            Self::Canary { running, candidate, share, digest, figures } => {
+            Self::Shadow { candidate, migrations, figures } => {
+                shadow(operator, (candidate, migrations), figures, watermark)
+            }
+            Self::Canary { running, candidate, share, version, figures } => {
                 let canary = Canary {
                     running: Box::new(Gone),
                     candidate,
@@ -66,7 +70,7 @@ impl TrialStep {
                     is_stateless: running.is_none(),
                     goes_on: [false; 2],
                     share,
-                    digest,
+                    version,
                     figures,
                 };
                 divided(operator, running, canary, watermark)
@@ -82,13 +86,16 @@ impl TrialStep {
 
 fn shadow(
     mut running: Box<dyn Operator>,
-    mut candidate: Box<dyn Operator>,
+    (mut candidate, migrations): (Box<dyn Operator>, Vec<Migration>),
     figures: SharedFigures,
     watermark: Watermark,
 ) -> Result<Box<dyn Operator>, OperatorError> {
     let state = made(running.snapshot()?)?;
-    if let Err(error) = candidate.restore(&state, watermark) {
-        note(&figures, |figures| figures.failed = Some(error.to_string()));
+    let migrated = migrations.into_iter().try_fold(state, |state, mut migration| migration.run(state));
+    let restored = migrated.map_err(|error| error.to_string());
+    let restored = restored.and_then(|state| candidate.restore(&state, watermark).map_err(|error| error.to_string()));
+    if let Err(reason) = restored {
+        note(&figures, |figures| figures.failed = Some(reason));
         return Ok(running);
     }
     note(&figures, |figures| figures.began = true);

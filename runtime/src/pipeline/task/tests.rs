@@ -53,6 +53,7 @@ async fn read_slowly(operator: Box<dyn Operator>) -> (usize, usize) {
         counters: Arc::clone(&counters),
         versions: Versions::default(),
         migrations: Vec::new(),
+        sweep: None,
         sides: Vec::new(),
         capsules: None,
     };
