@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Folder, From};
+use support::{Folder, From, json};
 
 /// Orders of a customer by value; the smallest that counts is configured.
 fn orders(minimum: f64, more: &str) -> String {
@@ -32,11 +32,6 @@ print = {{}}
 {more}
 "#
     )
-}
-
-fn json(folder: &Folder, arguments: &[&str]) -> Value {
-    let output = folder.run(arguments).expect(0);
-    serde_json::from_str(&output.stdout).unwrap()
 }
 
 fn tasks(status: &Value, node: &str) -> u64 {

@@ -9,43 +9,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Folder, From};
+use support::visits::PRINTED;
+use support::{Folder, From, json};
 
-/// Visits without end, mapped to segments: `segment` knows `large` and `small`, `segment-finer` also `medium`.
-const VISITS: &str = r#"
-name = "visits"
-parallelism = 2
-[source.visits]
-generator = { kind = "customers", rate = 20000, seed = 7 }
-[step.interested]
-from = "visits"
-filter = "interested.wasm"
-[step.segment]
-from = "interested"
-map = "segment.wasm"
-[step.counts]
-from = "segment"
-key_by = ["segment"]
-window = { tumbling = "1s" }
-aggregate = { visits = "count()" }
-[sink.out]
-from = "counts"
-print = {}
-"#;
-
+/// A pipeline that is to be run.
 fn visits() -> Folder {
-    let folder = Folder::new();
-    folder
-        .write("p.toml", VISITS)
-        .install("interested.wasm", "interested.wasm")
-        .install("segment.wasm", "segment.wasm")
-        .install("segment-finer.wasm", "finer.wasm");
-    folder
-}
-
-fn json(folder: &Folder, arguments: &[&str]) -> Value {
-    let output = folder.run(arguments).expect(0);
-    serde_json::from_str(&output.stdout).unwrap()
+    support::visits::visits(20_000, "", PRINTED)
 }
 
 fn rows_in(status: &Value, node: &str) -> u64 {

@@ -8,38 +8,10 @@ mod support;
 use serde_json::Value;
 use support::Folder;
 
-const VISITS: &str = r#"
-name = "visits"
-parallelism = 2
-checkpoint = { store = "store", interval = "100ms" }
-[source.visits]
-generator = { kind = "customers", rate = 5000, seed = 7 }
-[step.interested]
-from = "visits"
-filter = "interested.wasm"
-[step.segment]
-from = "interested"
-map = "segment.wasm"
-[step.counts]
-from = "segment"
-key_by = ["segment"]
-window = { tumbling = "1s" }
-aggregate = { visits = "count()" }
-[sink.out]
-from = "counts"
-file = { path = "out" }
-[dead_letter]
-file = { path = "dead" }
-"#;
-
 fn visits() -> Folder {
-    let folder = Folder::new();
-    folder
-        .write("p.toml", VISITS)
-        .install("interested.wasm", "interested.wasm")
-        .install("segment.wasm", "segment.wasm")
-        .install("segment-finer.wasm", "finer.wasm");
-    folder
+    let settings = "checkpoint = { store = \"store\", interval = \"100ms\" }";
+    let ends = "[sink.out]\nfrom = \"counts\"\nfile = { path = \"out\" }\n[dead_letter]\nfile = { path = \"dead\" }\n";
+    support::visits::visits(5_000, settings, ends)
 }
 
 fn json(folder: &Folder, arguments: &[&str], code: i32) -> Value {

@@ -7,6 +7,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use support::visits::PRINTED;
 use support::{Folder, From};
 
 /// Standard input through a map to standard output.
@@ -23,35 +24,9 @@ from = "upper"
 print = {}
 "#;
 
-/// Visits without end, a thousand a second, counted by segment and second.
-const VISITS: &str = r#"
-name = "visits"
-parallelism = 2
-[source.visits]
-generator = { kind = "customers", rate = 20000, seed = 7 }
-[step.interested]
-from = "visits"
-filter = "interested.wasm"
-[step.segment]
-from = "interested"
-map = "segment.wasm"
-[step.counts]
-from = "segment"
-key_by = ["segment"]
-window = { tumbling = "1s" }
-aggregate = { visits = "count()" }
-[sink.out]
-from = "counts"
-print = {}
-"#;
-
+/// A pipeline that is to be run.
 fn visits() -> Folder {
-    let folder = Folder::new();
-    folder
-        .write("p.toml", VISITS)
-        .install("interested.wasm", "interested.wasm")
-        .install("segment.wasm", "segment.wasm");
-    folder
+    support::visits::visits(20_000, "", PRINTED)
 }
 
 /// Visits by segment, from what was printed.
@@ -84,9 +59,9 @@ fn a_file_is_read_to_its_end_and_stdout_has_the_results_alone() {
 
 #[test]
 fn results_do_not_depend_on_how_batches_are_cut() {
-    let folder = Folder::new();
-    folder.write("p.toml", VISITS.replace("rate = 20000", "rows = 50000, interval = \"50us\""));
-    folder.install("interested.wasm", "interested.wasm").install("segment.wasm", "segment.wasm");
+    let folder = visits();
+    let pipeline = std::fs::read_to_string(folder.path("p.toml")).unwrap();
+    folder.write("p.toml", pipeline.replace("rate = 20000", "rows = 50000, interval = \"50us\""));
     let sorted = |arguments: &[&str]| {
         let mut lines: Vec<String> = folder.run(arguments).expect(0).stdout.lines().map(str::to_owned).collect();
         lines.sort();

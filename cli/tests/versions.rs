@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{Folder, From, Process};
+use support::{Folder, From, Process, json};
 
 /// Visits without end, mapped to segments: `segment` knows `large` and `small`, `segment-finer` also `medium`.
 const VISITS: &str = r#"
@@ -53,11 +53,6 @@ fn checkpoints(folder: &Folder) {
     while made() < before + 2 {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-}
-
-fn json(folder: &Folder, arguments: &[&str]) -> Value {
-    let output = folder.run(arguments).expect(0);
-    serde_json::from_str(&output.stdout).unwrap()
 }
 
 /// Numbers and digests of the versions of `segment`, the one that runs first, which is asked of its tasks as well.

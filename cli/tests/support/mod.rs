@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub)] // each test program uses a part
 
+pub mod visits;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -102,6 +104,13 @@ impl Folder {
     pub fn start(&self, arguments: &[&str]) -> Process {
         Process::start(self.command(arguments))
     }
+}
+
+/// What `millstream` answers in JSON, once it has ended well.
+#[track_caller]
+pub fn json(folder: &Folder, arguments: &[&str]) -> serde_json::Value {
+    let output = folder.run(arguments).expect(0);
+    serde_json::from_str(&output.stdout).unwrap()
 }
 
 /// A `millstream` that runs. Killed when dropped.

@@ -1,14 +1,15 @@
 //! The checkpoints of one pipeline in one store: listed, loaded, written, thrown away.
 
 mod components;
+mod encoder;
 mod retain;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use encoder::Encoder;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::sync::Semaphore;
 
 use super::chunk;
 use super::keys::{DecryptError, Keys, is_encrypted};
@@ -44,8 +45,8 @@ pub struct Store {
     files: Arc<Mutex<HashMap<u64, Arc<Named>>>>,
     /// digests of the components that are here, once they have been listed
     components: Arc<Mutex<Option<BTreeSet<String>>>>,
-    /// held by who makes a piece of state into bytes
-    encoding: Arc<Semaphore>,
+    /// makes pieces of state into bytes
+    encoder: Encoder,
     /// what retention has left in the folders of epochs that are gone
     left: Arc<Mutex<HashMap<u64, Vec<String>>>>,
 }
@@ -124,7 +125,7 @@ impl Store {
             known: Arc::default(),
             frozen: Arc::default(),
             files: Arc::default(),
-            encoding: Arc::new(Semaphore::new(1)),
+            encoder: Encoder::default(),
             components: Arc::default(),
             left: Arc::default(),
         }

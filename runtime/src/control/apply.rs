@@ -292,10 +292,7 @@ fn edited(running: &Resolution, spec: PipelineSpec) -> Result<Resolution, ApplyE
         resolved.signature = described.map_err(|source| SwapError::Describe { path, source })?;
         resolved.settings = settings;
     }
-    let signatures = components.iter().map(|(slot, resolved)| (slot.clone(), resolved.signature.clone())).collect();
-    let spec = sound(spec)?;
-    let plan = crate::pipeline::plan::plan(spec, &signatures).map_err(|error| ApplyError::Wrong(Box::new(error)))?;
-    Ok(Resolution { plan, components })
+    Resolution::of(sound(spec)?, components).map_err(|error| ApplyError::Wrong(Box::new(error)))
 }
 
 /// What a specification says to the component of a slot; none for a source's assigner.

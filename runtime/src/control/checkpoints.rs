@@ -8,40 +8,38 @@
 //! One at a time. What a sink shows belongs to a checkpoint that is whole on the disk, so a process that dies at any moment
 //! leaves either an epoch that never happened or one that the next start finishes.
 
+mod chosen;
+mod writing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use chosen::{Chosen, commit_all, finish_newest, outputs};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use writing::AsOf;
 
 use super::judge::Refusal;
 use super::kept::{self, Runs};
 use super::run::Life;
 use super::swap::SwapError;
-use super::transactions::{self, Decided};
+use super::transactions;
 use super::versions::Versions;
-use crate::checkpoint::{
-    Action, Choice, Component, Draft, KeyError, Keys, Lease, Loaded, Manifest, PreparedEntry, SlotVersions,
-    SourceEntry, StepEntry, Store, StoreError, TaskEntry, choose, fail_point, next_epoch,
-};
+use crate::checkpoint::{KeyError, Keys, Lease, Loaded, SlotVersions, Store, StoreError, fail_point};
 use crate::clock::{Clock, Stopwatch};
 use crate::objects::LocationError;
 use crate::pipeline::build::Epochs;
 use crate::pipeline::change::Change;
 use crate::pipeline::cut::{Cut, TaskState};
 use crate::pipeline::handover::Handover;
-use crate::pipeline::resolve::{Components, Resolution};
+use crate::pipeline::resolve::Resolution;
 use crate::pipeline::spec::{CheckpointSpec, KeySource, PipelineSpec};
 use crate::record::BarrierId;
-use crate::sink::{self, Prepared, SinkError, SinkKind, Transactions};
+use crate::sink::{self, SinkError, Transactions};
 use crate::wasm::Sandbox;
-
-/// Between two tries after the store or a sink has failed.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Where a run with checkpoints begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -350,360 +348,9 @@ impl Session {
         }
     }
 
-    /// Makes a cut a checkpoint and its epoch visible. `finished`: the input has ended; `last`: no epoch follows.
-    async fn keep(
-        &mut self,
-        handle: &Life,
-        (cut, as_of): (Cut, AsOf),
-        (finished, last): (bool, bool),
-        watch: Stopwatch,
-    ) -> Result<(), CheckpointError> {
-        let epoch = self.epochs.next;
-        let draft = self.draft(handle.name(), as_of, cut, finished);
-        let prepared = draft.manifest.prepared.clone();
-        fail_point("cut");
-        let bytes = self.decide(draft, last).await?;
-        fail_point("before-commit");
-        let mut action = Action::Write.next(prepared.len());
-        while let Some(now) = action {
-            self.act(now, epoch, &prepared).await?;
-            action = now.next(prepared.len());
-        }
-        self.epochs.next = epoch.saturating_add(1);
-        let took_ms = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.tell(|status| {
-            status.epoch = Some(epoch);
-            status.made += 1;
-            (status.bytes, status.took_ms, status.failing) = (bytes, took_ms, None);
-        });
-        tracing::debug!(epoch, bytes, took_ms, "checkpoint");
-        Ok(())
-    }
-
-    /// Makes the epoch happen: its checkpoint is whole and, where sinks write in transactions, its transaction committed.
-    async fn decide(&self, draft: Draft, last: bool) -> Result<u64, CheckpointError> {
-        let Some(transactions) = &self.epochs.transactions else { return self.write(draft).await };
-        let epoch = draft.manifest.epoch;
-        let sealed = transactions::seal(transactions, epoch, &self.epochs.attempt);
-        let done = tokio::try_join!(self.write(draft), sealed);
-        let done = match done {
-            Ok((bytes, ())) => transactions::commit(transactions, epoch).await.map(|()| bytes),
-            Err(error) => Err(error),
-        };
-        if done.is_err() {
-            // or readers would wait until the broker does it
-            transactions.abort().await;
-        } else if !last {
-            transactions.begin(epoch.saturating_add(1))?;
-        }
-        done
-    }
-
-    fn draft(&self, pipeline: &str, as_of: AsOf, cut: Cut, finished: bool) -> Draft {
-        let sources = cut.sources.into_iter().map(|(source, tasks)| {
-            let positions = tasks.into_values().flatten().collect();
-            SourceEntry { source, positions }
-        });
-        let mut steps = Vec::with_capacity(cut.steps.len());
-        let mut states = BTreeMap::new();
-        for (step, tasks) in cut.steps {
-            let of_step = as_of.components.iter().filter(|(slot, _)| slot.step == step);
-            let components = of_step
-                .map(|(slot, resolved)| Component { slot: slot.slot, digest: resolved.component.digest().to_string() });
-            let mut entry =
-                StepEntry { components: components.collect(), step, tasks: Vec::with_capacity(tasks.len()) };
-            entry.components.sort_by_key(|component| component.slot);
-            for (subtask, task) in tasks {
-                entry.tasks.push(TaskEntry { subtask, watermark_ms: task.watermark.0, state: Vec::new() });
-                states.insert((entry.step.clone(), subtask), task.state);
-            }
-            steps.push(entry);
-        }
-        let prepared = cut.prepared.into_iter().flat_map(|(sink, all)| {
-            all.into_iter().map(move |one| PreparedEntry { sink: sink.clone(), shown: one.shown, bytes: one.bytes })
-        });
-        let (versions, files) = as_of.versions.entries();
-        let manifest = Manifest {
-            pipeline: pipeline.to_owned(),
-            epoch: self.epochs.next,
-            attempt: self.epochs.attempt.clone(),
-            written_ms: self.clock.now_ms(),
-            finished,
-            sources: sources.collect(),
-            steps,
-            prepared: prepared.collect(),
-            transactional_id: self.epochs.transactions.as_ref().map(|of| of.transactional_id().to_owned()),
-            versions,
-        };
-        Draft { manifest, states, components: files }
-    }
-
-    /// Tries until the store has it: nothing is dropped, the pipeline goes on, its rows wait to be shown.
-    async fn write(&self, draft: Draft) -> Result<u64, CheckpointError> {
-        let mut pause = RETRY_FIRST;
-        loop {
-            let written = match self.lease.check().await {
-                Ok(()) => self.store.write(draft.clone()).await,
-                Err(error) => Err(error),
-            };
-            match written {
-                Ok(bytes) => {
-                    // frozen copies of large state take milliseconds to go
-                    drop(tokio::task::spawn_blocking(move || drop(draft)));
-                    return Ok(bytes);
-                }
-                Err(error) if error.is_passing() => self.wait(&mut pause, error).await?,
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// What follows once the manifest is there.
-    async fn act(&self, action: Action, epoch: u64, prepared: &[PreparedEntry]) -> Result<(), CheckpointError> {
-        let tidied = match action {
-            Action::Write => return Ok(()),
-            Action::Show(part) => {
-                let Some(entry) = prepared.get(part) else { return Ok(()) };
-                self.show(entry).await?;
-                fail_point("between-commits");
-                return Ok(());
-            }
-            Action::Note => {
-                fail_point("after-commit");
-                self.store.mark_committed(epoch).await
-            }
-            Action::Tidy => self.store.retain(self.spec.retain.value, epoch).await,
-        };
-        if let Err(error) = tidied {
-            // the next start shows it again, which changes nothing; the next checkpoint clears away
-            tracing::warn!(epoch, %error, "cannot tidy up after a checkpoint");
-        }
-        Ok(())
-    }
-
-    async fn show(&self, entry: &PreparedEntry) -> Result<(), CheckpointError> {
-        let prepared = Prepared { shown: entry.shown.clone(), bytes: entry.bytes.clone() };
-        let mut pause = RETRY_FIRST;
-        loop {
-            match sink::commit(&entry.sink, &self.base, &prepared).await {
-                Ok(()) => return Ok(()),
-                Err(error) if error.is_passing() => self.wait(&mut pause, error).await?,
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// Waits before the next try. Where a task has failed meanwhile there is none: the next start finishes the checkpoint.
-    async fn wait(&self, pause: &mut Duration, error: impl Into<CheckpointError>) -> Result<(), CheckpointError> {
-        let error = error.into();
-        let reason = error.to_string();
-        tracing::warn!(epoch = self.epochs.next, reason, "a checkpoint cannot be finished; trying again");
-        self.tell(|status| status.failing = Some(reason));
-        let mut failed = self.failed.subscribe();
-        let over = tokio::time::timeout(*pause, failed.wait_for(|failed| *failed)).await.is_ok();
-        *pause = (*pause * 2).min(RETRY_MAX);
-        if over { Err(error) } else { Ok(()) }
-    }
-
     fn tell(&self, change: impl FnOnce(&mut CheckpointStatus)) {
         change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
     }
-}
-
-/// What a start goes on from.
-struct Chosen {
-    loaded: Option<(Loaded, Restored)>,
-    next: u64,
-    /// a broker has decided for it
-    by_marker: bool,
-}
-
-impl Chosen {
-    async fn new(
-        (spec, dropped): (&PipelineSpec, &BTreeSet<String>),
-        store: &Store,
-        from: &StartFrom,
-        decided: Option<&Decided>,
-    ) -> Result<Self, CheckpointError> {
-        let shown = shown(spec).await?;
-        let mut by_marker = false;
-        let marked = decided.and_then(|decided| decided.marker.as_ref()).map(|marker| marker.epoch);
-        let seen = marked.max(shown.as_ref().map(|(epoch, _)| *epoch));
-        let next = next_epoch(store.newest_epoch().await?, seen);
-        let mut notes = Vec::new();
-        let (loaded, savepoint) = match from {
-            StartFrom::Fresh => return Ok(Self { loaded: None, next, by_marker }),
-            StartFrom::Savepoint(_) | StartFrom::Checkpoint(_) => {
-                let (loaded, name) = match from {
-                    StartFrom::Savepoint(name) => (store.load_savepoint(name).await?, Some(name.clone())),
-                    StartFrom::Checkpoint(epoch) => (store.load(*epoch).await?, None),
-                    StartFrom::Latest | StartFrom::Fresh => return Ok(Self { loaded: None, next, by_marker }),
-                };
-                let epoch = loaded.manifest.epoch;
-                if loaded.manifest.transactional_id.is_some() && decided.is_some() && marked < Some(epoch) {
-                    let reason =
-                        format!("the transaction of epoch {epoch} was never committed: its rows would be missing");
-                    return Err(CheckpointError::Refused { reason });
-                }
-                if let Some((shown, sink)) = shown.filter(|(shown, _)| *shown > epoch) {
-                    notes.push(format!("sink `{sink}` shows rows up to epoch {shown}: those after {epoch} come again"));
-                }
-                (loaded, name)
-            }
-            StartFrom::Latest => {
-                let shown = shown.as_ref().map(|(epoch, sink)| (*epoch, sink.as_str()));
-                let named = match decided {
-                    Some(decided) => transactions::chosen(store, decided, shown).await?,
-                    None => None,
-                };
-                by_marker = named.is_some();
-                if let Some(loaded) = named {
-                    return Self::go_on((spec, dropped), (loaded, None), next, by_marker, notes);
-                }
-                let candidates = store.candidates().await?;
-                match choose(&candidates.all, shown) {
-                    Choice::Begin => return Ok(Self { loaded: None, next, by_marker }),
-                    Choice::Refuse { reason } => return Err(CheckpointError::Refused { reason }),
-                    Choice::GoOn { passed_over, .. } => {
-                        let over = passed_over.iter();
-                        notes.extend(over.map(|(over, why)| format!("checkpoint {over} is passed over: {why}")));
-                        // the choice is the one that is whole
-                        let Some(whole) = candidates.whole else {
-                            return Ok(Self { loaded: None, next, by_marker });
-                        };
-                        (whole, None)
-                    }
-                }
-            }
-        };
-        Self::go_on((spec, dropped), (loaded, savepoint), next, by_marker, notes)
-    }
-
-    fn go_on(
-        (spec, dropped): (&PipelineSpec, &BTreeSet<String>),
-        (loaded, savepoint): (Loaded, Option<String>),
-        next: u64,
-        by_marker: bool,
-        mut notes: Vec<String>,
-    ) -> Result<Self, CheckpointError> {
-        let manifest = &loaded.manifest;
-        known_steps(spec, &loaded, dropped)?;
-        notes.extend(new_and_gone_sources(spec, manifest));
-        let restored = Restored {
-            epoch: manifest.epoch,
-            savepoint,
-            written_ms: manifest.written_ms,
-            finished: manifest.finished,
-            notes,
-        };
-        Ok(Self { loaded: Some((loaded, restored)), next, by_marker })
-    }
-
-    /// The first checkpoint under transactions, and its marker: from here on markers decide.
-    async fn begin(
-        &mut self,
-        spec: &PipelineSpec,
-        store: &Store,
-        transactions: &Transactions,
-        attempt: &str,
-        now_ms: i64,
-    ) -> Result<(), CheckpointError> {
-        let from = self.loaded.as_ref().map(|(loaded, _)| loaded);
-        // the first of all is epoch 0
-        let first = self.next == 1 && matches!(store.load(0).await, Err(StoreError::Unknown { .. }));
-        let epoch = if first { 0 } else { self.next };
-        let draft = transactions::base(&spec.name.value, epoch, attempt, now_ms, from);
-        store.write(draft).await?;
-        fail_point("base-written");
-        transactions.begin(epoch)?;
-        transactions::seal(transactions, epoch, attempt).await?;
-        transactions::commit(transactions, epoch).await?;
-        store.mark_committed(epoch).await?;
-        self.next = epoch.saturating_add(1);
-        Ok(())
-    }
-}
-
-/// The newest epoch that a sink shows, and which sink.
-async fn shown(spec: &PipelineSpec) -> Result<Option<(u64, String)>, SinkError> {
-    let mut newest: Option<(u64, String)> = None;
-    for (name, kind) in outputs(spec) {
-        let Some(epoch) = sink::last_committed(name, kind, &spec.base).await? else { continue };
-        if newest.as_ref().is_none_or(|(newest, _)| epoch > *newest) {
-            newest = Some((epoch, name.to_owned()));
-        }
-    }
-    Ok(newest)
-}
-
-/// Sinks by name, dead letters last.
-fn outputs(spec: &PipelineSpec) -> impl Iterator<Item = (&str, &SinkKind)> {
-    let sinks = spec.sinks.iter().map(|sink| (sink.name.value.as_str(), &sink.kind.value));
-    sinks.chain(spec.dead_letter.iter().map(|kind| ("dead_letter", &kind.value)))
-}
-
-async fn commit_all(manifest: &Manifest, spec: &PipelineSpec) -> Result<(), SinkError> {
-    for entry in &manifest.prepared {
-        let prepared = Prepared { shown: entry.shown.clone(), bytes: entry.bytes.clone() };
-        sink::commit(&entry.sink, &spec.base, &prepared).await?;
-    }
-    Ok(())
-}
-
-/// Finishes the newest checkpoint if it is whole, for a start that does not go on from it: its epoch has happened, so its
-/// rows are to be seen. Where they are gone a `fresh` start goes on without.
-async fn finish_newest(
-    store: &Store,
-    spec: &PipelineSpec,
-    decided: Option<&Decided>,
-    fresh: bool,
-) -> Result<(), CheckpointError> {
-    let candidates = store.candidates().await?;
-    // a damaged one in front of it is not the newest that is whole, but then nothing is known of what it had prepared
-    let newest = candidates.whole.filter(|_| candidates.all.len() == 1);
-    let marked = decided.and_then(|decided| decided.marker.as_ref()).map(|marker| marker.epoch);
-    // where a broker decides, an epoch without its marker has not happened
-    let happened = |of: &Manifest| of.transactional_id.is_none() || marked == Some(of.epoch);
-    let newest = newest.filter(|loaded| !loaded.committed && happened(&loaded.manifest));
-    let Some(loaded) = newest else { return Ok(()) };
-    match commit_all(&loaded.manifest, spec).await {
-        Ok(()) => {}
-        Err(error @ SinkError::PartGone { .. }) if fresh => {
-            tracing::warn!(epoch = loaded.manifest.epoch, %error, "the rows of the newest checkpoint are given up");
-        }
-        Err(error) => return Err(error.into()),
-    }
-    Ok(store.mark_committed(loaded.manifest.epoch).await?)
-}
-
-/// State of a step that is gone would be lost silently.
-fn known_steps(spec: &PipelineSpec, loaded: &Loaded, dropped: &BTreeSet<String>) -> Result<(), CheckpointError> {
-    let known: Vec<&str> = spec.steps.iter().map(|step| step.name.value.as_str()).collect();
-    let gone = loaded.manifest.state_files().find(|(step, ..)| !known.contains(step) && !dropped.contains(*step));
-    match gone {
-        None => Ok(()),
-        Some((step, ..)) => Err(CheckpointError::StepGone {
-            epoch: loaded.manifest.epoch,
-            step: step.to_owned(),
-            known: if known.is_empty() { "none".to_owned() } else { known.join(", ") },
-        }),
-    }
-}
-
-fn new_and_gone_sources(spec: &PipelineSpec, manifest: &Manifest) -> Vec<String> {
-    let mut notes = Vec::new();
-    for source in spec.sources.iter().filter(|source| crate::source::is_rewindable(&source.kind.value)) {
-        let name = &source.name.value;
-        if !manifest.sources.iter().any(|entry| entry.source == *name) {
-            notes.push(format!("source `{name}` is not in the checkpoint: it begins at its start"));
-        }
-    }
-    for entry in &manifest.sources {
-        if !spec.sources.iter().any(|source| source.name.value == entry.source) {
-            notes.push(format!("source `{}` of the checkpoint is not in the pipeline any more", entry.source));
-        }
-    }
-    notes
 }
 
 /// What a pipeline goes on from: the state of its steps and where its sources stood.
@@ -729,13 +376,6 @@ fn attempt() -> String {
     use std::hash::{BuildHasher, Hasher};
     let random = std::hash::RandomState::new().build_hasher().finish();
     format!("{random:016x}")
-}
-
-/// What ran at a cut.
-#[derive(Debug)]
-struct AsOf {
-    components: Components,
-    versions: Versions,
 }
 
 impl Life {

@@ -11,7 +11,7 @@ use crate::checkpoint::{SlotVersions, Store, StoreError, VersionEntry};
 use crate::clock::utc_text;
 use crate::pipeline::build::ComponentChoice;
 use crate::pipeline::cut::Cut;
-use crate::pipeline::plan::{Signatures, SlotId, plan};
+use crate::pipeline::plan::SlotId;
 use crate::pipeline::resolve::{Components, Resolution, Resolved};
 use crate::record::Schema;
 use crate::wasm::{Sandbox, StateSchema};
@@ -95,7 +95,9 @@ pub(super) async fn go_on(
     let versions = Versions::going_on(from.known, &resolution.components, &running, now_ms);
     let versions = if choice.is_same_process() { versions.declared_as(from.known) } else { versions };
     let Some((slot, version)) = first else { return Ok(GoneOn { resolution, versions, notes }) };
-    let resolution = with(resolution, running).map_err(|reason| gone(&from, slot, version, reason))?;
+    let resolution = resolution
+        .with(running)
+        .map_err(|error| gone(&from, slot, version, format!("it does not fit the pipeline as it is now: {error}")))?;
     Ok(GoneOn { resolution, versions, notes })
 }
 
@@ -120,15 +122,6 @@ pub(super) fn check_states(epoch: u64, cut: &Cut, components: &Components) -> Re
         }
     }
     Ok(())
-}
-
-/// The pipeline with other components in it, which may read other columns.
-fn with(resolution: Resolution, components: Components) -> Result<Resolution, String> {
-    let signatures: Signatures =
-        components.iter().map(|(slot, resolved)| (slot.clone(), resolved.signature.clone())).collect();
-    let plan = plan(resolution.plan.spec, &signatures)
-        .map_err(|error| format!("it does not fit the pipeline as it is now: {error}"))?;
-    Ok(Resolution { plan, components })
 }
 
 fn gone(from: &From<'_>, slot: &SlotVersions, version: &VersionEntry, reason: String) -> CheckpointError {

@@ -18,11 +18,11 @@ use super::checkpoints::StartFrom;
 use super::kept::Runs;
 use super::run::{Ending, Life, OpenError, RunError, Tasks};
 use super::status::{NodeStatus, Status};
-use super::supervise::{Run, session, with};
+use super::supervise::{Run, session};
 use crate::checkpoint::fail_point;
 use crate::clock::Stopwatch;
 use crate::metrics::NodeCounts;
-use crate::pipeline::build::RunOptions;
+use crate::pipeline::build::{RunOptions, StartError};
 use crate::pipeline::cut::Cut;
 use crate::pipeline::handover::{Handed, places};
 use crate::pipeline::plan::SlotId;
@@ -213,7 +213,9 @@ impl Run {
     /// The pipeline as it runs, with the components that have been swapped in.
     pub(super) async fn running(&self, life: &Life) -> Result<Resolution, OpenError> {
         let components = life.shared.components.lock().await.clone();
-        with(&self.resolution(), components)
+        self.resolution()
+            .with(components)
+            .map_err(|error| StartError::Internal(format!("components that ran do not fit any more: {error}")).into())
     }
 
     /// Starts tasks at the cut: `cut` where it is in memory, else the newest checkpoint.

@@ -150,10 +150,12 @@ impl Tasks {
         mut session: Option<Session>,
         handed: Option<&Handed>,
     ) -> Result<Self, OpenError> {
-        let restore = session.as_ref().and_then(|session| session.cut.clone()).or_else(|| options.restore.clone());
+        // not held on to: what it has in memory is as much again as the state itself
+        let restore = session.as_mut().and_then(|session| session.cut.take()).or_else(|| options.restore.clone());
         let options = RunOptions { restore, ..options.clone() };
         let epochs = session.as_ref().map(|session| &session.epochs);
         let built = build::build(&resolution, &options, epochs, handed).await?;
+        drop(tokio::task::spawn_blocking(move || drop(options.restore)));
         if let Some(session) = &session {
             session.tidy(&resolution.plan.spec).await;
         }

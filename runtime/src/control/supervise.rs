@@ -28,10 +28,9 @@ use super::swap::{SwapError, SwapReport, Swapped};
 use super::trial::{Breach, TrialSpec, TrialStatus};
 use super::versions::Version;
 use crate::clock::Stopwatch;
-use crate::pipeline::build::{RunOptions, StartError};
+use crate::pipeline::build::RunOptions;
 use crate::pipeline::cut::Cut;
-use crate::pipeline::plan::{Signatures, plan};
-use crate::pipeline::resolve::{Components, Resolution};
+use crate::pipeline::resolve::Resolution;
 use crate::pipeline::spec::RestartSpec;
 use crate::wasm::Sandbox;
 
@@ -283,15 +282,6 @@ impl Run {
         }
         policy(&self.resolution().plan.spec.restart.as_ref().map(|spec| spec.value.clone()).unwrap_or_default())
     }
-}
-
-/// The pipeline with other components in it, which may read other columns.
-pub(super) fn with(resolution: &Resolution, components: Components) -> Result<Resolution, OpenError> {
-    let signatures: Signatures =
-        components.iter().map(|(slot, resolved)| (slot.clone(), resolved.signature.clone())).collect();
-    let plan = plan(resolution.plan.spec.clone(), &signatures)
-        .map_err(|error| StartError::Internal(format!("components that ran do not fit any more: {error}")))?;
-    Ok(Resolution { plan, components })
 }
 
 /// In 0..1, from the standard library's hash seeds.

@@ -290,7 +290,7 @@ impl SliceState {
 
     /// Those that are not below `first`.
     pub(super) fn slots_from(&self, first: u32) -> impl Iterator<Item = u32> {
-        let chunks = self.rows.chunks().skip_while(move |(chunk, _)| *chunk < Chunked::<i64>::chunk_of(first));
+        let chunks = self.rows.chunks_from(Chunked::<i64>::chunk_of(first));
         let slots = chunks.flat_map(|(chunk, rows)| {
             (Chunked::<i64>::first_slot(chunk)..).zip(rows).filter(|(_, rows)| **rows > 0).map(|(slot, _)| slot)
         });

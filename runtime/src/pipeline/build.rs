@@ -213,13 +213,20 @@ pub(crate) async fn build(
         capsules: folder,
     };
     let mut reports = reports.into_iter();
-    let mut futures: Vec<TaskFuture> = Vec::with_capacity(tasks);
+    let (mut made, mut chains) = (Vec::with_capacity(tasks), Vec::with_capacity(tasks));
     for (index, chain) in plan.chains.iter().enumerate() {
         for subtask in 0..chain.parallelism {
             let report = reports.next().ok_or_else(|| StartError::Internal("too few reports".to_owned()))?;
-            let number = futures.len();
-            futures.push(builder.task(index, chain, subtask, (number, report)).await?);
+            let number = made.len();
+            chains.push(builder.chain(chain, subtask, (number, report)).await?);
+            made.push((index, chain, subtask));
         }
+    }
+    // they take over their state side by side; where one fails the others have ended too
+    let chains = futures_util::future::join_all(chains).await;
+    let mut futures: Vec<TaskFuture> = Vec::with_capacity(tasks);
+    for ((index, plan, subtask), chain) in made.into_iter().zip(chains) {
+        futures.push(builder.task(index, plan, subtask, chain?).await?);
     }
     let Builder { nodes, commands, spill, samplers, .. } = builder;
     Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes, spill, samplers })
@@ -317,6 +324,28 @@ struct Builder<'a> {
     capsules: Option<Arc<Folder>>,
 }
 
+/// The chain once it has taken over its share of the state, which begins at once, off the runtime's threads.
+fn restored(
+    mut chain: Chain,
+    from: Option<Arc<Cut>>,
+    parallelism: usize,
+) -> impl Future<Output = Result<Chain, StartError>> + use<> {
+    let failed = |source: RestoreError| StartError::Restore { step: source.step.clone(), source };
+    let chain = match from {
+        Some(cut) if !chain.links.is_empty() => Err(tokio::task::spawn_blocking(move || {
+            chain.restore(&cut, parallelism).map_err(failed)?;
+            Ok(chain)
+        })),
+        _ => Ok(chain),
+    };
+    async {
+        match chain {
+            Ok(chain) => Ok(chain),
+            Err(at_work) => at_work.await.map_err(|error| StartError::Internal(error.to_string()))?,
+        }
+    }
+}
+
 /// Tasks of sources with `max_drift`.
 fn drift_group(plan: &Plan) -> Arc<DriftGroup> {
     let together = |node: &&Node| match &node.kind {
@@ -329,20 +358,19 @@ fn drift_group(plan: &Plan) -> Arc<DriftGroup> {
 }
 
 impl Builder<'_> {
-    async fn task(
+    /// A task's operators and where their results go; the answer is there once they have taken over their state.
+    async fn chain(
         &mut self,
-        index: usize,
         plan: &ChainPlan,
         subtask: usize,
         (number, report): (usize, TaskReport),
-    ) -> Result<TaskFuture, StartError> {
+    ) -> Result<impl Future<Output = Result<Chain, StartError>> + use<>, StartError> {
         let mut links = Vec::new();
         let mut tail = None;
-        let mut source = None;
         for &node in &plan.nodes {
             let planned = self.node(node)?;
             match &planned.kind {
-                NodeKind::Source { .. } => source = Some(node),
+                NodeKind::Source { .. } => {}
                 NodeKind::Guest { .. }
                 | NodeKind::Route { .. }
                 | NodeKind::Select { .. }
@@ -364,17 +392,23 @@ impl Builder<'_> {
         let mut chain = Chain::new(subtask, links, tail, self.dead.of_task(number), report, self.options.clock.clone());
         chain.handed = handed;
         chain.epoch = self.epochs.map(|epochs| epochs.next);
-        if let Some(cut) = &self.options.restore {
-            let step = |source: RestoreError| StartError::Restore { step: source.step.clone(), source };
-            chain.restore(cut, plan.parallelism).map_err(step)?;
-        }
-        match source {
-            Some(node) => self.source_task(node, subtask, plan.parallelism, chain).await,
-            None => {
-                let inputs = Inputs::new(self.channels.take_receivers(self.plan, index, subtask));
-                Ok(Box::pin(task::run(inputs, chain)))
+        Ok(restored(chain, self.options.restore.clone(), plan.parallelism))
+    }
+
+    async fn task(
+        &mut self,
+        index: usize,
+        plan: &ChainPlan,
+        subtask: usize,
+        chain: Chain,
+    ) -> Result<TaskFuture, StartError> {
+        for &node in &plan.nodes {
+            if matches!(self.node(node)?.kind, NodeKind::Source { .. }) {
+                return self.source_task(node, subtask, plan.parallelism, chain).await;
             }
         }
+        let inputs = Inputs::new(self.channels.take_receivers(self.plan, index, subtask));
+        Ok(Box::pin(task::run(inputs, chain)))
     }
 
     fn node(&self, node: NodeIndex) -> Result<&Node, StartError> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use arrow_array::{BooleanArray, RecordBatch};
+use arrow_buffer::BooleanBuffer;
 use arrow_select::filter::filter_record_batch;
 
 use super::plan::SlotId;
@@ -138,15 +139,20 @@ impl Cut {
 
 /// The rows of a batch whose keys (the first `keys` columns) belong to the task.
 fn own(batch: &RecordBatch, keys: usize, subtask: usize, parallelism: usize) -> Result<RecordBatch, String> {
-    if parallelism <= 1 {
+    if parallelism <= 1 || batch.num_rows() == 0 {
         return Ok(batch.clone());
     }
     let columns: Vec<_> = batch.columns().iter().take(keys).collect();
     let mut hashes = Vec::new();
     hash_rows(&columns, batch.num_rows(), &mut hashes).map_err(|error| error.to_string())?;
-    let mine: BooleanArray =
-        hashes.iter().map(|hash| Some(task_of_group(key_group(*hash), parallelism) == subtask)).collect();
-    filter_record_batch(batch, &mine).map_err(|error| error.to_string())
+    let mine = |hash: &u64| task_of_group(key_group(*hash), parallelism) == subtask;
+    let mine = BooleanBuffer::from_iter(hashes.iter().map(mine));
+    match mine.count_set_bits() {
+        // as many tasks as before: nothing is copied
+        rows if rows == batch.num_rows() => Ok(batch.clone()),
+        0 => Ok(batch.slice(0, 0)),
+        _ => filter_record_batch(batch, &BooleanArray::new(mine, None)).map_err(|error| error.to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -75,9 +75,21 @@ pub fn resolve(mut spec: PipelineSpec, sandbox: &Sandbox) -> Result<Resolution, 
     if !diagnostics.is_empty() {
         return Err(refused(diagnostics));
     }
-    let signatures: Signatures =
-        components.iter().map(|(slot, resolved)| (slot.clone(), resolved.signature.clone())).collect();
-    Ok(Resolution { plan: plan(spec, &signatures)?, components })
+    Resolution::of(spec, components)
+}
+
+impl Resolution {
+    /// Checks `spec` against components that have been loaded, whichever it names.
+    pub fn of(spec: PipelineSpec, components: Components) -> Result<Self, PipelineError> {
+        let signatures: Signatures =
+            components.iter().map(|(slot, resolved)| (slot.clone(), resolved.signature.clone())).collect();
+        Ok(Self { plan: plan(spec, &signatures)?, components })
+    }
+
+    /// The pipeline with other components in it, which may read other columns.
+    pub fn with(&self, components: Components) -> Result<Self, PipelineError> {
+        Self::of(self.plan.spec.clone(), components)
+    }
 }
 
 /// The components of a step with their slots and the contract that each must export.

@@ -14,7 +14,6 @@ use super::outcome::{Failure, Outcome, What};
 use crate::clock::{Clock, Stopwatch};
 use crate::error::PipelineError;
 use crate::pipeline::build::RunOptions;
-use crate::pipeline::plan::{Plan, Signatures, plan};
 use crate::pipeline::resolve::{Components, Resolution, resolve};
 use crate::pipeline::spec::PipelineSpec;
 use crate::record::{Batch, Watermark};
@@ -365,8 +364,7 @@ impl<'a> Course<'a> {
             None => Vec::new(),
         };
         self.parallelism = parallelism.or(self.parallelism);
-        let plan = self.replanned(&components).map_err(|error| failed(error.to_string()))?;
-        let resolution = Resolution { plan, components };
+        let resolution = self.replanned(components).map_err(|error| failed(error.to_string()))?;
         let options = RunOptions { restore: Some(Arc::new(cut)), ..self.options() };
         let engine = Engine::start(resolution, self.runner.sandbox.clone(), &options, rows).await;
         self.engine = Some(engine.map_err(|error| failed(error.to_string()))?);
@@ -374,14 +372,12 @@ impl<'a> Course<'a> {
     }
 
     /// The pipeline at the parallelism of the last restore, with the components that run now.
-    fn replanned(&self, components: &Components) -> Result<Plan, PipelineError> {
+    fn replanned(&self, components: Components) -> Result<Resolution, PipelineError> {
         let mut spec = self.runner.resolution.plan.spec.clone();
         if let Some(parallelism) = self.parallelism {
             spec.parallelism = Some(parallelism.into());
         }
-        let signatures: Signatures =
-            components.iter().map(|(slot, resolved)| (slot.clone(), resolved.signature.clone())).collect();
-        plan(spec, &signatures)
+        Resolution::of(spec, components)
     }
 
     /// Tells a new run what the sources had said, in the same order, so that its tasks merge it as those before did.

@@ -1,8 +1,12 @@
 //! Values by slot, in chunks, which a frozen copy shares until they are next written.
 
+mod group;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use group::{GROUP_CHUNKS, Group, Values};
 
 use super::prefetch::prefetch;
 
@@ -16,73 +20,25 @@ const SHIFT: u32 = CHUNK_ROWS.trailing_zeros();
 /// are no values.
 #[derive(Clone, Debug)]
 pub struct Chunked<T> {
-    chunks: Vec<Chunk<T>>,
+    /// chunks that no frozen copy has; none of these where it is frozen, or not there
+    own: Vec<Option<Values<T>>>,
+    /// the others: shared with a frozen copy, or once shared and not written since
+    frozen: Vec<Option<Arc<Group<T>>>>,
+    /// one more than the number of the last chunk that ever was
+    end: usize,
+    /// memory for chunks that are copied, of chunks that were: a copy would otherwise wait for the allocator, which the
+    /// thread that writes a checkpoint keeps busy
+    spare: Vec<Values<T>>,
     fill: T,
-}
-
-#[derive(Clone, Debug, Default)]
-enum Chunk<T> {
-    #[default]
-    None,
-    Own(Box<[T; CHUNK_ROWS]>),
-    /// shared with a frozen copy, or once shared and not written since
-    Frozen(Arc<Frozen<T>>),
-}
-
-#[derive(Debug)]
-struct Frozen<T> {
-    /// of the [`Chunked::freeze`] that it was frozen by
-    number: u64,
-    /// boxed, so that it is taken back without a copy once the frozen copy is gone
-    values: Box<[T; CHUNK_ROWS]>,
 }
 
 /// Numbers every freezing of a column in this process; 0 is none.
 static FREEZINGS: AtomicU64 = AtomicU64::new(1);
 
-impl<T: Clone> Chunk<T> {
-    #[inline]
-    fn values(&self) -> Option<&[T; CHUNK_ROWS]> {
-        match self {
-            Self::None => None,
-            Self::Own(values) => Some(values),
-            Self::Frozen(frozen) => Some(&frozen.values),
-        }
-    }
-
-    #[inline]
-    fn values_mut(&mut self) -> Option<&mut [T; CHUNK_ROWS]> {
-        if let Self::Frozen(_) = self {
-            self.thaw();
-        }
-        match self {
-            Self::Own(values) => Some(values),
-            _ => None,
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn thaw(&mut self) {
-        if let Self::Frozen(frozen) = std::mem::take(self) {
-            let taken = Arc::try_unwrap(frozen).map(|frozen| frozen.values);
-            *self = Self::Own(taken.unwrap_or_else(|shared| shared.values.clone()));
-        }
-    }
-
-    fn freeze(&mut self, number: u64) -> Self {
-        *self = match std::mem::take(self) {
-            Self::Own(values) => Self::Frozen(Arc::new(Frozen { number, values })),
-            other => other,
-        };
-        self.clone()
-    }
-}
-
 impl<T: Clone> Chunked<T> {
     /// No chunks; new ones will hold `fill`.
     pub fn new(fill: T) -> Self {
-        Self { chunks: Vec::new(), fill }
+        Self { own: Vec::new(), frozen: Vec::new(), end: 0, spare: Vec::new(), fill }
     }
 
     /// The chunk of a slot.
@@ -99,38 +55,76 @@ impl<T: Clone> Chunked<T> {
     /// Whether the chunk exists.
     #[inline]
     pub fn has(&self, chunk: usize) -> bool {
-        self.chunks.get(chunk).is_some_and(|chunk| !matches!(chunk, Chunk::None))
+        self.values(chunk).is_some()
     }
 
     /// Makes the chunk, if it does not exist.
     pub fn allocate(&mut self, chunk: usize) {
-        if self.chunks.len() <= chunk {
-            self.chunks.resize_with(chunk + 1, Chunk::default);
-        }
-        if let Some(place @ Chunk::None) = self.chunks.get_mut(chunk) {
+        if !self.has(chunk) {
             let values = vec![self.fill.clone(); CHUNK_ROWS].into_boxed_slice().try_into();
-            *place = values.map_or(Chunk::None, Chunk::Own);
+            self.put(chunk, values.ok());
+        }
+    }
+
+    fn put(&mut self, chunk: usize, values: Option<Values<T>>) {
+        self.end = self.end.max(chunk + 1);
+        if self.own.len() < self.end {
+            self.own.resize_with(self.end, || None);
+        }
+        if let Some(place) = self.own.get_mut(chunk) {
+            *place = values;
+        }
+    }
+
+    #[inline]
+    fn values(&self, chunk: usize) -> Option<&[T; CHUNK_ROWS]> {
+        match self.own.get(chunk) {
+            Some(Some(values)) => Some(values),
+            _ => self.frozen_values(chunk),
+        }
+    }
+
+    #[inline(never)]
+    fn frozen_values(&self, chunk: usize) -> Option<&[T; CHUNK_ROWS]> {
+        let group = self.frozen.get(chunk / GROUP_CHUNKS)?.as_ref();
+        group::get(group, chunk % GROUP_CHUNKS).map(AsRef::as_ref)
+    }
+
+    #[inline]
+    fn values_mut(&mut self, chunk: usize) -> Option<&mut [T; CHUNK_ROWS]> {
+        if !matches!(self.own.get(chunk), Some(Some(_))) {
+            self.thaw(chunk);
+        }
+        self.own.get_mut(chunk)?.as_deref_mut()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn thaw(&mut self, chunk: usize) {
+        let group = self.frozen.get_mut(chunk / GROUP_CHUNKS).and_then(Option::as_mut);
+        if let Some(values) = group::thaw(group, chunk % GROUP_CHUNKS, &mut self.spare) {
+            self.put(chunk, Some(values));
         }
     }
 
     /// The value of a slot, if its chunk exists.
     #[inline]
     pub fn get(&self, slot: u32) -> Option<&T> {
-        let chunk = self.chunks.get(Self::chunk_of(slot))?.values()?;
+        let chunk = self.values(Self::chunk_of(slot))?;
         Some(&chunk[slot as usize % CHUNK_ROWS])
     }
 
     /// The value of a slot, if its chunk exists.
     #[inline]
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
-        let chunk = self.chunks.get_mut(Self::chunk_of(slot))?.values_mut()?;
+        let chunk = self.values_mut(Self::chunk_of(slot))?;
         Some(&mut chunk[slot as usize % CHUNK_ROWS])
     }
 
     /// Asks for the cache line of a slot's value; answers whether its chunk exists.
     #[inline]
     pub(crate) fn prefetch(&self, slot: u32) -> bool {
-        let Some(chunk) = self.chunks.get(Self::chunk_of(slot)).and_then(Chunk::values) else { return false };
+        let Some(chunk) = self.values(Self::chunk_of(slot)) else { return false };
         prefetch(chunk.as_slice(), slot as usize % CHUNK_ROWS);
         true
     }
@@ -145,34 +139,46 @@ impl<T: Clone> Chunked<T> {
 
     /// The chunks that exist, with their numbers, ascending.
     pub fn chunks(&self) -> impl Iterator<Item = (usize, &[T; CHUNK_ROWS])> {
-        self.chunks.iter().enumerate().filter_map(|(number, chunk)| Some((number, chunk.values()?)))
+        self.chunks_from(0)
+    }
+
+    /// Those whose numbers are not below `first`.
+    pub fn chunks_from(&self, first: usize) -> impl Iterator<Item = (usize, &[T; CHUNK_ROWS])> {
+        (first..self.end).filter_map(|number| Some((number, self.values(number)?)))
     }
 
     /// One more than the number of the last chunk that ever was.
     pub(crate) fn chunks_end(&self) -> usize {
-        self.chunks.len()
+        self.end
     }
 
-    /// A copy as of now. Chunks are shared: one that is written to later is copied then, if this copy is still there.
+    /// A copy as of now. Chunks are shared: one that is written to later is copied then, if this copy is still there. Takes time by
+    /// the number of chunks that have been written since the last copy, some nanoseconds each, and allocates nothing for them.
     pub fn freeze(&mut self) -> Self {
         let number = FREEZINGS.fetch_add(1, Ordering::Relaxed);
-        let chunks = self.chunks.iter_mut().map(|chunk| chunk.freeze(number)).collect();
-        Self { chunks, fill: self.fill.clone() }
+        // what the time since the last copy did not need goes with this one, to be freed elsewhere
+        let spare = std::mem::take(&mut self.spare);
+        self.frozen.resize_with(self.end.div_ceil(GROUP_CHUNKS), || None);
+        for (group, own) in self.frozen.iter_mut().zip(self.own.chunks_mut(GROUP_CHUNKS)) {
+            group::freeze(group, own, number, &mut self.spare);
+        }
+        Self { own: Vec::new(), frozen: self.frozen.clone(), end: self.end, spare, fill: self.fill.clone() }
     }
 
     /// Of a frozen copy: what tells these chunks from what they have held before, and from those of all other columns of
     /// this process. Where these numbers are the same the values are.
     pub(crate) fn marks(&self, chunks: Range<usize>, to: &mut Vec<u64>) {
-        to.extend(chunks.map(|chunk| match self.chunks.get(chunk) {
-            Some(Chunk::Frozen(frozen)) => frozen.number,
-            _ => 0,
+        to.extend(chunks.map(|chunk| {
+            let group = self.frozen.get(chunk / GROUP_CHUNKS).and_then(Option::as_ref);
+            group::number(group, chunk % GROUP_CHUNKS)
         }));
     }
 
     /// Bytes of the chunks, without what their values point to.
     pub fn bytes(&self) -> usize {
-        let chunks = self.chunks().count();
-        self.chunks.capacity() * size_of::<Chunk<T>>() + chunks * CHUNK_ROWS * size_of::<T>()
+        let chunks = self.chunks().count() + self.spare.len();
+        let places = self.own.capacity() * size_of::<Option<Values<T>>>() + self.frozen.len() * size_of::<Group<T>>();
+        places + chunks * CHUNK_ROWS * size_of::<T>()
     }
 
     /// Moves values from old to new slots; those of all other slots are dropped. A value whose old chunk does not exist
@@ -207,12 +213,12 @@ impl<T: Clone> Chunked<T> {
 
     /// What new chunks hold from now on, and what slots that are `stale` hold at once.
     pub fn refill(&mut self, fill: T, stale: impl Fn(u32) -> bool) {
-        for (chunk, values) in self.chunks.iter_mut().enumerate() {
+        for chunk in 0..self.end {
             let slots = (Self::first_slot(chunk)..).take(CHUNK_ROWS);
             if !slots.clone().any(&stale) {
                 continue;
             }
-            for (slot, value) in slots.zip(values.values_mut().into_iter().flatten()) {
+            for (slot, value) in slots.zip(self.values_mut(chunk).into_iter().flatten()) {
                 if stale(slot) {
                     *value = fill.clone();
                 }
@@ -223,66 +229,4 @@ impl<T: Clone> Chunked<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunks_exist_where_they_were_made() {
-        let mut column = Chunked::new(7_i64);
-        assert_eq!(column.get(1_000), None);
-        column.set(1_000, 1);
-        assert_eq!(column.get(1_000), Some(&1));
-        assert_eq!(column.get(1_001), Some(&7));
-        assert_eq!(column.get(1), None);
-        assert_eq!(column.get_mut(u32::MAX), None);
-        let first = Chunked::<i64>::first_slot(Chunked::<i64>::chunk_of(1_000));
-        assert_eq!(column.chunks().map(|(number, _)| number).collect::<Vec<_>>(), [first as usize / CHUNK_ROWS]);
-    }
-
-    #[test]
-    fn a_frozen_copy_stays_as_it_was_and_marks_tell_which_chunks_have_been_written_since() {
-        let mut column = Chunked::new(0_i64);
-        (0..1_000).for_each(|slot| column.set(slot, i64::from(slot)));
-        let marks = |of: &Chunked<i64>| {
-            let mut marks = Vec::new();
-            of.marks(0..of.chunks_end(), &mut marks);
-            marks
-        };
-        let first = column.freeze();
-        let again = column.freeze();
-        assert_eq!(marks(&first), marks(&again));
-        assert!(marks(&first).iter().all(|mark| *mark > 0));
-        // while there is a copy, a chunk that is written to is copied; without one it is taken back
-        column.set(300, -1);
-        assert_eq!((first.get(300), column.get(300), column.get(301)), (Some(&300), Some(&-1), Some(&301)));
-        let second = column.freeze();
-        let changed: Vec<usize> = marks(&first)
-            .iter()
-            .zip(marks(&second))
-            .enumerate()
-            .filter(|(_, (a, b))| **a != *b)
-            .map(|(at, _)| at)
-            .collect();
-        assert_eq!(changed, [1]);
-        drop((first, again, second));
-        column.set(0, -2);
-        column.refill(5, |slot| slot == 999);
-        assert_eq!((column.get(0), column.get(1), column.get(999)), (Some(&-2), Some(&1), Some(&5)));
-        let mut others = Chunked::new(0_i64);
-        others.set(0, -2);
-        assert_ne!(marks(&others.freeze())[0], marks(&column.freeze())[0], "numbers are of one column alone");
-    }
-
-    #[test]
-    fn renumbering_moves_values_and_drops_the_rest() {
-        let mut column = Chunked::new(String::new());
-        for slot in 0..600 {
-            column.set(slot, slot.to_string());
-        }
-        column.renumber(&[(3, 0), (599, 1), (5_000, 2)]);
-        assert_eq!(column.get(0).map(String::as_str), Some("3"));
-        assert_eq!(column.get(1).map(String::as_str), Some("599"));
-        assert_eq!(column.get(2).map(String::as_str), Some(""));
-        assert!(!column.has(1));
-    }
-}
+mod tests;

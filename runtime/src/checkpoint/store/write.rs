@@ -96,16 +96,13 @@ impl Store {
             return Ok(Written { file, frozen });
         }
         let piece = piece.state;
-        // one at a time, whatever the number of tasks: the stream needs the other processors
-        let turn = self.encoding.acquire().await.map_err(|error| StoreError::Ending(error.to_string()))?;
-        let encoded = blocking(move || {
+        let encoded = self.encoder.run(move || {
             let piece = piece.made().map_err(|error| StateFileError::Damaged(error.to_string()))?;
             let content = state_file::encode(&piece)?;
             Ok((chunk::digest(&content), crc32fast::hash(&content), content))
         });
         let (digest, crc32, content) =
             encoded.await?.map_err(|source| StoreError::State { step: step.to_owned(), source })?;
-        drop(turn);
         if let Some(known) = self.known(&digest, content.len() as u64).await? {
             return Ok(Written { file: known, frozen });
         }
