@@ -35,6 +35,11 @@ pub struct Chunked<T> {
 /// Numbers every freezing of a column in this process; 0 is none.
 static FREEZINGS: AtomicU64 = AtomicU64::new(1);
 
+/// A number that nothing else of this process has.
+pub(crate) fn next_freezing() -> u64 {
+    FREEZINGS.fetch_add(1, Ordering::Relaxed)
+}
+
 impl<T: Clone> Chunked<T> {
     /// No chunks; new ones will hold `fill`.
     pub fn new(fill: T) -> Self {
@@ -164,6 +169,12 @@ impl<T: Clone> Chunked<T> {
         (first..self.end).filter_map(|number| Some((number, self.values(number)?)))
     }
 
+    /// The values of all chunks, to be changed.
+    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        (0..self.end).for_each(|chunk| _ = self.values_mut(chunk));
+        self.own.iter_mut().flatten().flat_map(|values| values.iter_mut())
+    }
+
     /// One more than the number of the last chunk that ever was.
     pub(crate) fn chunks_end(&self) -> usize {
         self.end
@@ -172,7 +183,7 @@ impl<T: Clone> Chunked<T> {
     /// A copy as of now. Chunks are shared: one that is written to later is copied then, if this copy is still there. Takes time by
     /// the number of chunks that have been written since the last copy, some nanoseconds each, and allocates nothing for them.
     pub fn freeze(&mut self) -> Self {
-        let number = FREEZINGS.fetch_add(1, Ordering::Relaxed);
+        let number = next_freezing();
         // what the time since the last copy did not need goes with this one, to be freed elsewhere
         let spare = std::mem::take(&mut self.spare);
         self.frozen.resize_with(self.end.div_ceil(GROUP_CHUNKS), || None);
