@@ -1,4 +1,4 @@
-//! The thread that makes state into bytes: one, whatever the number of tasks, since rows need the other processors.
+//! The thread that makes large state into bytes: one, whatever the number of tasks, since rows need the other processors.
 //!
 //! It is not one of the runtime's threads for blocking calls: it gives way to all others, and memory that it takes and gives back a
 //! megabyte at a time stays its own. It ends with the last store that knows it.

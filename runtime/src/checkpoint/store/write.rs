@@ -14,6 +14,10 @@ use crate::checkpoint::state_file::{self, StateFileError};
 use crate::objects::CONCURRENT;
 use crate::state::Snapshot;
 
+/// State of one task in no more pieces than this is made into bytes at once: it takes milliseconds, and a small pipeline's rows
+/// are not to wait for a thread that gives way to others.
+const FEW_PIECES: usize = 4;
+
 /// A piece of state in the store.
 struct Written {
     file: StateFile,
@@ -80,15 +84,23 @@ impl Store {
         }
         let pieces = blocking(move || chunk::split(state)).await?;
         let unsplit = |reason| StoreError::State { step: step.clone(), source: StateFileError::Damaged(reason) };
-        let pieces = pieces.map_err(unsplit)?.into_iter().enumerate();
+        let pieces = pieces.map_err(unsplit)?;
+        let few = pieces.len() <= FEW_PIECES;
+        let pieces = pieces.into_iter().enumerate();
         let pieces =
             pieces.map(|(number, piece)| (self.clone(), step.clone(), format!("{stem}-{number}.state"), piece));
         let files = stream::iter(pieces.collect::<Vec<_>>())
-            .map(|(store, step, name, piece)| async move { store.write_piece(epoch, &step, name, piece).await });
+            .map(|(store, step, name, piece)| async move { store.write_piece(epoch, &step, (name, few), piece).await });
         files.buffered(CONCURRENT).try_collect().await
     }
 
-    async fn write_piece(&self, epoch: u64, step: &str, name: String, piece: Piece) -> Result<Written, StoreError> {
+    async fn write_piece(
+        &self,
+        epoch: u64,
+        step: &str,
+        (name, at_once): (String, bool),
+        piece: Piece,
+    ) -> Result<Written, StoreError> {
         let frozen = piece.frozen;
         // found or written by this process for the last checkpoint, which is kept: not even the disk is asked
         let last = |id| self.frozen.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
@@ -96,13 +108,13 @@ impl Store {
             return Ok(Written { file, frozen });
         }
         let piece = piece.state;
-        let encoded = self.encoder.run(move || {
+        let encode = move || {
             let piece = piece.made().map_err(|error| StateFileError::Damaged(error.to_string()))?;
             let content = state_file::encode(&piece)?;
             Ok((chunk::digest(&content), crc32fast::hash(&content), content))
-        });
-        let (digest, crc32, content) =
-            encoded.await?.map_err(|source| StoreError::State { step: step.to_owned(), source })?;
+        };
+        let encoded = if at_once { blocking(encode).await? } else { self.encoder.run(encode).await? };
+        let (digest, crc32, content) = encoded.map_err(|source| StoreError::State { step: step.to_owned(), source })?;
         if let Some(known) = self.known(&digest, content.len() as u64).await? {
             return Ok(Written { file: known, frozen });
         }
