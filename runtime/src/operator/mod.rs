@@ -22,6 +22,7 @@ mod route;
 mod saved_table;
 mod select;
 mod spec;
+mod spilled_keys;
 mod sweep;
 mod top;
 mod trial;

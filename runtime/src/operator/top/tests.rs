@@ -110,7 +110,7 @@ fn a_window_holds_no_more_than_it_may_put_out_and_one_batch() {
 fn state_of_other_columns_is_refused() {
     let mut top = Top::new(spec(&[], 2, Ties::Cut)).unwrap();
     put_in(&mut top, &[row("a", 0, Some(1), 0.0)]);
-    let state = top.snapshot().unwrap();
+    let state = top.snapshot().unwrap().made().unwrap();
     let mut other = Top::new(spec(&[0], 2, Ties::Cut)).unwrap();
     let error = other.restore(&state, Watermark::MIN).unwrap_err().to_string();
     assert!(error.contains("expected 3 key columns, found 2"), "{error}");

@@ -10,6 +10,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::operator::{AggregateCall, AggregateFunction, AggregateStep, result_field};
 use crate::restoring::{Event, Outcome, Restoring};
+use crate::spill::testing;
 use crate::state::cells::{self, Cell};
 use crate::wasm::{Component, GuestOptions, OperatorKind, Sandbox, SandboxOptions};
 use crate::window::{Firing, Trigger, WindowSpec};
@@ -243,6 +244,7 @@ proptest! {
         lateness in prop_oneof![2 => Just(0), 1 => 1u64..30],
         trigger in triggers(),
         firing in prop::sample::select(vec![Firing::Accumulating, Firing::Discarding]),
+        memory_bytes in prop_oneof![Just(1_usize), 20_000_usize..100_000],
     ) {
         let timeless = matches!(window, WindowSpec::Count { .. } | WindowSpec::Global);
         prop_assume!(!matches!(window, WindowSpec::Count { .. }) || trigger == Trigger::End);
@@ -284,6 +286,10 @@ proptest! {
         }
         let restoring = Restoring::new(|| Box::new(step(made())) as Box<dyn Operator>).keyed(&[&[0]]);
         restoring.check(&script);
+        let spilling = || WindowAggregateSpec { spill: Some(testing::spill(memory_bytes)), ..made() };
+        let spilling = Restoring::new(|| Box::new(step(spilling())) as Box<dyn Operator>).keyed(&[&[0]]);
+        spilling.same_as(&restoring, &script);
+        spilling.check(&script);
         let restoring = restoring.worded(|row, time| format!("{:?} @ {time}", &row[..6]));
         restoring.equals(&Outcome::of(results, dead, late), &script);
     }

@@ -61,11 +61,14 @@ impl Builder<'_> {
             }
             NodeKind::Process { index, keys, sides } => {
                 let guest = self.guest(self.step(*index)?, 0, subtask, metrics, versions)?;
-                self.process(self.step(*index)?, node, keys, sides, guest)
+                let spill = self.spill(index_of_node, subtask);
+                self.process(self.step(*index)?, node, keys, sides, guest, spill)
             }
             NodeKind::Top { index, keys, windows, by } => self.top(node, *index, keys, *windows, by),
             NodeKind::Join { columns, rule, .. } => {
-                join_operator(columns, *rule).map_err(|source| StartError::Operator { step: node.name.clone(), source })
+                let spill = self.spill(index_of_node, subtask);
+                let failed = |source| StartError::Operator { step: node.name.clone(), source };
+                join_operator(columns, *rule, spill).map_err(failed)
             }
             NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => {
                 Err(StartError::Internal(format!("`{}` is not an operator", node.name)))
@@ -179,6 +182,7 @@ impl Builder<'_> {
         keys: &[Vec<usize>],
         sides: &[Option<usize>],
         guest: Guest,
+        spill: Option<Spill>,
     ) -> Result<Box<dyn Operator>, StartError> {
         let StepKind::Process { state_ttl, .. } = &step.kind.value else {
             return Err(StartError::Internal(format!("`{}` is not a processor", node.name)));
@@ -195,6 +199,7 @@ impl Builder<'_> {
             state_ttl: *state_ttl,
             on_error: step.on_error,
             clock: self.options.clock.clone(),
+            spill,
         };
         let failed = |source| StartError::Operator { step: node.name.clone(), source };
         Ok(Box::new(ProcessStep::new(guest, spec).map_err(failed)?))

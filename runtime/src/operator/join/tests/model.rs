@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::restoring::{Outcome, Restoring};
+use crate::spill::testing;
 
 /// What happens, as data that a model can look at.
 #[derive(Clone, Debug)]
@@ -237,7 +238,18 @@ fn in_tasks(rule: JoinRule, columns: JoinColumns, (results, late): (Vec<String>,
 
 /// Restores at every position.
 fn restored(rule: JoinRule, columns: JoinColumns, script: &[Event]) {
-    Restoring::new(|| join_operator(&columns, rule).unwrap()).keyed(&[&[0], &[0]]).check(script);
+    let keys: &[&[usize]] = &[&[0], &[0]];
+    let in_memory = Restoring::new(|| join_operator(&columns, rule, None).unwrap()).keyed(keys);
+    in_memory.check(script);
+    if !matches!(rule, JoinRule::Window(window) if window.is_alike_for_all_keys()) {
+        // all at once, or some of it now and then
+        for memory_bytes in [1, 30_000] {
+            let spill = || Some(testing::spill(memory_bytes));
+            let spilling = Restoring::new(|| join_operator(&columns, rule, spill()).unwrap()).keyed(keys);
+            spilling.same_as(&in_memory, script);
+            spilling.check(script);
+        }
+    }
 }
 
 proptest! {
