@@ -196,7 +196,8 @@ fn assert_each_row_is_counted_once(folder: &Folder, dies_ahead: bool, what: &str
     for entry in std::fs::read_dir(folder.path("out")).unwrap() {
         for line in std::fs::read_to_string(entry.unwrap().path()).unwrap().lines() {
             let row: Value = serde_json::from_str(line).unwrap();
-            let [key, rows, first, second] = ["key", "rows", "rows_1", "rows_2"].map(|name| row[name].as_i64().unwrap());
+            let [key, rows, first, second] =
+                ["key", "rows", "rows_1", "rows_2"].map(|name| row[name].as_i64().unwrap());
             assert!(keys.entry(key).or_default().insert(rows, (first, second)).is_none(), "{what}: twice: {row}");
             assert!(first + second == rows && !(dies_ahead && second > 0), "{what}: {row}");
         }

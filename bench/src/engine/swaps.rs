@@ -156,13 +156,7 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn start(
-        engine: &Engine,
-        keys: u64,
-        swaps: usize,
-        component: &str,
-        files: [PathBuf; 2],
-    ) -> Result<Self, Failed> {
+    fn start(engine: &Engine, keys: u64, swaps: usize, component: &str, files: [PathBuf; 2]) -> Result<Self, Failed> {
         let store = folder()?;
         fill_with(engine, keys, store.path(), pipelines::running_as(component, keys, None, Sink::discard())?)?;
         let (sink, rows) = ChannelSink::new(64);

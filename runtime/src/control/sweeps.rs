@@ -45,7 +45,8 @@ impl Sweeps {
     /// What they have done, beside the `others` rows that were migrated at the cut.
     pub(super) fn figures(&self, others: u64) -> Migrated {
         let mut figures = Migrated { rows_at_cut: others, ..Migrated::default() };
-        for SweepProgress { rounds, rows_ahead, rows_at_cut, .. } in self.all.iter().map(|(_, sweep)| sweep.progress()) {
+        for SweepProgress { rounds, rows_ahead, rows_at_cut, .. } in self.all.iter().map(|(_, sweep)| sweep.progress())
+        {
             figures.rounds += rounds;
             figures.rows_ahead += rows_ahead;
             figures.rows_at_cut += rows_at_cut;

@@ -10,7 +10,9 @@ use arrow_select::interleave::interleave_record_batch;
 use arrow_select::take::take_record_batch;
 
 use super::isolate::{Failed, Isolation};
-use super::{Fold, KeptColumns, Left, MadeColumns, OnError, Operator, OperatorError, Output, Replacement, WindowAggregate};
+use super::{
+    Fold, KeptColumns, Left, MadeColumns, OnError, Operator, OperatorError, Output, Replacement, WindowAggregate,
+};
 use super::{KeyWindowAggregate, RollingAggregate, Sweeping, WindowAggregateSpec};
 use crate::record::{Batch, Schema, Watermark};
 use crate::state::Snapshot;

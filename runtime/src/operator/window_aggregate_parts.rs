@@ -138,7 +138,8 @@ impl Parts {
         };
         let new = FoldCall::new(fold, &self.input)?;
         if old.output() != new.output() {
-            let reason = format!("its output columns are ({}), those of the running version ({})", new.output(), old.output());
+            let reason =
+                format!("its output columns are ({}), those of the running version ({})", new.output(), old.output());
             return Err(OperatorError::Contract { reason });
         }
         let mut left = Vec::new();

@@ -36,7 +36,9 @@ impl Life {
                 Mode::Watch { .. } => {
                     let mut successors = self.successors(&slot.step, offers, running, verdicts)?;
                     if successors.iter_mut().any(|successor| successor.operator.sweeping().is_none()) {
-                        return Err(refused("its state migrates at the cut alone; use shadow, or a `swap` without a trial"));
+                        return Err(refused(
+                            "its state migrates at the cut alone; use shadow, or a `swap` without a trial",
+                        ));
                     }
                     let (before, offered) = (running.get(slot), offers.get(slot));
                     let state = offered.and_then(|offered| offered.signature.state.as_ref());

@@ -176,7 +176,8 @@ impl Life {
                     let of_task = |(subtask, (candidate, figures)): (usize, (Box<dyn Operator>, _))| match share {
                         None => {
                             let (of_task, offers) = ((step.name.as_str(), subtask), &trial.offers);
-                            let migrations = self.migrations(candidate.as_ref(), of_task, offers, components, verdicts)?;
+                            let migrations =
+                                self.migrations(candidate.as_ref(), of_task, offers, components, verdicts)?;
                             Ok(TrialStep::Shadow { candidate, migrations, figures })
                         }
                         Some(share) => {

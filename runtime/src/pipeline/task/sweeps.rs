@@ -32,9 +32,7 @@ impl Chain {
     /// Until the next look at [`Chain::sweep`] where no element comes; for ever if nothing is handed over.
     pub(in crate::pipeline) fn sweep_tick(&self) -> impl Future<Output = ()> + Send + use<> {
         let is_swept = self.is_swept();
-        async move {
-            if is_swept { tokio::time::sleep(SWEEP_TICK).await } else { std::future::pending().await }
-        }
+        async move { if is_swept { tokio::time::sleep(SWEEP_TICK).await } else { std::future::pending().await } }
     }
 
     /// Migrates what is left of the steps whose migration the change ends. What does not migrate is told.
