@@ -65,6 +65,11 @@ fn print(text: &str) -> Result<(), Failed> {
     written.map_err(|error| format!("cannot write to standard output: {error}"))
 }
 
+/// What a figure alone does not say, on stderr.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "  {text}");
+}
+
 /// A failure, on stderr.
 pub(crate) fn complain(reason: &str) {
     let _ = writeln!(io::stderr(), "error: {reason}");

@@ -2,6 +2,14 @@
 
 use std::time::Duration;
 
+/// `v3 1f2e3d4c5b6a`; without a number where the version has none yet.
+pub(crate) fn version(number: Option<u64>, digest: &str) -> String {
+    match number.filter(|number| *number > 0) {
+        Some(number) => format!("v{number} {}", short(digest)),
+        None => short(digest).to_owned(),
+    }
+}
+
 /// `1,234,567`
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();

@@ -178,3 +178,50 @@ fn a_process_that_dies_in_the_middle_of_a_change_goes_on_with_either_file() {
         }
     }
 }
+
+/// Dies at `point` in the middle of a change from `old` that gives up the sums of `sums`, and is started with `then`. The rows
+/// of the sums by key, in order.
+fn dies_giving_up(point: &str, new: &str, then: &str) -> BTreeMap<usize, Vec<usize>> {
+    let folder = Folder::new();
+    folder.write("old.toml", numbers(1, "")).write("new.toml", new);
+    let mut command = folder.command(&["run", "old.toml"]);
+    command.env("MILLSTREAM_FAILPOINT", point);
+    let process = support::Process::start(command);
+    while !folder.path("out").is_dir() || numbers_in(&folder, "out").len() < ROWS / 8 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    folder.run(&["apply", "new.toml"]).expect(2).says(&["state would be lost", "--approve sums"]);
+    let applied = folder.run(&["apply", "new.toml", "--approve", "sums"]);
+    assert_ne!(applied.code, Some(0), "{point}: it was to die");
+    drop(process);
+    folder.run(&["run", then]).expect(0);
+    assert!(numbers_in(&folder, "out").into_iter().eq(0..ROWS), "{point}, {then}");
+    let mut sums: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for row in rows(&folder, "sums") {
+        sums.entry(number(&row, "key")).or_default().push(number(&row, "rows"));
+    }
+    sums.values_mut().for_each(|counts| counts.sort_unstable());
+    sums
+}
+
+#[test]
+fn a_process_that_dies_while_state_is_given_up_goes_on_with_either_file() {
+    let gone = numbers(1, "");
+    let (from, to) = (gone.find("[step.sums]").unwrap(), gone.find("[sink.out]").unwrap());
+    let gone = gone.replace(&gone[from..to], "");
+    // the same name, other state
+    let other = numbers(1, "").replace("aggregate = { rows =", "aggregate = { most = \"max(amount)\", rows =");
+    for point in ["change-cut", "change-opened"] {
+        for new in [&gone, &other] {
+            let sums = dies_giving_up(point, new, "old.toml");
+            for counted in sums.values() {
+                assert!(counted.iter().copied().eq(1..=counted.len()), "{point}: the old file has the sums still");
+            }
+            assert_eq!(sums.values().map(Vec::len).sum::<usize>(), ROWS, "{point}");
+        }
+        dies_giving_up(point, &gone, "new.toml");
+        let sums = dies_giving_up(point, &other, "new.toml");
+        assert!(sums.values().all(|counts| counts[0] == 1 && counts[1] == 1), "{point}: counted anew: {sums:?}");
+        assert_eq!(sums.values().map(Vec::len).sum::<usize>(), ROWS, "{point}");
+    }
+}

@@ -53,9 +53,19 @@ fn failed() -> (Folder, PathBuf) {
     folder.write("rows.json", "{\"value\":\"fine\"}\n{\"value\":\"boom\"}\n");
     let run = millstream(&folder, &["run", "p.toml"], Some(SECRET)).expect(0).says(&["millstream replay "]);
     assert!(!run.stderr.contains(SECRET));
+    let digest = millstream::wasm::Digest::of(&std::fs::read(guest("hostile-map.wasm")).unwrap()).short();
+    let about_it: Vec<&str> = run.stderr.lines().filter(|line| line.contains("step=")).collect();
+    assert!(about_it.iter().any(|line| line.contains("millstream::guest")), "{}", run.stderr);
+    for line in about_it {
+        // guests' lines and the host's about a step
+        for part in ["version=1", &format!("digest=\"{digest}\""), "task=0"] {
+            assert!(line.contains(part), "`{part}` is missing in {line}");
+        }
+    }
     let dead = std::fs::read_to_string(folder.path("dead.json")).unwrap();
     let letter: Value = serde_json::from_str(dead.trim()).unwrap();
     let capsule = PathBuf::from(letter["capsule"].as_str().unwrap());
+    assert_eq!(letter["version"], 1);
     assert!(capsule.starts_with(folder.path("state-home/millstream/capsules/hostile")), "{}", capsule.display());
     (folder, capsule)
 }
@@ -82,7 +92,41 @@ fn a_call_that_failed_is_made_again_by_the_same_and_by_another_component() {
     replay(&["--component", "no-such.wasm"]).expect(2).says(&["cannot read component no-such.wasm"]);
     // built anew since: another component, unless it is named
     folder.install("uppercase.wasm", "map.wasm");
-    replay(&[]).expect(2).says(&["is not the component that failed any more", "--component"]);
+    let p = folder.path("p.toml");
+    let looked =
+        [&format!("{}, which names no checkpoint store", p.display()), "looked in", "--pipeline", "--component"];
+    replay(&[]).expect(2).says(&looked);
+}
+
+#[test]
+fn a_component_that_was_built_anew_is_found_in_the_checkpoint_store() {
+    let folder = Folder::new();
+    let pipeline = PIPELINE.replace("out.json", "out").replace("dead.json", "dead");
+    let pipeline = format!("checkpoint = {{ store = \"store\" }}\n{pipeline}");
+    folder.install("hostile-map.wasm", "map.wasm").write("p.toml", &pipeline);
+    folder.write("rows.json", "{\"value\":\"boom\"}\n");
+    millstream(&folder, &["run", "p.toml"], Some(SECRET)).expect(0);
+    let listed = millstream(&folder, &["capsule", "ls", "p.toml", "--json"], None).expect(0).stdout;
+    let listed: Value = serde_json::from_str(listed.trim()).unwrap();
+    let capsule = listed["path"].as_str().unwrap();
+    let replay = |more: &[&str]| millstream(&folder, &[&["replay", capsule][..], more].concat(), Some(SECRET));
+
+    folder.install("uppercase.wasm", "map.wasm");
+    assert!(replay(&[]).expect(0).stdout.contains("the same failure"));
+    std::fs::remove_file(folder.path("map.wasm")).unwrap();
+    assert!(replay(&[]).expect(0).stdout.contains("the same failure"));
+    // the pipeline's file has moved
+    std::fs::rename(folder.path("p.toml"), folder.path("moved.toml")).unwrap();
+    replay(&[]).expect(2).says(&["p.toml, which cannot be read", "--pipeline"]);
+    let moved = folder.path("moved.toml");
+    assert!(replay(&["--pipeline", text(&moved)]).expect(0).stdout.contains("the same failure"));
+    // and the store has lost it
+    let components = folder.path("store/hostile/components");
+    for entry in std::fs::read_dir(&components).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let nowhere = replay(&["--pipeline", text(&moved)]).expect(2);
+    nowhere.says(&["map.wasm (", "the checkpoint store of", "is missing", "is nowhere to be found"]);
 }
 
 #[test]

@@ -144,6 +144,26 @@ fn a_changed_component_is_swapped_in_and_every_row_meets_one_version() {
 }
 
 #[test]
+fn what_is_watched_follows_the_pipeline_that_is_applied() {
+    let folder = visits();
+    let mut process = folder.start(&["run", "p.toml", "--watch"]);
+    process.wait_for(From::Stdout, "small");
+    let text = std::fs::read_to_string(folder.path("p.toml")).unwrap();
+    assert!(text.contains("\"segment.wasm\""), "{text}");
+    folder.install("segment.wasm", "other.wasm");
+    folder.write("p.toml", text.replace("\"segment.wasm\"", "\"other.wasm\""));
+    assert_eq!(folder.run(&["apply", "p.toml"]).expect(0).stdout, "nothing is different\n");
+    // the file of before is nobody's any more
+    folder.install("uppercase.wasm", "segment.wasm");
+    folder.install("segment-finer.wasm", "other.wasm");
+    process.wait_for(From::Stderr, "swapped segment");
+    process.wait_for(From::Stdout, "medium");
+    process.signal("INT");
+    let output = process.finish().expect(0);
+    assert!(!output.stderr.contains("not swapped"), "{}", output.stderr);
+}
+
+#[test]
 fn a_file_that_is_no_use_leaves_the_running_version_alone() {
     let folder = visits();
     let mut process = folder.start(&["run", "p.toml", "--watch"]);

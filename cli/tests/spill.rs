@@ -129,8 +129,8 @@ generator = { kind = "customers", rows = 10 }
 [step.visits]
 from = "rows"
 key_by = "customer"
-window = { session = "10s" }
-aggregate = { n = "count()" }
+window = { tumbling = "10s" }
+top = { n = 3, by = "customer" }
 [sink.out]
 from = "visits"
 print = {}
@@ -139,5 +139,5 @@ print = {}
     let said = folder.run(&["check", "pipeline.toml"]);
     assert_eq!(said.code, folder.run(&["run", "pipeline.toml"]).code);
     assert_ne!(said.code, Some(0));
-    said.says(&["`visits` cannot spill", "sessions", "remove `state"]);
+    said.says(&["`visits` cannot spill", "top-N", "remove `state"]);
 }

@@ -69,6 +69,20 @@ impl NodeCounts {
         spilled_bytes: 0,
     };
 
+    /// What has been counted since `before`; times, and what is held now, as they are.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            rows_in: self.rows_in.saturating_sub(before.rows_in),
+            rows_out: self.rows_out.saturating_sub(before.rows_out),
+            batches: self.batches.saturating_sub(before.batches),
+            dead_rows: self.dead_rows.saturating_sub(before.dead_rows),
+            skipped_rows: self.skipped_rows.saturating_sub(before.skipped_rows),
+            late_rows: self.late_rows.saturating_sub(before.late_rows),
+            ..self
+        }
+    }
+
     /// Sums of both, and the smaller watermark.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

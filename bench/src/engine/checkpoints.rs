@@ -1,6 +1,8 @@
 //! Checkpoints: what they cost while a pipeline runs, and how soon a start goes on from one.
 
+use std::cell::RefCell;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use millstream::clock::Stopwatch;
@@ -17,7 +19,7 @@ use tokio::sync::mpsc::Receiver;
 use super::{Engine, pipelines, wall};
 use crate::arguments::Arguments;
 use crate::measure::{Clock, Failed, Group, Side};
-use crate::{Measure, Wanted};
+use crate::{Measure, Wanted, report};
 
 /// No checkpoint but the last.
 pub(super) const NEVER: Duration = Duration::from_secs(1 << 20);
@@ -179,6 +181,38 @@ fn recovery(
     measure(Group { name: name.to_owned(), clock: Clock::Wall, unit: "start", sides })
 }
 
+/// What a run of some seconds has shown.
+#[derive(Default)]
+struct Seen {
+    /// how long after the quickest row the others came, by when they were due, ms
+    behind_ms: Vec<f64>,
+    /// from the barrier to the commit of each checkpoint, ms
+    took_ms: Vec<u64>,
+    bytes: u64,
+}
+
+impl Seen {
+    fn percentile(&self, percent: usize) -> Result<Duration, Failed> {
+        let at = self.behind_ms.len().saturating_mul(percent) / 100;
+        let ms = self.behind_ms.get(at).or(self.behind_ms.last()).ok_or("no rows have come")?;
+        Duration::try_from_secs_f64((ms / 1e3).max(1e-9)).map_err(|error| error.to_string())
+    }
+
+    /// What one checkpoint took, the mean; where none was finished, at least that long.
+    fn checkpoint(&self) -> Result<Duration, Failed> {
+        let count = u64::try_from(self.took_ms.len()).map_err(|error| error.to_string())?;
+        let total: u64 = self.took_ms.iter().sum();
+        Ok(total.checked_div(count).map_or(LATENCIES, Duration::from_millis))
+    }
+
+    /// What share of the time checkpoints were under way that were finished, and what they wrote.
+    fn said(&self) -> String {
+        let busy_ms: u64 = self.took_ms.iter().sum();
+        let percent = u128::from(busy_ms) * 100 / LATENCIES.as_millis().max(1);
+        format!("{} checkpoints, {percent} % of the time, {}", self.took_ms.len(), megabytes(self.bytes))
+    }
+}
+
 fn latency(
     engine: &Engine,
     size: &str,
@@ -193,20 +227,49 @@ fn latency(
     let store = folder()?;
     fill(engine, keys, store.path())?;
     let store = store.path();
-    let side = |said: &str, interval| {
-        Side::timed(said, move || {
-            let (sink, rows) = ChannelSink::new(64);
-            let sink = Sink::of(SinkKind::Channel(sink));
-            let life = Life::start(engine, kept(pipelines::running(keys, Some(RATE), sink)?, store, interval))?;
-            life.runtime.block_on(latencies(rows))
-        })
+    let run = |interval| -> Result<Seen, Failed> {
+        let (sink, rows) = ChannelSink::new(64);
+        let sink = Sink::of(SinkKind::Channel(sink));
+        let life = Life::start(engine, kept(pipelines::running(keys, Some(RATE), sink)?, store, interval))?;
+        let taken = Arc::default();
+        life.spawn(checkpoints(life.handle(), Arc::clone(&taken)));
+        let behind_ms = life.runtime.block_on(latencies(rows))?;
+        let (took_ms, bytes) = std::mem::take(&mut *taken.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Seen { behind_ms, took_ms, bytes })
     };
-    let sides = vec![side("without", NEVER), side("every second", Duration::from_secs(1))];
+    let seen = RefCell::new(Seen::default());
+    let sides = vec![
+        Side::timed("without", || run(NEVER)?.percentile(99)),
+        Side::timed("every second", || {
+            *seen.borrow_mut() = run(Duration::from_secs(1))?;
+            report::note(&seen.borrow().said());
+            seen.borrow().percentile(99)
+        }),
+        // other figures of the same run
+        Side::timed("every second, p50", || seen.borrow().percentile(50)),
+        Side::timed("every second, latest", || seen.borrow().percentile(100)),
+        Side::timed("one checkpoint", || seen.borrow().checkpoint()),
+    ];
     measure(Group { name, clock: Clock::Wall, unit: "row", sides })
 }
 
-/// The 99th percentile of how long after the quickest row the rows of some seconds came, by when they were due.
-async fn latencies(mut rows: Receiver<Batch>) -> Result<Duration, Failed> {
+/// Adds what the status tells of each checkpoint.
+async fn checkpoints(handle: Handle, taken: Arc<Mutex<(Vec<u64>, u64)>>) {
+    let mut made = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let Some(status) = handle.status().checkpoints else { return };
+        if status.made > made {
+            made = status.made;
+            let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+            taken.0.push(status.took_ms);
+            taken.1 += status.bytes;
+        }
+    }
+}
+
+/// How long after the quickest row the rows of some seconds came, by when they were due, ascending, ms.
+async fn latencies(mut rows: Receiver<Batch>) -> Result<Vec<f64>, Failed> {
     let watch = Stopwatch::start();
     let mut behind_ms = Vec::new();
     while watch.elapsed() < LATENCIES {
@@ -219,7 +282,6 @@ async fn latencies(mut rows: Receiver<Batch>) -> Result<Duration, Failed> {
     }
     behind_ms.sort_by(f64::total_cmp);
     let quickest = behind_ms.first().copied().unwrap_or_default();
-    let at = behind_ms.len().saturating_mul(99) / 100;
-    let p99_ms = behind_ms.get(at).copied().ok_or("no rows have come")? - quickest;
-    Duration::try_from_secs_f64(p99_ms / 1e3).map_err(|error| error.to_string())
+    behind_ms.iter_mut().for_each(|ms| *ms -= quickest);
+    Ok(behind_ms)
 }

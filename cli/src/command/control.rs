@@ -217,6 +217,15 @@ pub(super) struct Node {
     role: String,
     tasks: usize,
     counts: BTreeMap<String, i64>,
+    components: Vec<Component>,
+}
+
+/// A version as it runs.
+#[derive(Debug, Deserialize)]
+pub(super) struct Component {
+    version: u64,
+    digest: String,
+    tasks: Vec<usize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -224,7 +233,6 @@ pub(super) struct Version {
     number: u64,
     digest: String,
     path: String,
-    current: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -265,7 +273,10 @@ pub(super) struct Pause {
 pub(super) struct Change {
     step: String,
     from: String,
+    from_version: u64,
     to: String,
+    /// none before it has one
+    to_version: Option<u64>,
     verdict: serde_json::Value,
 }
 
@@ -344,7 +355,8 @@ fn change_line(what: &str, change: &Change, paint: Paint) -> String {
         (None, Some(from), Some(to)) => format!("state migrates from version {from} to {to}"),
         _ => "changed".to_owned(),
     };
-    let (from, to) = (figures::short(&change.from), figures::short(&change.to));
+    let from = figures::version(Some(change.from_version), &change.from);
+    let to = figures::version(change.to_version, &change.to);
     format!("{} {} {from} → {} ({verdict})", paint.green(what), paint.bold(&change.step), paint.cyan(to))
 }
 
@@ -382,19 +394,28 @@ fn status_table(status: &Running, versions: &BTreeMap<String, Vec<Version>>, pid
             count("rows_out"),
             count("dead_rows"),
             count("late_rows"),
-            version_of(&node.name, versions)
+            versions_of(node, versions)
         ));
     }
     text
 }
 
-/// `v3 1f2e3d4c5b6a upper.wasm` for each component of a node.
-fn version_of(node: &str, versions: &BTreeMap<String, Vec<Version>>) -> String {
-    let of_node = versions.iter().filter(|(name, _)| name.split('.').next() == Some(node));
-    let current = of_node.filter_map(|(_, versions)| versions.iter().find(|version| version.current));
-    let text = |version: &Version| {
-        let file = Path::new(&version.path).file_name().map(|name| name.to_string_lossy().into_owned());
-        format!("v{} {} {}", version.number, figures::short(&version.digest), file.unwrap_or_default())
+/// `v3 1f2e3d4c5b6a upper.wasm` for each version that a node runs, with its tasks where they differ.
+fn versions_of(node: &Node, known: &BTreeMap<String, Vec<Version>>) -> String {
+    let of_node: Vec<&Version> = known
+        .iter()
+        .filter(|(name, _)| {
+            name.strip_prefix(node.name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+        .flat_map(|(_, versions)| versions)
+        .collect();
+    let text = |runs: &Component| {
+        let version = of_node.iter().find(|known| (known.number, &known.digest) == (runs.version, &runs.digest));
+        let file = version.and_then(|version| Path::new(&version.path).file_name());
+        let file = file.map(|name| format!(" {}", name.to_string_lossy())).unwrap_or_default();
+        let tasks = runs.tasks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let tasks = if runs.tasks.len() < node.tasks { format!(" (tasks {tasks})") } else { String::new() };
+        format!("{}{file}{tasks}", figures::version(Some(runs.version), &runs.digest))
     };
-    current.map(text).collect::<Vec<_>>().join(", ")
+    node.components.iter().map(text).collect::<Vec<_>>().join(", ")
 }

@@ -186,13 +186,14 @@ async fn start(pipeline: &Path, projects: Vec<Project>) -> Result<Exit, Failure>
                 }
             },
         };
-        let (files, components) = watch::watch_components(&resolution, |path| !built.contains(path))?;
+        let built = built.clone();
+        let watched = watch::Watched::new(&resolution, move |path: &Path| !built.contains(path))?;
         let shown = Shown::of(&resolution, false, None);
         let options = RunOptions { capsules: super::capsule::root(), ..RunOptions::default() };
         let running = Running::start(resolution, sandbox.clone(), &options).await?;
         let handle = running.handle();
         current.send_replace(Some(handle.clone()));
-        let mut swaps = tokio::spawn(watch::swap_on_change(files, components, handle.clone(), false));
+        let swaps = tokio::spawn(watch::swap_on_change(watched, handle.clone(), false));
         let control = super::run::serve(&handle);
         let ended = {
             let mut attended = pin!(attend(running, &mut interrupts, shown));
@@ -201,14 +202,7 @@ async fn start(pipeline: &Path, projects: Vec<Project>) -> Result<Exit, Failure>
                     ended = &mut attended => break ended,
                     edit = edits.next(&sandbox), if next.is_none() => match edit {
                         Ok(edit) => match handle.apply(edit.resolution.plan.spec.clone(), &[]).await {
-                            Ok(_) => {
-                                note(&format!("{}: applied, state is kept", edit.what));
-                                swaps.abort();
-                                let watched =
-                                    watch::watch_components(&edit.resolution, |path| !built.contains(path))?;
-                                let handle = handle.clone();
-                                swaps = tokio::spawn(watch::swap_on_change(watched.0, watched.1, handle, false));
-                            }
+                            Ok(_) => note(&format!("{}: applied, state is kept", edit.what)),
                             Err(reason) => {
                                 note(&format!("{}: the pipeline starts anew; {reason}", edit.what));
                                 next = Some(edit.resolution);

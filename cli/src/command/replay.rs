@@ -1,5 +1,7 @@
 //! `millstream replay`: makes a call again that failed.
 
+mod stored;
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -28,6 +30,9 @@ pub(crate) struct Replay {
     /// The value of an environment variable that the configuration has a secret from; else it is taken from the environment
     #[arg(long = "secret", value_name = "VARIABLE=VALUE", value_parser = secret)]
     secrets: Vec<(String, String)>,
+    /// Look in the checkpoint store of this pipeline file for the component, in place of that of the file the capsule names
+    #[arg(long, value_name = "FILE", conflicts_with = "component")]
+    pipeline: Option<PathBuf>,
     /// Show the capsule first
     #[arg(long, conflicts_with = "json")]
     show: bool,
@@ -72,8 +77,12 @@ impl Replay {
         let value =
             |variable: &str| given(variable).map(|(_, value)| value.clone()).or_else(|| std::env::var(variable).ok());
         let sandbox = super::sandbox()?;
-        let made = capsule::replay(&capsule, &sandbox, self.component.as_deref(), &value)
-            .map_err(|error| Failure::Replay(Box::new(error)))?;
+        let component = match &self.component {
+            Some(other) => sandbox.load(other)?,
+            None => stored::that_failed(&capsule, self.pipeline.as_deref(), &sandbox)?,
+        };
+        let made =
+            capsule::replay_with(&capsule, &component, &value).map_err(|error| Failure::Replay(Box::new(error)))?;
         console::result(if self.json { self.told(&made)? } else { self.said(&capsule, &made) });
         let as_hoped = if self.component.is_some() { made.outcome.is_ok() } else { made.same };
         Ok(if as_hoped { Exit::Done } else { Exit::RunFailed })

@@ -1,6 +1,6 @@
 //! `millstream run`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ impl Run {
     async fn start(self, resolution: Resolution, sandbox: Sandbox) -> Result<Exit, Failure> {
         // before anything starts: a signal that comes meanwhile is not lost
         let mut interrupts = Interrupts::listen()?;
-        let components = if self.watch { Some(watch::watch_components(&resolution, |_| true)?) } else { None };
+        let components = if self.watch { Some(watch::Watched::new(&resolution, |_: &Path| true)?) } else { None };
         let shown = Shown::of(&resolution, self.json, self.status_interval);
         let start_from = match self.from_savepoint {
             Some(name) => name.parse().map_or(StartFrom::Savepoint(name), StartFrom::Checkpoint),
@@ -111,8 +111,8 @@ impl Run {
         let running = Running::start_from(resolution, sandbox, &options, &start_from).await?;
         shown.started(&running.handle().status());
         let control = if self.no_control { None } else { serve(&running.handle()) };
-        let helper = components
-            .map(|(files, slots)| tokio::spawn(watch::swap_on_change(files, slots, running.handle(), self.json)));
+        let helper =
+            components.map(|watched| tokio::spawn(watch::swap_on_change(watched, running.handle(), self.json)));
         let exit = attend(running, &mut interrupts, shown).await;
         for helper in helper.into_iter().chain(control) {
             helper.abort();

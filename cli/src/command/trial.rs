@@ -107,7 +107,9 @@ pub(super) struct Breach {
 struct Step {
     step: String,
     from: Vec<String>,
+    from_versions: Vec<u64>,
     to: Vec<String>,
+    to_versions: Vec<u64>,
     running: Side,
     candidate: Side,
     compared: u64,
@@ -188,8 +190,11 @@ impl Trial {
 
 impl Step {
     fn report(&self, paint: Paint) -> String {
-        let digests = |all: &[String]| all.iter().map(|digest| figures::short(digest)).collect::<Vec<_>>().join(", ");
-        let (from, to) = (digests(&self.from), digests(&self.to));
+        let versions = |digests: &[String], numbers: &[u64]| {
+            let each = digests.iter().zip(numbers).map(|(digest, number)| figures::version(Some(*number), digest));
+            each.collect::<Vec<_>>().join(", ")
+        };
+        let (from, to) = (versions(&self.from, &self.from_versions), versions(&self.to, &self.to_versions));
         let mut text = format!("\n{} {from} → {}", paint.bold(&self.step), paint.cyan(&to));
         let heading = format!(
             "  {:<9}  {:>13}  {:>13}  {:>7}  {:>7}  {:>7}  {:>9}  {:>9}",

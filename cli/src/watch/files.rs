@@ -53,6 +53,17 @@ impl FileWatch {
         Ok(Self { _watcher: watcher, words, seen })
     }
 
+    /// Of files that `before` watches too, what it has seen last counts: a change in between is not missed.
+    #[must_use]
+    pub(crate) fn following(mut self, before: &Self) -> Self {
+        for (file, look) in &mut self.seen {
+            if let Some(seen) = before.seen.get(file) {
+                *look = *seen;
+            }
+        }
+        self
+    }
+
     /// Waits until some of the files have changed and are no longer being written. Never returns when the watcher is
     /// gone. A file that has been removed is not reported until it is back.
     pub(crate) async fn changed(&mut self) -> Vec<PathBuf> {

@@ -44,12 +44,53 @@ fn by_file(resolution: &Resolution) -> Slots {
     slots
 }
 
-/// Swaps whatever changes, until dropped. A file that cannot be used is told about and changes nothing.
-pub(crate) async fn swap_on_change(mut watch: FileWatch, slots: Slots, handle: Handle, json: bool) {
+/// The component files of a pipeline that are watched, as it runs now.
+#[derive(Debug)]
+pub(crate) struct Watched<W> {
+    files: FileWatch,
+    slots: Slots,
+    /// which of them
+    wanted: W,
+}
+
+impl<W: Fn(&Path) -> bool> Watched<W> {
+    /// Watches the wanted ones among the component files of a pipeline.
+    pub(crate) fn new(resolution: &Resolution, wanted: W) -> Result<Self, Failure> {
+        let mut slots = by_file(resolution);
+        slots.retain(|path, _| wanted(path));
+        Ok(Self { files: FileWatch::new(slots.keys().cloned())?, slots, wanted })
+    }
+
+    /// The pipeline has another shape: watches the files that it names now. Answers those that were not watched before.
+    fn follow(&mut self, resolution: &Resolution) -> Result<Vec<PathBuf>, Failure> {
+        let mut slots = by_file(resolution);
+        slots.retain(|path, _| (self.wanted)(path));
+        self.files = FileWatch::new(slots.keys().cloned())?.following(&self.files);
+        let added = slots.keys().filter(|path| !self.slots.contains_key(*path)).cloned().collect();
+        self.slots = slots;
+        Ok(added)
+    }
+}
+
+/// Swaps whatever changes, until dropped; which files these are follows the shape of the pipeline. A file that cannot be used is
+/// told about and changes nothing.
+pub(crate) async fn swap_on_change<W: Fn(&Path) -> bool>(mut watched: Watched<W>, handle: Handle, json: bool) {
+    let mut shapes = handle.shapes();
     loop {
+        let changed = tokio::select! {
+            changed = watched.files.changed() => changed,
+            Ok(()) = shapes.changed() => match watched.follow(&handle.resolution()) {
+                // one that has changed since it was applied is no longer what runs
+                Ok(added) => added,
+                Err(failure) => {
+                    refused(&format!("the files of the new shape are not watched: {failure}"), json);
+                    continue;
+                }
+            },
+        };
         let mut requests = Vec::new();
-        for file in watch.changed().await {
-            let names = slots.get(&file).map(Vec::as_slice).unwrap_or_default();
+        for file in changed {
+            let names = watched.slots.get(&file).map(Vec::as_slice).unwrap_or_default();
             if !runs_already(&handle, &file, names) {
                 requests.extend(names.iter().map(|name| (name.clone(), file.clone())));
             }
@@ -97,7 +138,8 @@ pub(crate) fn swapped(report: &SwapReport, json: bool, built: Option<Duration>) 
     }
     let paint = Stream::Stderr.paint();
     for swapped in &report.swapped {
-        let (from, to) = (figures::short(&swapped.from), figures::short(&swapped.to));
+        let from = figures::version(Some(swapped.from_version), &swapped.from);
+        let to = figures::version(swapped.to_version, &swapped.to);
         let pause = figures::duration(Duration::from_nanos(report.pause_ns));
         let total = Duration::try_from_secs_f64(report.total_ms / 1e3).unwrap_or_default();
         let built = built.map(|built| format!("built in {} · ", figures::duration(built))).unwrap_or_default();
@@ -118,14 +160,4 @@ fn refused(message: &str, json: bool) {
     }
     let paint = Stream::Stderr.paint();
     console::say(format!("{} {message}; the running version goes on", paint.yellow("not swapped:")));
-}
-
-/// Watches the component files of a pipeline, of these the wanted ones.
-pub(crate) fn watch_components(
-    resolution: &Resolution,
-    wanted: impl Fn(&Path) -> bool,
-) -> Result<(FileWatch, Slots), Failure> {
-    let mut slots = by_file(resolution);
-    slots.retain(|path, _| wanted(path));
-    Ok((FileWatch::new(slots.keys().cloned())?, slots))
 }

@@ -12,6 +12,9 @@ use crate::wasm::{CallError, Fresh, RowFailure, Secret, Setting, Settings, World
 pub struct Facts {
     /// the pipeline's name
     pub pipeline: String,
+    /// its file; none where it was not read from one
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline_file: Option<String>,
     /// the step, or the source whose watermark assigner it is
     pub step: String,
     /// number of the task within the step
@@ -43,6 +46,12 @@ pub struct ComponentFacts {
     pub file: String,
     /// SHA-256, 64 hexadecimal digits
     pub digest: String,
+    /// number of the version in its place; none where nobody counted
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// it was tried beside the version that ran, or for a share of its keys
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub candidate: bool,
     /// interface of the contract
     pub kind: String,
     /// package and version of the contract that the host had

@@ -57,6 +57,7 @@ impl Capsule {
     pub fn of(failed: &FailedCall, pipeline: &str, event_time_ms: Option<i64>) -> Option<Self> {
         let facts = Facts {
             pipeline: pipeline.to_owned(),
+            pipeline_file: None,
             step: failed.step.clone(),
             task: failed.task,
             at_ms: failed.at_ms,
@@ -64,6 +65,8 @@ impl Capsule {
             component: ComponentFacts {
                 file: failed.component.clone(),
                 digest: failed.digest.to_string(),
+                version: Some(failed.version).filter(|number| *number > 0),
+                candidate: failed.candidate,
                 kind: failed.kind.to_string(),
                 contract: format!("{PACKAGE}@{VERSION}"),
             },

@@ -24,4 +24,4 @@ pub use answer::answer_tables;
 pub use facts::{CallFacts, ComponentFacts, ConfigFact, Facts, Failure, FreshFact, LimitFacts, WorldFacts};
 pub use file::{Capsule, CapsuleError};
 pub use folder::{EXTENSION, Folder, Listed, list};
-pub use replay::{Replay, ReplayError, replay};
+pub use replay::{Replay, ReplayError, replay, replay_with};

@@ -10,8 +10,8 @@ use super::facts::{self, Failure};
 use super::file::{Capsule, CapsuleError};
 use crate::record::{Kind, Schema};
 use crate::wasm::{
-    Answer, Call, CallError, Digest, GuestError, GuestOptions, LoadError, ProcessArguments, ProcessWork, Sandbox,
-    SecretError, Signature, with_secrets,
+    Answer, Call, CallError, Component, Digest, GuestError, GuestOptions, LoadError, ProcessArguments, ProcessWork,
+    Sandbox, SecretError, Signature, with_secrets,
 };
 
 /// What came of a call that was made again.
@@ -79,22 +79,34 @@ pub fn replay(
     secret: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Replay, ReplayError> {
     let facts = &capsule.facts;
-    let settings = facts::settings(&facts.config).map_err(CapsuleError::Damaged)?;
-    let settings = with_secrets(&settings, secret)?;
     let file = other.unwrap_or_else(|| Path::new(&facts.component.file));
     let component = sandbox.load(file)?;
+    let found = *component.digest();
+    if other.is_none() && found.to_string() != facts.component.digest {
+        let expected = facts.component.digest.clone();
+        return Err(ReplayError::OtherComponent { file: file.to_owned(), found, expected });
+    }
+    replay_with(capsule, &component, secret)
+}
+
+/// The same in an instance of `component`, whichever it is.
+pub fn replay_with(
+    capsule: &Capsule,
+    component: &Component,
+    secret: &dyn Fn(&str) -> Option<String>,
+) -> Result<Replay, ReplayError> {
+    let facts = &capsule.facts;
+    let settings = facts::settings(&facts.config).map_err(CapsuleError::Damaged)?;
+    let settings = with_secrets(&settings, secret)?;
     let digest = *component.digest();
     let is_it = digest.to_string() == facts.component.digest;
-    if other.is_none() && !is_it {
-        let expected = facts.component.digest.clone();
-        return Err(ReplayError::OtherComponent { file: file.to_owned(), found: digest, expected });
-    }
     let options = GuestOptions {
         settings,
         memory_bytes: usize::try_from(facts.limits.memory_bytes).unwrap_or(usize::MAX),
         deadline: Duration::from_nanos(facts.limits.deadline_ns),
         task: facts.task,
         world: Some(facts.world.into()),
+        version: facts.component.version.unwrap_or_default(),
         ..GuestOptions::new(facts.step.clone())
     };
     let mut guest = component.guest(capsule.kind()?, options)?;

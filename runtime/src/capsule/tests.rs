@@ -47,6 +47,8 @@ fn settings() -> Settings {
 
 fn failed(call: Call, error: CallError) -> FailedCall {
     FailedCall {
+        version: 3,
+        candidate: true,
         name: "1-s-trap-2".to_owned(),
         at_ms: 1_000,
         step: "s".to_owned(),

@@ -37,6 +37,10 @@ pub struct Manifest {
     /// which components steps have run; their files lie in `components/`
     #[serde(default)]
     pub versions: Vec<SlotVersions>,
+    /// steps whose state a change of the pipeline's shape gives up here, as was approved: a start with the shape before has it
+    /// still, one with the new shape begins without
+    #[serde(default)]
+    pub given_up: Vec<String>,
 }
 
 /// One source.
@@ -57,6 +61,18 @@ pub struct StepEntry {
     pub components: Vec<Component>,
     /// its tasks that had not ended
     pub tasks: Vec<TaskEntry>,
+    /// what its state is; none where it has none, and in checkpoints of before
+    #[serde(default)]
+    pub kept: Option<KeptEntry>,
+}
+
+/// What the state of a step is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptEntry {
+    /// in words; of another kind it cannot be read
+    pub kind: String,
+    /// all that it hangs on, as this release writes it: the same text, the same shape
+    pub shape: String,
 }
 
 /// A component by its content.
@@ -173,7 +189,9 @@ mod tests {
                         StateFile { epoch: 5, name: "y".into(), bytes: 9, crc32: 4, digest: "cd".into() },
                     ],
                 }],
+                kept: Some(KeptEntry { kind: "a top".into(), shape: "n = 3".into() }),
             }],
+            given_up: vec!["gone".into()],
             prepared: vec![PreparedEntry { sink: "out".into(), shown: "rows".into(), bytes: vec![1, 200] }],
             transactional_id: Some("t".into()),
             versions: vec![SlotVersions {

@@ -38,7 +38,9 @@ pub use epoch::{Action, is_overtaken, next_epoch};
 pub use fail_point::fail_point;
 pub use keys::{KeyError, Keys};
 pub use lease::Lease;
-pub use manifest::{Component, Manifest, PreparedEntry, SourceEntry, StateFile, StepEntry, TaskEntry, VERSION};
+pub use manifest::{
+    Component, KeptEntry, Manifest, PreparedEntry, SourceEntry, StateFile, StepEntry, TaskEntry, VERSION,
+};
 pub use protocol::{
     Candidate, Choice, Cure, Decision, Facts, Health, Held, HeldBack, Marker, Named, Stored, choose, choose_decided,
     cure,

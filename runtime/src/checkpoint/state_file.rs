@@ -193,8 +193,12 @@ fn put_offsets(out: &mut Vec<u8>, offsets: &OffsetBuffer<i32>) -> Range<usize> {
         [only] => (only, only),
         [] => (0, 0),
     };
-    let from_zero: Vec<u8> = offsets.iter().flat_map(|offset| (offset - first).to_le_bytes()).collect();
-    put_bytes(out, &from_zero);
+    if first == 0 {
+        put_bytes(out, bytemuck::cast_slice(offsets));
+    } else {
+        let from_zero: Vec<i32> = offsets.iter().map(|offset| offset - first).collect();
+        put_bytes(out, bytemuck::cast_slice(&from_zero));
+    }
     usize::try_from(first).unwrap_or(0)..usize::try_from(last).unwrap_or(0)
 }
 

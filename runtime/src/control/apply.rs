@@ -22,7 +22,7 @@ use crate::error::{PipelineError, near_match};
 use crate::pipeline::check_structure;
 use crate::pipeline::plan::SlotId;
 use crate::pipeline::resolve::{Resolution, Resolved, components_of, partitioner_of, resolve};
-use crate::pipeline::spec::PipelineSpec;
+use crate::pipeline::spec::{LimitsSpec, PipelineSpec, StepSpec};
 use crate::wasm::{Sandbox, Setting, Settings};
 
 /// What a change of shape comes to.
@@ -195,7 +195,8 @@ impl Handle {
             let mut report = report(diff(&Shape::from(&*running), &Shape::from(&wanted)), &watch);
             permitted(&report, &approved)?;
             match report.effect {
-                None => {}
+                // what is read from another file is the same all the same
+                None => handle.run.runs_now(wanted, &life),
                 Some(Effect::Swap) => report.gap_ms = handle.exchange(&life, &running, wanted).await?,
                 Some(_) => {
                     let done = handle.rebuilt(wanted, &report.differences).await?;
@@ -211,12 +212,12 @@ impl Handle {
     /// Only guests change: at a barrier, tasks go on. How long the longest of them stood still, ms.
     async fn exchange(&self, life: &Life, running: &Resolution, wanted: Resolution) -> Result<f64, ApplyError> {
         let changed = |slot: &SlotId, resolved: &Resolved| {
-            running.components.get(slot).is_none_or(|before| {
-                before.component.digest() != resolved.component.digest() || before.settings != resolved.settings
-            })
+            running.components.get(slot).is_none_or(|before| !before.is_like(resolved))
         };
         let offers = wanted.components.iter().filter(|(slot, resolved)| changed(slot, resolved));
-        let report = life.exchange(offers.map(|(slot, resolved)| (slot.clone(), resolved.clone())).collect()).await?;
+        // under another configuration, or other limits, it is another version
+        let anew = |resolved: &Resolved| Resolved { number: 0, ..resolved.clone() };
+        let report = life.exchange(offers.map(|(slot, resolved)| (slot.clone(), anew(resolved))).collect()).await?;
         self.run.runs_now(wanted, life);
         #[allow(clippy::cast_precision_loss)] // shown to people
         Ok(report.pause_ns as f64 / 1e6)
@@ -279,6 +280,9 @@ fn sound(spec: PipelineSpec) -> Result<PipelineSpec, ApplyError> {
 fn edited(running: &Resolution, spec: PipelineSpec) -> Result<Resolution, ApplyError> {
     let mut components = running.components.clone();
     for (slot, resolved) in &mut components {
+        if let Some(limits) = limits(&spec, slot) {
+            resolved.limits = limits;
+        }
         let (before, after) = (config(&running.plan.spec, slot), config(&spec, slot));
         let Some(after) = after.filter(|after| Some(*after) != before) else { continue };
         let mut settings = after.as_ref().clone();
@@ -303,6 +307,13 @@ fn config<'a>(spec: &'a PipelineSpec, slot: &SlotId) -> Option<&'a Settings> {
     }
     let mut routes = spec.steps.iter().filter_map(partitioner_of);
     routes.find(|(name, _)| *name == slot.step).map(|(_, component)| &component.config)
+}
+
+/// The limits that a specification gives the component of a slot; none for a source's assigner.
+fn limits(spec: &PipelineSpec, slot: &SlotId) -> Option<LimitsSpec> {
+    let spreads = |step: &StepSpec| partitioner_of(step).is_some_and(|(name, _)| name == slot.step);
+    let step = spec.steps.iter().find(|step| step.name.value == slot.step || spreads(step));
+    step.map(|step| step.limits)
 }
 
 /// The error that names what there is.

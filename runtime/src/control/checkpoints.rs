@@ -24,6 +24,7 @@ use writing::AsOf;
 
 use super::judge::Refusal;
 use super::kept::{self, Runs};
+use super::kinds;
 use super::run::Life;
 use super::swap::SwapError;
 use super::transactions;
@@ -109,6 +110,20 @@ pub enum CheckpointError {
         /// the first difference
         refusal: Box<Refusal>,
     },
+    /// a step that had state is of another kind
+    #[error(
+        "checkpoint {epoch} holds state of step `{step}` as {from}, and {to} cannot read it; make the step what it was, or start anew with --fresh (a running pipeline changes it with `apply --approve {step}`)"
+    )]
+    Kind {
+        /// which checkpoint
+        epoch: u64,
+        /// the step
+        step: String,
+        /// what it was
+        from: String,
+        /// what it is
+        to: String,
+    },
     /// a step that had state is gone
     #[error(
         "checkpoint {epoch} holds state of step `{step}`, which the pipeline does not have; there are {known}; give the step its name back, or start anew with --fresh"
@@ -182,6 +197,8 @@ pub(super) struct Session {
     pub(super) failed: Arc<watch::Sender<bool>>,
     /// which components the checkpoint that is gone on from knows
     known: Vec<SlotVersions>,
+    /// what the state in it is
+    noted: kinds::Noted,
     /// which components have run
     pub(super) versions: Option<Versions>,
     /// the first checkpoint is taken at once, not after an interval
@@ -238,9 +255,11 @@ impl Session {
         for (sink, _) in sinks.filter(|(_, kind)| !sink::is_exactly_once(kind)) {
             tracing::warn!(sink, "shows rows at once: those after the last checkpoint come again at a restart");
         }
+        let mut noted = kinds::Noted::default();
         let (cut, restored, known) = match chosen.loaded {
             Some((mut loaded, restored)) => {
                 let known = std::mem::take(&mut loaded.manifest.versions);
+                noted = kinds::Noted::from(&loaded.manifest);
                 let mut cut = Cut { kept_by: kept::states(&known), ..cut_of(loaded) };
                 cut.steps.retain(|step, _| !dropped.contains(step));
                 (Some(Arc::new(cut)), Some(restored), known)
@@ -259,6 +278,7 @@ impl Session {
             status: Arc::new(Mutex::new(status)),
             failed: Arc::new(watch::Sender::new(false)),
             known,
+            noted,
             versions: None,
             at_once: false,
         })
@@ -289,9 +309,12 @@ impl Session {
     ) -> Result<Resolution, CheckpointError> {
         let Some(epoch) = self.restored_epoch() else { return Ok(resolution) };
         let from = kept::From { store: &self.store, epoch, known: &self.known };
-        let gone_on = kept::go_on(resolution, sandbox, from, (choice, self.clock.now_ms())).await?;
-        if let Some(cut) = &self.cut {
-            kept::check_states(epoch, cut, &gone_on.resolution.components)?;
+        let mut gone_on = kept::go_on(resolution, sandbox, from, (choice, self.clock.now_ms())).await?;
+        if let Some(cut) = &mut self.cut {
+            let Resolution { plan, components } = &gone_on.resolution;
+            let settled = self.noted.settle(epoch, &kinds::of(plan, components), plan, Arc::make_mut(cut))?;
+            kept::check_states(epoch, cut, components)?;
+            gone_on.notes.extend(settled);
         }
         self.versions = Some(gone_on.versions);
         self.tell(|status| {

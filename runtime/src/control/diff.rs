@@ -18,7 +18,7 @@ use self::facts::{Fact, of_pipeline, of_sink, of_source, of_step};
 use super::judge::{Verdict, judge};
 use crate::pipeline::handover::same_source;
 use crate::pipeline::plan::{Node, NodeKind, Plan, SlotId};
-use crate::pipeline::resolve::Resolution;
+use crate::pipeline::resolve::{Components, Resolution};
 use crate::record::Schema;
 use crate::source::is_rewindable;
 use crate::wasm::{OperatorKind, Settings, Signature};
@@ -90,7 +90,13 @@ pub(super) struct Shape<'a> {
 
 impl<'a> From<&'a Resolution> for Shape<'a> {
     fn from(resolution: &'a Resolution) -> Self {
-        let known = resolution.components.iter().map(|(slot, resolved)| {
+        Self::of(&resolution.plan, &resolution.components)
+    }
+}
+
+impl<'a> Shape<'a> {
+    fn of(plan: &'a Plan, components: &Components) -> Self {
+        let known = components.iter().map(|(slot, resolved)| {
             let digest = resolved.component.digest();
             let file = resolved.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let known = Known {
@@ -102,7 +108,7 @@ impl<'a> From<&'a Resolution> for Shape<'a> {
             };
             (slot.clone(), known)
         });
-        Self { plan: &resolution.plan, components: known.collect() }
+        Self { plan, components: known.collect() }
     }
 }
 
@@ -298,6 +304,22 @@ fn component_effect(running: &Shape<'_>, slot: &SlotId, old: &Known, new: &Known
         _ if is_stateful && old.signature.state != new.signature.state => drops,
         _ => (Effect::Rebuild, None),
     }
+}
+
+/// What the state of each step with state hangs on: the facts a change of which gives it up, as a text to compare.
+pub(super) fn kept_by_steps(plan: &Plan, components: &Components) -> BTreeMap<String, String> {
+    let shape = Shape::of(plan, components);
+    let steps = plan.spec.steps.iter().filter(|step| shape.is_stateful(&step.name.value));
+    let kept = steps.map(|step| {
+        let name = &step.name.value;
+        let facts = of_step(step, &shape).into_iter().filter(|fact| fact.effect == Effect::DropsState);
+        let mut text: Vec<String> = facts.map(|fact| format!("{} = {}", fact.key, fact.value)).collect();
+        for (slot, known) in shape.components.iter().filter(|(slot, _)| slot.step == *name) {
+            text.push(format!("component {} = {:?} of {}", slot.slot, known.signature.state, known.kind));
+        }
+        (name.clone(), text.join("\n"))
+    });
+    kept.collect()
 }
 
 /// Names that must be approved, each once.

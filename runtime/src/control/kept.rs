@@ -146,13 +146,13 @@ pub(super) async fn load(
     like: &Resolved,
 ) -> Result<Resolved, Unreadable> {
     let bytes = store.component(&version.digest).await?;
-    let (kind, settings) = (like.kind, like.settings.clone());
+    let (kind, settings, limits, number) = (like.kind, like.settings.clone(), like.limits, version.number);
     let (sandbox, path) = (sandbox.clone(), PathBuf::from(&version.path));
     let ready = move || {
         let name = path.display().to_string();
         let component = sandbox.load_bytes(&name, &bytes).map_err(|error| error.to_string())?;
         let signature = component.describe(kind, &settings).map_err(|error| error.to_string())?;
-        Ok(Resolved { component, kind, signature, settings, path })
+        Ok(Resolved { component, kind, signature, settings, path, limits, number })
     };
     let ready = tokio::task::spawn_blocking(ready).await.map_err(|error| Unreadable::Component(error.to_string()))?;
     ready.map_err(Unreadable::Component)

@@ -6,6 +6,7 @@ mod diff;
 mod edit;
 mod judge;
 mod kept;
+mod kinds;
 mod mending;
 mod outcome;
 mod plan;

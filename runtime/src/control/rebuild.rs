@@ -19,6 +19,7 @@ use super::kept::Runs;
 use super::run::{Ending, Life, OpenError, RunError, Tasks};
 use super::status::{NodeStatus, Status};
 use super::supervise::{Run, session};
+use super::versions::Versions;
 use crate::checkpoint::fail_point;
 use crate::clock::Stopwatch;
 use crate::metrics::NodeCounts;
@@ -158,7 +159,7 @@ impl Run {
             }
         };
         let watch = Stopwatch::start();
-        let (cut, ()) = tokio::join!(life.end_for_another(), tasks.ended());
+        let (cut, ()) = tokio::join!(life.end_for_another(&dropped), tasks.ended());
         let last = life.status();
         let cut = match (tasks.outcome().await, cut) {
             (Ok(Ending::Checkpoint), _) => None,
@@ -179,8 +180,8 @@ impl Run {
             let written = self.changes.written(&old);
             Handed::new(life.handover(), (&old.plan, &new.plan), written, self.changes.past().generation + 1)
         };
-        let to_new = handed(&wanted);
-        match self.open(&wanted, cut.as_ref(), &dropped, &to_new).await {
+        let (to_new, versions) = (handed(&wanted), life.versions().clone());
+        match self.open(&wanted, cut.as_ref(), &dropped, (&to_new, versions.clone())).await {
             Ok(tasks) => {
                 if let Err(error) = finish(&life, &to_new).await {
                     tell(Err(NotDone::Lost(error.to_string())));
@@ -195,7 +196,7 @@ impl Run {
                 tell(Ok(Done { generation, gap_ms }));
                 Rebuilt::Life(tasks)
             }
-            Err(error) => match self.open(&old, cut.as_ref(), &BTreeSet::new(), &handed(&old)).await {
+            Err(error) => match self.open(&old, cut.as_ref(), &BTreeSet::new(), (&handed(&old), versions)).await {
                 Ok(tasks) => {
                     self.follows(&tasks).await;
                     tracing::warn!(%error, "the pipeline cannot start in another shape; it goes on in the old one");
@@ -213,7 +214,13 @@ impl Run {
     /// The pipeline as it runs, with the components that have been swapped in.
     pub(super) async fn running(&self, life: &Life) -> Result<Resolution, OpenError> {
         let components = life.shared.components.lock().await.clone();
-        self.resolution()
+        let mut resolution = self.resolution().as_ref().clone();
+        for step in &mut resolution.plan.spec.steps {
+            // a rollback may have put other limits in place than those that were set last
+            let of_step = components.iter().find(|(slot, _)| slot.step == step.name.value);
+            of_step.into_iter().for_each(|(_, resolved)| step.limits = resolved.limits);
+        }
+        resolution
             .with(components)
             .map_err(|error| StartError::Internal(format!("components that ran do not fit any more: {error}")).into())
     }
@@ -224,7 +231,7 @@ impl Run {
         resolution: &Resolution,
         cut: Option<&Cut>,
         dropped: &BTreeSet<String>,
-        handed: &Handed,
+        (handed, before): (&Handed, Versions),
     ) -> Result<Tasks, OpenError> {
         let mut runs = resolution.clone();
         let mut session = session(resolution, &self.options, &StartFrom::Latest, dropped).await?;
@@ -240,7 +247,7 @@ impl Run {
         });
         // what the life before was told of pauses the next is told too
         let options = RunOptions { restore, paused: false, ..self.options.clone() };
-        Tasks::start(runs, self.sandbox.clone(), &options, session, Some(handed)).await
+        Tasks::start(runs, self.sandbox.clone(), &options, session, (Some(handed), Some(before))).await
     }
 }
 

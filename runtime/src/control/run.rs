@@ -1,7 +1,8 @@
 //! One life of a pipeline: its tasks from their start to their end, its status. Whoever supervises it starts the next.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify, mpsc, watch};
@@ -26,9 +27,10 @@ use crate::pipeline::plan::{Node, NodeKind};
 use crate::pipeline::resolve::{Components, Resolution};
 use crate::pipeline::source_task::Command;
 use crate::pipeline::task::TaskError;
+use crate::pipeline::task_versions::TaskVersion;
 use crate::record::BarrierId;
 use crate::sink::Transactions;
-use crate::wasm::Sandbox;
+use crate::wasm::{ExactVersion, Sandbox};
 
 /// A pipeline stopped before its input ended.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +125,8 @@ pub(super) struct Shared {
     paused: AtomicBool,
     /// another life is to follow, without a failure: the last barrier is on its way
     changing: AtomicBool,
+    /// steps whose state the life that follows does not go on with
+    given_up: std::sync::Mutex<BTreeSet<String>>,
     /// where tasks leave what stays open behind the last barrier
     last: Arc<Handover>,
     pub(super) commands: Vec<mpsc::Sender<Command>>,
@@ -142,14 +146,20 @@ pub(super) struct Shared {
 }
 
 impl Tasks {
-    /// Opens everything and starts all tasks. `handed`: what an earlier life of this process has left open.
+    /// Opens everything and starts all tasks. `handed`: what an earlier life of this process has left open; `before`: the
+    /// versions that it ran, for a pipeline without checkpoints.
     pub(super) async fn start(
-        resolution: Resolution,
+        mut resolution: Resolution,
         sandbox: Sandbox,
         options: &RunOptions,
         mut session: Option<Session>,
-        handed: Option<&Handed>,
+        (handed, before): (Option<&Handed>, Option<Versions>),
     ) -> Result<Self, OpenError> {
+        let versions = session.as_mut().and_then(|session| session.versions.take());
+        let now_ms = options.clock.now_ms();
+        let versions = versions.or_else(|| before.map(|before| before.reshaped(&resolution.components, now_ms)));
+        let versions = versions.unwrap_or_else(|| Versions::new(&resolution.components, now_ms));
+        versions.number_running(&mut resolution.components);
         // not held on to: what it has in memory is as much again as the state itself
         let restore = session.as_mut().and_then(|session| session.cut.take()).or_else(|| options.restore.clone());
         let options = RunOptions { restore, ..options.clone() };
@@ -167,8 +177,6 @@ impl Tasks {
         }
         let dead_letters = built.dead_letters;
         rows.push(tasks.spawn(async { Ended::DeadLetters(dead_letters.await) }));
-        let versions = session.as_mut().and_then(|session| session.versions.take());
-        let versions = versions.unwrap_or_else(|| Versions::new(&resolution.components, options.clock.now_ms()));
         let samplers = built.samplers;
         let shared = Shared {
             components: Mutex::new(resolution.components.clone()),
@@ -180,6 +188,7 @@ impl Tasks {
             last_pause_ns: AtomicU64::new(0),
             paused: AtomicBool::new(options.paused),
             changing: AtomicBool::new(false),
+            given_up: std::sync::Mutex::default(),
             last: Arc::default(),
             resolution,
             sandbox,
@@ -296,9 +305,15 @@ impl Life {
         }
     }
 
+    /// Steps whose state the life that follows does not go on with.
+    pub(super) fn given_up(&self) -> Vec<String> {
+        self.shared.given_up.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     /// Ends the life at a barrier for another that follows, with a checkpoint where there are any. What it holds there, where it
     /// has none; `Err` where its input has ended before.
-    pub(super) async fn end_for_another(&self) -> Result<Option<Cut>, SwapError> {
+    pub(super) async fn end_for_another(&self, given_up: &BTreeSet<String>) -> Result<Option<Cut>, SwapError> {
+        self.shared.given_up.lock().unwrap_or_else(PoisonError::into_inner).extend(given_up.iter().cloned());
         self.shared.changing.store(true, Ordering::Release);
         if self.shared.checkpoints.is_some() {
             // whoever takes checkpoints takes the last one
@@ -388,7 +403,7 @@ impl Life {
                 role,
                 tasks: tasks.counters.len(),
                 counts,
-                components: components(tasks),
+                components: versions_of(tasks),
                 guest_metrics: super::status::guest_metrics(tasks.guests.iter().map(AsRef::as_ref)),
             }
         });
@@ -409,16 +424,21 @@ impl Life {
     }
 }
 
-/// Versions that run in any task of a node.
-fn components(tasks: &NodeTasks) -> Vec<ComponentVersion> {
-    let mut found: Vec<ComponentVersion> = Vec::new();
-    for versions in &tasks.versions {
-        let Ok(versions) = versions.lock() else { continue };
-        for (slot, digest) in versions.iter().enumerate() {
-            let version = digest.as_ref().map(|digest| ComponentVersion { slot, digest: digest.to_string() });
-            found.extend(version.filter(|version| !found.contains(version)));
+/// Versions that run in any task of a node, by slot and number.
+fn versions_of(node: &NodeTasks) -> Vec<ComponentVersion> {
+    let mut found: BTreeMap<(usize, ExactVersion), ComponentVersion> = BTreeMap::new();
+    for (task, (versions, counters)) in node.versions.iter().zip(&node.counters).enumerate() {
+        for (slot, TaskVersion { version, before }) in versions.all() {
+            let of = found.entry((slot, version)).or_insert_with(|| ComponentVersion {
+                slot,
+                version: version.number,
+                digest: version.digest.to_string(),
+                tasks: Vec::new(),
+                counts: NodeCounts::ZERO,
+            });
+            of.tasks.push(task);
+            of.counts = of.counts.plus(counters.read().since(before));
         }
     }
-    found.sort_by_key(|version| version.slot);
-    found
+    found.into_values().collect()
 }

@@ -78,7 +78,7 @@ pub struct NodeStatus {
     pub tasks: usize,
     /// counts of all tasks
     pub counts: NodeCounts,
-    /// the components it runs, by slot; during a swap tasks may differ for an instant
+    /// the versions it runs, by slot; during a swap tasks may differ for an instant
     pub components: Vec<ComponentVersion>,
     /// counters and gauges that its guests set, added up over tasks (gauges: the last task's)
     pub guest_metrics: BTreeMap<String, f64>,
@@ -89,8 +89,14 @@ pub struct NodeStatus {
 pub struct ComponentVersion {
     /// position among the step's components
     pub slot: usize,
+    /// number of the version in this place
+    pub version: u64,
     /// SHA-256 of the file, hexadecimal
     pub digest: String,
+    /// the tasks of the node that run it
+    pub tasks: Vec<usize>,
+    /// what these tasks have counted since it runs in them
+    pub counts: NodeCounts,
 }
 
 /// Counters and gauges of a node's tasks as one map.

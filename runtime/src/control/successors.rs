@@ -25,7 +25,7 @@ impl Life {
         let offered = of_step(step, offers);
         let mut components = of_step(step, running);
         components.extend(offered.clone());
-        let (_, index) = self.place(step).ok_or_else(unknown)?;
+        let index = self.place(step).ok_or_else(unknown)?;
         let shared = &self.shared;
         let metrics = &shared.nodes.get(index).ok_or_else(unknown)?.guests;
         let resolution = self.resolved_as(step, components)?;
@@ -34,8 +34,8 @@ impl Life {
         let mut successors = Vec::with_capacity(operators.len());
         for (subtask, operator) in operators.into_iter().enumerate() {
             let migrations = self.migrations(operator.as_ref(), (step, subtask), &offered, running, verdicts)?;
-            let digests = offered.iter().map(|(id, of)| (id.slot, *of.component.digest())).collect();
-            successors.push(Successor { operator, migrations, digests });
+            let versions = offered.iter().map(|(id, of)| (id.slot, of.version())).collect();
+            successors.push(Successor { operator, migrations, versions });
         }
         Ok(successors)
     }
@@ -49,14 +49,13 @@ impl Life {
         running: &Components,
         verdicts: &BTreeMap<SlotId, Verdict>,
     ) -> Result<Vec<Migration>, SwapError> {
-        let (limits, _) = self.place(step).ok_or_else(|| self.unknown(step))?;
         let mut migrations = Vec::new();
         for (id, resolved) in offers.iter().filter(|(id, _)| id.step == step) {
             let before = running.get(id).and_then(|before| before.signature.state.clone());
             let (Some(Verdict::Migrate { .. }), Some(from)) = (verdicts.get(id), before) else { continue };
             let Some(kept) = operator.kept_columns(id.slot) else { continue };
             // what a migration costs is not what the step costs
-            let guest = instantiate_for(resolved, step, limits, subtask, Arc::default())
+            let guest = instantiate_for(resolved, step, subtask, Arc::default())
                 .map_err(|source| SwapError::Guest { path: resolved.path.clone(), source })?;
             migrations.push(Migration { slot: id.slot, kept, from, guest });
         }
@@ -66,7 +65,7 @@ impl Life {
     /// The plan with these components of `step`, which may read other columns than those it began with.
     pub(super) fn resolved_as(&self, step: &str, components: Components) -> Result<Resolution, SwapError> {
         let unknown = || self.unknown(step);
-        let (_, index) = self.place(step).ok_or_else(unknown)?;
+        let index = self.place(step).ok_or_else(unknown)?;
         let available = self.input_schema(step).ok_or_else(unknown)?;
         let mut plan = self.shared.resolution.plan.clone();
         let node = plan.nodes.get_mut(index).ok_or_else(unknown)?;

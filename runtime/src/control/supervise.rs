@@ -53,6 +53,8 @@ pub struct Handle {
 pub(super) struct Run {
     name: String,
     shape: Mutex<Shape>,
+    /// counts how often it was to run in another shape
+    shapes: watch::Sender<u64>,
     pub(super) sandbox: Sandbox,
     pub(super) options: RunOptions,
     /// whether it takes checkpoints
@@ -100,11 +102,12 @@ impl Running {
             Some(session) => session.go_on(resolution.clone(), &sandbox, choice).await?,
             None => resolution.clone(),
         };
-        let tasks = Tasks::start(runs, sandbox.clone(), options, session, None).await?;
+        let tasks = Tasks::start(runs, sandbox.clone(), options, session, (None, None)).await?;
         let (changes, asked) = Changes::new();
         let run = Arc::new(Run {
             name: resolution.plan.spec.name.value.clone(),
             shape: Mutex::new(Shape { resolution: Arc::new(resolution), choice, first_epoch }),
+            shapes: watch::Sender::new(0),
             sandbox,
             options: options.clone(),
             is_kept,
@@ -242,7 +245,7 @@ impl Run {
             }
             None => resolution,
         };
-        let tasks = Tasks::start(resolution, self.sandbox.clone(), &self.options, session, None).await?;
+        let tasks = Tasks::start(resolution, self.sandbox.clone(), &self.options, session, (None, None)).await?;
         self.follows(&tasks).await;
         Ok(tasks)
     }
@@ -269,6 +272,7 @@ impl Run {
         let last = life.status().checkpoints.and_then(|checkpoints| checkpoints.epoch);
         let first_epoch = last.map_or(0, |epoch| epoch.saturating_add(1));
         *self.shape() = Shape { resolution: Arc::new(resolution), choice: Runs::Wanted, first_epoch };
+        self.shapes.send_modify(|shapes| *shapes += 1);
     }
 
     fn shape(&self) -> MutexGuard<'_, Shape> {
@@ -300,6 +304,11 @@ impl Handle {
     /// The pipeline as it was checked when it was started or [changed](Handle::apply) last, with the components of then.
     pub fn resolution(&self) -> Arc<Resolution> {
         self.run.resolution()
+    }
+
+    /// Changes when [`Handle::resolution`] does.
+    pub fn shapes(&self) -> watch::Receiver<u64> {
+        self.run.shapes.subscribe()
     }
 
     /// The life that runs, or ran last.

@@ -28,7 +28,7 @@ use crate::pipeline::change::{Change, Successor};
 use crate::pipeline::plan::{NodeKind, SlotId};
 use crate::pipeline::resolve::{Components, Resolved};
 use crate::pipeline::source_task::Command;
-use crate::pipeline::spec::{LimitsSpec, StepSpec};
+use crate::pipeline::spec::StepSpec;
 use crate::pipeline::sweep::Sweep;
 use crate::record::{Barrier, BarrierId, Field, Schema};
 use crate::wasm::{CallError, DescribeError, GuestError, GuestMetrics, LoadError, OperatorKind};
@@ -222,8 +222,12 @@ pub struct Swapped {
     pub slot: usize,
     /// digest of what ran before
     pub from: String,
+    /// number of its version
+    pub from_version: u64,
     /// digest of what runs now
     pub to: String,
+    /// number of its version; none before it has one
+    pub to_version: Option<u64>,
     /// what the change means for what the step holds
     pub verdict: Verdict,
 }
@@ -295,7 +299,8 @@ impl Life {
             let running = components.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
             let (verdict, _) = self.replacements(slot, running, offered)?;
             let (from, to) = (running.component.digest().to_string(), offered.component.digest().to_string());
-            planned.push(Swapped { step: slot.step.clone(), slot: slot.slot, from, to, verdict });
+            let (step, slot, from_version) = (slot.step.clone(), slot.slot, running.number);
+            planned.push(Swapped { step, slot, from, from_version, to, to_version: None, verdict });
         }
         Ok(planned)
     }
@@ -323,8 +328,10 @@ impl Life {
             if let Some(Resolved { path: first, .. }) = offers.get(&slot) {
                 return Err(SwapError::Twice { step: name.clone(), first: first.clone(), second: path.clone() });
             }
-            let running = self.shared.resolution.components.get(&slot).ok_or_else(|| self.unknown(name))?;
-            offers.insert(slot, self.offered(running, path).await?);
+            // what runs now: its configuration and limits may have been set since the life began
+            let running = self.shared.components.lock().await.get(&slot).cloned();
+            let running = running.ok_or_else(|| self.unknown(name))?;
+            offers.insert(slot, self.offered(&running, path).await?);
         }
         Ok(offers)
     }
@@ -337,10 +344,11 @@ impl Life {
                 Earlier::Ready(resolved) => *resolved,
                 Earlier::Stored(version) => {
                     let gone = |reason| SwapError::Version { step: slot.step.clone(), number: version.number, reason };
-                    let like = self.shared.resolution.components.get(&slot).ok_or_else(|| self.unknown(&slot.step))?;
+                    let like = self.shared.components.lock().await.get(&slot).cloned();
+                    let like = like.ok_or_else(|| self.unknown(&slot.step))?;
                     let store =
                         self.shared.store.as_ref().ok_or_else(|| gone("there is no checkpoint store".into()))?;
-                    let loaded = kept::load(store, &self.shared.sandbox, &version, like).await;
+                    let loaded = kept::load(store, &self.shared.sandbox, &version, &like).await;
                     loaded.map_err(|error| gone(error.to_string()))?
                 }
             };
@@ -363,12 +371,16 @@ impl Life {
         if !change.has_trials() {
             self.no_trial_runs()?;
         }
-        let (change, mut verdicts, sweeps) = self.change(change, &offers, &components)?;
+        if noted == Noted::Swapped {
+            self.versions().number(&mut offers);
+        }
+        let changed = self.change(change, &offers, &components);
+        let (change, mut verdicts, sweeps) = changed.inspect_err(|_| self.versions().give_back(&offers))?;
         if !sweeps.is_empty() {
             // checkpoints are taken meanwhile; nothing else changes what runs
             drop(components);
             let ahead = self.migrate_ahead(&sweeps).await;
-            ahead.map_err(|error| error.with_path_of(&offers))?;
+            ahead.map_err(|error| error.with_path_of(&offers)).inspect_err(|_| self.versions().give_back(&offers))?;
             components = self.shared.components.lock().await;
         }
         let barrier_watch = Stopwatch::start();
@@ -381,6 +393,7 @@ impl Life {
         fail_point("swap-passed");
         let barrier_ms = milliseconds(barrier_watch.elapsed());
         if let Some((step, reason)) = change.ballot().and_then(Ballot::against) {
+            self.versions().give_back(&offers);
             return Err(SwapError::Migration { path: PathBuf::new(), step, reason }.with_path_of(&offers));
         }
         if self.has_failed() {
@@ -396,19 +409,20 @@ impl Life {
         for (slot, offered) in &offers {
             let to = offered.component.digest().to_string();
             let before = components.insert(slot.clone(), offered.clone());
-            let from = before.map(|before| before.component.digest().to_string()).unwrap_or_default();
-            let verdict = verdicts.remove(slot).unwrap_or(Verdict::Identical);
-            swapped.push(Swapped { step: slot.step.clone(), slot: slot.slot, from, to, verdict });
+            let (from, from_version) =
+                before.map(|before| (before.component.digest().to_string(), before.number)).unwrap_or_default();
+            let (verdict, to_version) = (verdicts.remove(slot).unwrap_or(Verdict::Identical), offered.number);
+            let (step, slot) = (slot.step.clone(), slot.slot);
+            swapped.push(Swapped { step, slot, from, from_version, to, to_version: Some(to_version), verdict });
         }
         // with the components still held: a checkpoint takes note of both
         match noted {
             Noted::Swapped => self.versions().swapped(&offers, self.shared.clock.now_ms()),
             Noted::RolledBack => self.versions().rolled_back(&offers),
         }
-        for Swapped { step, slot, from, to, .. } in &swapped {
-            let id = SlotId { step: step.clone(), slot: *slot };
-            let version = self.versions().number(&id).unwrap_or_default();
-            tracing::info!(step, slot, version, from, digest = to, "a component was swapped");
+        for Swapped { step, slot, from, from_version, to, to_version, .. } in &swapped {
+            let what = if noted == Noted::Swapped { "a component was swapped" } else { "a component was rolled back" };
+            tracing::info!(step, slot, version = to_version, digest = to, from_version, from, "{what}");
         }
         let migrates = swapped.iter().any(|swapped| matches!(swapped.verdict, Verdict::Migrate { .. }));
         let migrated = migrates.then(|| sweeps.figures(change.migrated()));
@@ -450,7 +464,7 @@ impl Life {
             change.end_sweep(&step);
         }
         for (slot, offered, replacements) in all.into_iter().filter(|(slot, ..)| !succeeded.contains(&slot.step)) {
-            change.add(slot.clone(), *offered.component.digest(), replacements);
+            change.add(slot.clone(), offered.version(), replacements);
         }
         Ok((change, verdicts, sweeps))
     }
@@ -494,13 +508,14 @@ impl Life {
     /// Whether any task has put in place what the change brought for `slot`. A source that ends with the barrier still in
     /// front of it leaves the guests of the tasks behind it where they are.
     fn was_taken(&self, change: &Change, slot: &SlotId) -> bool {
-        let tasks = self.place(&slot.step).and_then(|(_, index)| self.shared.nodes.get(index));
+        let tasks = self.place(&slot.step).and_then(|index| self.shared.nodes.get(index));
         (0..tasks.map_or(0, |node| node.guests.len())).any(|subtask| !change.holds(slot, subtask))
     }
 
     /// Compiles and describes the file, off the threads that run the pipeline.
     async fn offered(&self, running: &Resolved, path: &Path) -> Result<Resolved, SwapError> {
         let (sandbox, kind, settings) = (self.shared.sandbox.clone(), running.kind, running.settings.clone());
+        let limits = running.limits;
         let path = path.to_owned();
         let load = move || {
             let component = sandbox
@@ -509,7 +524,7 @@ impl Life {
             let signature = component
                 .describe(kind, &settings)
                 .map_err(|source| SwapError::Describe { path: path.clone(), source })?;
-            Ok(Resolved { component, kind, signature, settings, path })
+            Ok(Resolved { component, kind, signature, settings, path, limits, number: 0 })
         };
         tokio::task::spawn_blocking(load).await.map_err(|_| SwapError::Ended)?
     }
@@ -536,7 +551,7 @@ impl Life {
 
     /// Where the guests of a step count, by subtask.
     pub(super) fn guest_metrics(&self, step: &str) -> &[Arc<GuestMetrics>] {
-        let node = self.place(step).and_then(|(_, index)| self.shared.nodes.get(index));
+        let node = self.place(step).and_then(|index| self.shared.nodes.get(index));
         node.map(|node| node.guests.as_slice()).unwrap_or_default()
     }
 
@@ -550,10 +565,9 @@ impl Life {
         let available = self.input_schema(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
         let fields = offered.signature.inputs.fields();
         let inputs: Vec<usize> = fields.iter().filter_map(|field| available.index_of(&field.name)).collect();
-        let (limits, _) = self.place(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
         let mut replacements = Vec::with_capacity(tasks.len());
         for (subtask, metrics) in tasks.iter().enumerate() {
-            let mut guest = instantiate_for(offered, &slot.step, limits, subtask, Arc::clone(metrics))
+            let mut guest = instantiate_for(offered, &slot.step, subtask, Arc::clone(metrics))
                 .map_err(|source| SwapError::Guest { path: offered.path.clone(), source })?;
             if offered.kind == OperatorKind::Aggregator {
                 // the window asks for the empty accumulator at the cut, where it must not fail any more
@@ -580,13 +594,10 @@ impl Life {
         }
     }
 
-    /// Bounds of the guests of a step, or of a source's watermark assigner, and its position in the plan.
-    pub(super) fn place(&self, name: &str) -> Option<(LimitsSpec, usize)> {
-        if let Some((step, index)) = self.step(name) {
-            return Some((step.limits, index));
-        }
-        let index = self.shared.resolution.plan.nodes.iter().position(|node| node.name == name)?;
-        Some((LimitsSpec::default(), index))
+    /// The position in the plan of a step, or of a source with a watermark assigner.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
+        let of_step = self.step(name).map(|(_, index)| index);
+        of_step.or_else(|| self.shared.resolution.plan.nodes.iter().position(|node| node.name == name))
     }
 
     /// Columns that reach a step, or that a source's watermark assigner can read.

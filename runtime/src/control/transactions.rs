@@ -162,6 +162,7 @@ pub(super) fn base(pipeline: &str, epoch: u64, attempt: &str, now_ms: i64, from:
         }
     };
     let manifest = Manifest {
+        given_up: from.map(|from| from.manifest.given_up.clone()).unwrap_or_default(),
         pipeline: pipeline.to_owned(),
         epoch,
         attempt: attempt.to_owned(),

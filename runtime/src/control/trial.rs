@@ -33,6 +33,7 @@ use super::swap::{Noted, Offers, SwapError};
 use crate::clock::Stopwatch;
 use crate::pipeline::change::Change;
 use crate::pipeline::resolve::Components;
+use crate::wasm::ExactVersion;
 
 /// Between two looks at a trial.
 const LOOK: Duration = Duration::from_millis(100);
@@ -124,6 +125,16 @@ impl Trial {
 
     fn names(&self) -> String {
         self.steps.iter().map(|step| format!("`{}`", step.name)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// One line for each step, with the versions that are compared.
+    fn log(&self, what: &str) {
+        let state = self.state();
+        for step in &self.steps {
+            let versions = |of: &[ExactVersion]| of.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let (name, from, candidate) = (&step.name, versions(&step.from), versions(&step.to));
+            tracing::info!(step = name, version = candidate, from, ?state, "{what}");
+        }
     }
 
     fn status(&self) -> TrialStatus {
@@ -231,7 +242,7 @@ impl Life {
         tokio::spawn(end).await.map_err(|_| SwapError::Ended)?
     }
 
-    async fn begin(&self, offers: Offers, spec: TrialSpec) -> Result<Arc<Trial>, SwapError> {
+    async fn begin(&self, mut offers: Offers, spec: TrialSpec) -> Result<Arc<Trial>, SwapError> {
         let turn = self.shared.swap_turn.lock().await;
         let components = self.shared.components.lock().await;
         self.no_trial_runs()?;
@@ -245,9 +256,12 @@ impl Life {
         self.can_migrate_in_trial(&spec, &offers, &components, &verdicts)?;
         let of_offers = components.iter().filter(|(slot, _)| offers.contains_key(slot));
         let before: Offers = of_offers.map(|(slot, resolved)| (slot.clone(), resolved.clone())).collect();
-        let steps = self.tried_steps(&offers, &before, &spec)?;
-        let trial = Arc::new(Trial::new(spec, steps, offers, before));
-        let change = self.beginning(&trial, &components, &verdicts)?;
+        self.versions().number(&mut offers);
+        let made = self.tried_steps(&offers, &before, &spec).and_then(|steps| {
+            let trial = Arc::new(Trial::new(spec, steps, offers.clone(), before));
+            self.beginning(&trial, &components, &verdicts).map(|change| (trial, change))
+        });
+        let (trial, change) = made.inspect_err(|_| self.versions().give_back(&offers))?;
         *self.shared.trial.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&trial));
         let begun = match trial.spec.mode {
             Mode::Watch { during } => {
@@ -258,7 +272,10 @@ impl Life {
             Mode::Shadow { .. } | Mode::Canary { .. } => self.put_beside(&trial, change, &components).await,
         };
         match begun {
-            Ok(()) => trial.set(TrialState::Running),
+            Ok(()) => {
+                trial.set(TrialState::Running);
+                trial.log("a candidate is tried");
+            }
             Err(_) => trial.set(TrialState::PipelineEnded),
         }
         begun.map(|()| trial)
@@ -324,6 +341,9 @@ impl Life {
             progress.took = None;
         }
         drop(progress);
+        if state.is_over() {
+            trial.log("a trial is over");
+        }
         result
     }
 

@@ -123,6 +123,51 @@ impl Versions {
         self
     }
 
+    /// As another shape of the pipeline begins in the same process, without a checkpoint.
+    pub(super) fn reshaped(mut self, components: &Components, now_ms: i64) -> Self {
+        let mut versions = Self::new(components, now_ms);
+        versions.changes = self.changes;
+        for (id, history) in &mut versions.slots {
+            let (Some(resolved), Some(mut before)) = (components.get(id), self.slots.remove(id)) else { continue };
+            match before.kept.get_mut(before.current) {
+                Some(runs) if runs.resolved.as_ref().is_some_and(|runs| runs.is_like(resolved)) => {}
+                _ => before.push(false, now_ms, self.changes, resolved),
+            }
+            *history = before;
+        }
+        versions
+    }
+
+    /// Gives what is about to take its places the next numbers, but for what has one.
+    pub(super) fn number(&mut self, offers: &mut Components) {
+        for (slot, resolved) in offers.iter_mut().filter(|(_, resolved)| resolved.number == 0) {
+            if let Some(history) = self.slots.get_mut(slot) {
+                history.numbers += 1;
+                resolved.number = history.numbers;
+            }
+        }
+    }
+
+    /// What was numbered last has never run.
+    pub(super) fn give_back(&mut self, offers: &Components) {
+        for (slot, resolved) in offers {
+            let unused = |history: &&mut History| {
+                let runs = history.kept.iter().any(|kept| kept.entry.number == resolved.number);
+                history.numbers == resolved.number && !runs
+            };
+            if let Some(history) = self.slots.get_mut(slot).filter(unused) {
+                history.numbers -= 1;
+            }
+        }
+    }
+
+    /// Gives the components that run their numbers.
+    pub(super) fn number_running(&self, running: &mut Components) {
+        for (slot, resolved) in running {
+            resolved.number = self.current(slot).unwrap_or_default();
+        }
+    }
+
     /// As a checkpoint keeps them, with the files that are at hand.
     pub(super) fn entries(&self) -> (Vec<SlotVersions>, BTreeMap<String, Arc<[u8]>>) {
         let mut files = BTreeMap::new();
@@ -181,7 +226,7 @@ impl Versions {
     }
 
     /// The number of the version that runs in a slot.
-    pub(super) fn number(&self, slot: &SlotId) -> Option<u64> {
+    fn current(&self, slot: &SlotId) -> Option<u64> {
         let history = self.slots.get(slot)?;
         history.kept.get(history.current).map(|kept| kept.entry.number)
     }
@@ -204,9 +249,10 @@ impl Versions {
 impl History {
     /// Puts a version after the current one, in place of those that had been rolled back from.
     fn push(&mut self, swapped: bool, now_ms: i64, change: u64, resolved: &Resolved) {
-        self.numbers += 1;
+        let number = if resolved.number > 0 { resolved.number } else { self.numbers + 1 };
+        self.numbers = self.numbers.max(number);
         self.kept.truncate(self.current + 1);
-        self.kept.push(Kept::new(self.numbers, now_ms, swapped, change, resolved));
+        self.kept.push(Kept::new(number, now_ms, swapped, change, resolved));
         let over = self.kept.len().saturating_sub(KEPT);
         self.kept.drain(..over);
         self.current = self.kept.len() - 1;
@@ -230,7 +276,7 @@ impl Kept {
 
     fn earlier(&self) -> Earlier {
         match &self.resolved {
-            Some(resolved) => Earlier::Ready(Box::new(resolved.clone())),
+            Some(resolved) => Earlier::Ready(Box::new(Resolved { number: self.entry.number, ..resolved.clone() })),
             None => Earlier::Stored(self.entry.clone()),
         }
     }

@@ -143,8 +143,12 @@ impl FrozenSlice {
                 let bound = |time| Arc::new(TimestampMillisecondArray::from_value(time, slots.len())) as ArrayRef;
                 vec![bound(self.state.slice.start), bound(self.state.slice.end)]
             }
+            // where every row puts out a result none is to come
+            Head::Times(times) if times.chunks_end() == 0 => {
+                vec![Arc::new(TimestampMillisecondArray::new_null(slots.len()))]
+            }
             Head::Times(times) => {
-                let times = slots.iter().map(|slot| times.get(*slot).copied().flatten());
+                let times = times.of_slots(slots).map(|time| time.copied().flatten());
                 vec![Arc::new(times.collect::<TimestampMillisecondArray>())]
             }
         }

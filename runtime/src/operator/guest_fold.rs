@@ -234,9 +234,6 @@ impl AggregateStep {
             Windowed::Rolling(Box::new(RollingAggregate::new(spec)?))
         } else if spec.window.is_alike_for_all_keys() && spec.fires_at_end_only() {
             Windowed::Alike(Box::new(WindowAggregate::new(spec)?))
-        } else if spec.spill.is_some() {
-            let reason = format!("{:?} cannot spill, and nobody has refused it", spec.window);
-            return Err(OperatorError::Internal { reason });
         } else {
             Windowed::Keyed(Box::new(KeyWindowAggregate::new(spec)?))
         };

@@ -14,7 +14,10 @@
 
 mod assign;
 mod counted;
+mod frozen;
+mod places;
 mod snapshot;
+mod spilled;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -22,9 +25,11 @@ use arrow_array::ArrayRef;
 use arrow_select::concat::concat_batches;
 
 use assign::Assignment;
+pub(super) use places::Places;
 
 use super::aggregate_fold::{Groups, internal};
 use super::late_rows::put_out_late;
+use super::spilled_keys::SpilledKeys;
 use super::window_aggregate_emission::{Bounds, Emission};
 use super::window_aggregate_parts::{COMPACT_FROM_KEYS, Parts, accumulate};
 use super::window_aggregate_slice::{Rows, SliceState};
@@ -33,7 +38,7 @@ use super::{Fold, Operator, OperatorError, Output, WindowAggregateSpec};
 use crate::clock::Clock;
 use crate::limits::BATCH_ROWS;
 use crate::record::{Batch, EventTime, Schema, Watermark};
-use crate::state::{Snapshot, StateError, check_rows};
+use crate::state::{Snapshot, StateError, check_rows, next_freezing};
 use crate::window::{Firing, KeyWindow, Slice, Trigger, WindowError, next_multiple};
 
 /// The operator.
@@ -51,9 +56,7 @@ pub struct KeyWindowAggregate {
     state: SliceState,
     /// rows by place, and the guest that takes them all
     whole: Option<WholeWindows>,
-    /// by place
-    windows: Vec<OpenWindow>,
-    free: Vec<u32>,
+    windows: Places,
     /// places of a key's windows by key slot, the earliest first
     by_key: Vec<Vec<u32>>,
     /// when to look at a window, and its place; one for each window that ends or fires early by event time
@@ -64,6 +67,12 @@ pub struct KeyWindowAggregate {
     due: Option<Due>,
     slots: Vec<u32>,
     groups: Groups,
+    /// changes when keys get other slots
+    numbering: u64,
+    /// keys that do not fit into memory, where that is bounded
+    spilled: Option<Box<SpilledKeys>>,
+    /// the watermark of which all that it makes due has fired
+    as_of: Watermark,
 }
 
 /// Windows on their way out.
@@ -72,6 +81,8 @@ struct Due {
     places: std::vec::IntoIter<u32>,
     /// to forget when these have fired; none by the clock, which completes no window
     gone: Option<Vec<u32>>,
+    /// there may be more in the store
+    more: bool,
 }
 
 /// A window with its key.
@@ -96,6 +107,11 @@ pub(super) struct OpenWindow {
 impl KeyWindowAggregate {
     /// An operator without state. An error is a mistake in the plan, or a component that breaks its contract.
     pub fn new(spec: WindowAggregateSpec) -> Result<Self, OperatorError> {
+        let spill = spec.spill.clone();
+        Self::in_memory(spec)?.with_spill(spill)
+    }
+
+    fn in_memory(spec: WindowAggregateSpec) -> Result<Self, OperatorError> {
         let refused = |error: WindowError| OperatorError::Internal { reason: error.to_string() };
         let window = KeyWindow::new(spec.window, spec.gap, spec.allowed_lateness).map_err(refused)?;
         let (trigger, firing, clock) = (spec.trigger, spec.firing, spec.clock.clone());
@@ -112,20 +128,23 @@ impl KeyWindowAggregate {
             watermark: Watermark::MIN,
             clock,
             rings: None,
-            windows: Vec::new(),
-            free: Vec::new(),
+            windows: Places::new(),
             by_key: Vec::new(),
             timers: BTreeSet::new(),
             emptied: BTreeSet::new(),
             due: None,
             slots: Vec::new(),
             groups: Groups::new(),
+            numbering: next_freezing(),
+            spilled: None,
+            as_of: Watermark::MIN,
         })
     }
 
     /// As [`KeyWindowAggregate::new`], for a guest that takes all rows of a window.
     pub(super) fn of_rows(spec: WindowAggregateSpec, whole: WholeWindows) -> Result<Self, OperatorError> {
-        Ok(Self { whole: Some(whole), ..Self::new(spec)? })
+        let spill = spec.spill.clone();
+        Self { whole: Some(whole), ..Self::in_memory(spec)? }.with_spill(spill)
     }
 
     /// The guest that takes all rows of a window, and these.
@@ -145,7 +164,7 @@ impl KeyWindowAggregate {
 
     /// Windows that are open at the moment.
     pub fn windows_open(&self) -> usize {
-        self.windows.len() - self.free.len()
+        self.windows.open()
     }
 
     /// As [`super::WindowAggregate::replace_fold`].
@@ -157,16 +176,7 @@ impl KeyWindowAggregate {
         let timer = if self.window.ends() { bounds.result_time() } else { EventTime::MAX };
         let window =
             OpenWindow { key, bounds, rows: 0, fired: false, timer, pending: 0, layer: 0, early: EventTime::MAX };
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.windows.get_mut(place as usize).into_iter().for_each(|old| *old = window);
-                place
-            }
-            None => {
-                self.windows.push(window);
-                (self.windows.len() - 1) as u32
-            }
-        };
+        let place = self.windows.put(window);
         if self.window.ends() {
             self.timers.insert((timer, place));
         }
@@ -210,7 +220,7 @@ impl KeyWindowAggregate {
                 *place = *to;
             }
         }
-        self.free.extend(moved.into_keys().collect::<BTreeSet<_>>());
+        self.windows.give_back(moved.into_keys().collect::<BTreeSet<_>>());
         Ok(())
     }
 
@@ -296,10 +306,9 @@ impl KeyWindowAggregate {
             let windows = self.by_key.get_mut(window.key as usize);
             windows.into_iter().for_each(|windows| windows.retain(|open| open != place));
         }
-        self.free.extend_from_slice(places);
+        self.windows.give_back(places.iter().copied());
         if self.windows_open() == 0 {
-            self.windows.clear();
-            self.free.clear();
+            self.windows = Places::new();
             self.state = SliceState::new(NOWHERE, &self.parts.aggregates);
         }
         self.forget_keys()
@@ -314,6 +323,8 @@ impl KeyWindowAggregate {
         let live = (0u32..).zip(&self.by_key).filter(|(_, windows)| !windows.is_empty());
         let live: Vec<u32> = live.map(|(key, _)| key).collect();
         let moves = self.parts.table.retain(&live).map_err(|error| internal(&error))?;
+        self.numbering = next_freezing();
+        self.spilled.iter_mut().for_each(|spilled| spilled.renumber(&moves));
         let mut by_key = Vec::with_capacity(live.len());
         for (old, new) in moves {
             let places = self.by_key.get_mut(old as usize).map(std::mem::take).unwrap_or_default();
@@ -356,10 +367,11 @@ impl KeyWindowAggregate {
         });
     }
 
-    /// Windows that the watermark makes complete or that fire early, and those that take no rows any more.
-    fn due(&mut self) -> (Vec<u32>, Vec<u32>) {
+    /// Windows with timers up to `until` that the watermark makes complete or that fire early, and those that take no rows
+    /// any more.
+    fn due(&mut self, until: EventTime) -> (Vec<u32>, Vec<u32>) {
         let (mut fire, mut gone, mut later) = (Vec::new(), Vec::new(), Vec::new());
-        while let Some((time, place)) = self.timers.first().copied().filter(|(time, _)| *time <= self.watermark.0) {
+        while let Some((time, place)) = self.timers.first().copied().filter(|(time, _)| *time <= until) {
             self.timers.remove(&(time, place));
             let Some(window) = self.windows.get_mut(place as usize) else { continue };
             let end = if self.window.ends() { window.bounds.result_time() } else { EventTime::MAX };
@@ -398,25 +410,36 @@ impl KeyWindowAggregate {
 
     /// Fires windows until as much has been put out as may be at once, then forgets those that are over.
     fn fire_due(&mut self, out: &mut Output) -> Result<(), OperatorError> {
-        let Some(mut due) = self.due.take() else { return Ok(()) };
         let at_once = out.rows_at_once.clamp(1, BATCH_ROWS);
-        loop {
-            let part = self.part(&mut due.places, at_once);
-            if part.is_empty() {
-                break;
+        while let Some(mut due) = self.due.take() {
+            let mut fired = 0;
+            loop {
+                let part = self.part(&mut due.places, at_once);
+                if part.is_empty() {
+                    break;
+                }
+                fired += part.len();
+                self.fire(part, out)?;
+                if out.is_full() {
+                    self.due = Some(due);
+                    return Ok(());
+                }
             }
-            self.fire(part, out)?;
-            if out.is_full() {
-                self.due = Some(due);
-                return Ok(());
+            let by_clock = due.gone.is_none();
+            if let Some(mut gone) = due.gone {
+                if self.watermark < Watermark::MAX {
+                    gone.extend(self.emptied());
+                }
+                // now and not sooner, even for keys of late rows: numbers of keys must not hang on how batches are cut
+                self.release(&gone)?;
+            }
+            if due.more {
+                self.spill_if_over(fired)?;
+                self.due = Some(if by_clock { self.due_by_clock()? } else { self.due_by_watermark()? });
             }
         }
-        let Some(mut gone) = due.gone else { return Ok(()) };
-        if self.watermark < Watermark::MAX {
-            gone.extend(self.emptied());
-        }
-        // now and not sooner, even for keys of late rows: numbers of keys must not hang on how batches are cut
-        self.release(&gone)
+        self.as_of = self.watermark;
+        Ok(())
     }
 
     /// The next windows to fire: so many, or those that have so many rows if they are handed over with these.
@@ -474,7 +497,9 @@ impl Operator for KeyWindowAggregate {
         check_rows(&self.parts.input, batch.rows(), batch.columns()).map_err(|error| internal(&error))?;
         let columns = batch.columns().columns();
         let keys: Vec<&ArrayRef> = self.parts.keys.iter().filter_map(|key| columns.get(*key)).collect();
+        let known = self.parts.table.len();
         self.parts.table.slots(&keys, batch.rows(), &mut self.slots).map_err(|error| internal(&error))?;
+        self.look_up(known)?;
         let gaps = self.gaps(&batch)?;
         let mut to = Assignment::new(self.window.overlap(), batch.rows());
         let (mut row, put_out) = (0, out.batches.len());
@@ -495,22 +520,19 @@ impl Operator for KeyWindowAggregate {
         {
             self.rings = Some(next_multiple(self.clock.now_ms(), interval));
         }
+        self.spill_if_over(batch.rows())?;
         join_batches(&mut out.batches, put_out)
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
         self.watermark = self.watermark.max(watermark);
-        let (fire, gone) = match self.window {
-            KeyWindow::Global | KeyWindow::Count { .. } | KeyWindow::SlidingCount { .. }
-                if self.watermark == Watermark::MAX =>
-            {
-                let fires = self.window == KeyWindow::Global && self.trigger.fires_at_end();
-                (if fires { self.all_open() } else { Vec::new() }, self.all_open())
-            }
-            KeyWindow::Count { .. } | KeyWindow::SlidingCount { .. } => return Ok(()),
-            KeyWindow::Session { .. } | KeyWindow::Aligned(_) | KeyWindow::Global => self.due(),
-        };
-        self.due = Some(Due { places: fire.into_iter(), gone: Some(gone) });
+        if matches!(self.window, KeyWindow::Count { .. } | KeyWindow::SlidingCount { .. })
+            && self.watermark < Watermark::MAX
+        {
+            self.as_of = self.watermark;
+            return Ok(());
+        }
+        self.due = Some(self.due_by_watermark()?);
         self.fire_due(out)
     }
 
@@ -529,18 +551,15 @@ impl Operator for KeyWindowAggregate {
             return Ok(());
         }
         self.rings = None;
-        let mut new = self.all_open();
-        new.retain(|place| self.windows.get(*place as usize).is_some_and(|window| window.pending > 0));
-        self.order(&mut new);
-        self.due = Some(Due { places: new.into_iter(), gone: None });
+        self.due = Some(self.due_by_clock()?);
         self.fire_due(out)
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
-        self.save()
+        Ok(self.save())
     }
 
     fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
-        self.load(state, watermark)
+        self.load_all(state, watermark)
     }
 }

@@ -22,6 +22,7 @@ mod route;
 mod saved_table;
 mod select;
 mod spec;
+mod spilled_keys;
 mod sweep;
 mod top;
 mod trial;
@@ -62,7 +63,7 @@ use crate::limits;
 use crate::record::{Batch, Watermark};
 use crate::spill::SpillError;
 use crate::state::Snapshot;
-use crate::wasm::{Digest, Guest};
+use crate::wasm::{ExactVersion, Guest};
 
 /// One step in one task.
 ///
@@ -163,7 +164,7 @@ pub struct Output {
     /// rows that could not be handled
     pub dead: Vec<DeadRow>,
     /// which of `dead` another version than the step's own could not handle, and which one, if it is one component
-    pub dead_by: Vec<(Range<usize>, Option<Digest>)>,
+    pub dead_by: Vec<(Range<usize>, Option<ExactVersion>)>,
     /// rows that came after their window had fired: dropped and counted
     pub late_rows: u64,
     /// rows that could not be handled and were dropped because the step says `on_error = "skip"`

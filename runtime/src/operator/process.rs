@@ -10,23 +10,28 @@
 //! - A timer that fails goes to the dead-letter output with its key and time, and does not fire again.
 
 mod handler;
+mod kept;
 mod results;
 
 use std::time::Duration;
 
+use arrow_array::ArrayRef;
+
 use self::handler::{Handler, Moment};
+use self::kept::look_up;
 use self::results::Results;
 use super::aggregate_fold::{Groups, internal};
 use super::isolate::Isolation;
 use super::process_state::KeyedState;
 use super::process_timers::Timers;
-use super::saved_table::SavedTable;
+use super::spilled_keys::SpilledKeys;
 use super::window_aggregate_parts::COMPACT_FROM_KEYS;
 use super::{KeptColumns, OnError, Operator, OperatorError, Output, Replacement};
 use crate::clock::Clock;
 use crate::limits;
 use crate::record::{Batch, Field, Schema, Watermark};
-use crate::state::{Snapshot, StateError};
+use crate::spill::Spill;
+use crate::state::Snapshot;
 use crate::wasm::{Guest, TimerClock};
 
 /// What a [`ProcessStep`] is made of.
@@ -43,6 +48,8 @@ pub struct ProcessSpec {
     pub on_error: OnError,
     /// what time it is
     pub clock: Clock,
+    /// where state goes that does not fit into memory; none: it stays there
+    pub spill: Option<Spill>,
 }
 
 /// The operator.
@@ -54,6 +61,8 @@ pub struct ProcessStep {
     firing: Option<(TimerClock, i64, Moment)>,
     /// look for keys to forget when there are so many
     compact_at: usize,
+    /// keys that do not fit into memory, where that is bounded
+    spilled: Option<Box<SpilledKeys>>,
 }
 
 fn bug(reason: impl Into<String>) -> OperatorError {
@@ -94,9 +103,12 @@ impl ProcessStep {
             chained_max: limits::TIMERS_CHAINED,
             slots: Vec::new(),
             groups: Groups::new(),
+            leaving: Vec::new(),
         };
         handler.find_columns(&spec)?;
-        Ok(Self { spec, handler, watermark: Watermark::MIN, firing: None, compact_at: COMPACT_FROM_KEYS })
+        let spill = spec.spill.clone();
+        let (watermark, compact_at) = (Watermark::MIN, COMPACT_FROM_KEYS);
+        Self { spec, handler, watermark, firing: None, compact_at, spilled: None }.with_spill(spill)
     }
 
     /// Keys that are held at the moment.
@@ -104,24 +116,30 @@ impl ProcessStep {
         self.handler.state.table.len()
     }
 
-    fn moment(&mut self) -> Moment {
+    fn moment(&mut self) -> Result<Moment, OperatorError> {
         let now_ms = self.spec.clock.now_ms();
+        self.bring_expired(now_ms)?;
         self.handler.state.sweep(now_ms);
-        Moment { now_ms, watermark: self.watermark }
+        Ok(Moment { now_ms, watermark: self.watermark })
     }
 
-    /// Handles the timers of `clock` that are due at `until`, and those that handling them makes due, until as much has been
-    /// put out as may be at once.
-    fn fire(&mut self, clock: TimerClock, until: i64, moment: Moment, out: &mut Output) -> Result<(), OperatorError> {
-        self.firing = None;
+    /// Handles a part of the timers of `clock` that are due at `until`. False: no more may be put out at once.
+    fn fire_part(
+        &mut self,
+        (clock, until, upto): (TimerClock, i64, i64),
+        moment: Moment,
+        out: &mut Output,
+    ) -> Result<bool, OperatorError> {
+        let mut fired = 0;
         let most = limits::BATCH_ROWS.min(out.rows_at_once);
-        while self.handler.timers.begin(clock, until, most) {
+        while self.handler.timers.begin(clock, upto, most) {
             let mut results = Results::default();
             loop {
                 let round = self.handler.timers.round();
                 if round.is_empty() {
                     break;
                 }
+                fired += round.len();
                 let batch = self.handler.as_rows(&round, clock)?;
                 let handler = &mut self.handler;
                 let mut pass = |piece: &Batch| handler.timers_of(piece, clock, until, moment, &mut results);
@@ -130,10 +148,27 @@ impl ProcessStep {
             self.put_out(results.in_order_of_time()?, out);
             if out.is_full() {
                 self.firing = Some((clock, until, moment));
-                return Ok(());
+                return Ok(false);
             }
         }
-        self.forget_keys()
+        self.spill_if_over(fired)?;
+        Ok(true)
+    }
+
+    /// Handles the timers of `clock` that are due at `until`, and those that handling them makes due, until as much has been
+    /// put out as may be at once.
+    fn fire(&mut self, clock: TimerClock, until: i64, moment: Moment, out: &mut Output) -> Result<(), OperatorError> {
+        self.firing = None;
+        loop {
+            // timers before the first that may still be in the store
+            let more = self.bring_due(clock, until)?;
+            if !self.fire_part((clock, until, more.unwrap_or(until)), moment, out)? {
+                return Ok(());
+            }
+            if more.is_none() {
+                return self.forget_keys();
+            }
+        }
     }
 
     fn put_out(&self, results: Results, out: &mut Output) {
@@ -157,21 +192,10 @@ impl ProcessStep {
         if kept * 2 <= all {
             let moves = state.retain(live).map_err(|error| internal(&error))?;
             timers.renumber(&moves);
+            self.spilled.iter_mut().for_each(|spilled| spilled.renumber(&moves));
         }
         self.compact_at = COMPACT_FROM_KEYS.max(kept * 2);
         Ok(())
-    }
-}
-
-impl ProcessStep {
-    /// What a snapshot holds: state and timers.
-    fn saved_tables(&self) -> [SavedTable; 2] {
-        let keys = self.handler.state.keys.fields();
-        let of = |name, schema: Schema| {
-            let rest = schema.arrow().fields().iter().skip(keys.len()).map(|field| field.as_ref().clone());
-            SavedTable::new(name, keys, rest.collect::<Vec<_>>())
-        };
-        [of("state", self.handler.state.table_schema()), of("timers", self.handler.timer_schema())]
     }
 }
 
@@ -181,18 +205,25 @@ impl Operator for ProcessStep {
     }
 
     fn on_input(&mut self, input: usize, batch: Batch, out: &mut Output) -> Result<(), OperatorError> {
-        let moment = self.moment();
+        let moment = self.moment()?;
         let keys = self.spec.keys.get(input).ok_or_else(|| bug(format!("a processor has no input {input}")))?;
+        if self.spilled.is_some() {
+            let keys: Vec<&ArrayRef> = keys.iter().map(|key| batch.column(*key)).collect();
+            let known = self.handler.state.table.len();
+            self.handler.number(&keys, batch.rows())?;
+            look_up(&mut self.spilled, &mut self.handler, known)?;
+        }
         let (handler, mut results) = (&mut self.handler, Results::default());
         let mut pass = |piece: &Batch| handler.rows_of(piece, input, keys, moment, &mut results);
         Isolation { on_error: self.spec.on_error, out: &mut *out }.run(&batch, &mut pass)?;
         self.put_out(results, out);
+        self.spill_if_over(batch.rows())?;
         self.forget_keys()
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
         self.watermark = watermark;
-        let moment = self.moment();
+        let moment = self.moment()?;
         self.handler.chained = 0;
         self.fire(TimerClock::Event, watermark.0, moment, out)
     }
@@ -204,34 +235,23 @@ impl Operator for ProcessStep {
     }
 
     fn next_processing_time(&self) -> Option<i64> {
-        self.handler.timers.first(TimerClock::Processing)
+        let in_memory = self.handler.timers.first(TimerClock::Processing);
+        let spilled = self.spilled.as_ref().and_then(|spilled| spilled.next_processing_time());
+        in_memory.into_iter().chain(spilled).min()
     }
 
     fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<(), OperatorError> {
-        let moment = Moment { now_ms, ..self.moment() };
+        let moment = Moment { now_ms, ..self.moment()? };
         self.handler.chained = 0;
         self.fire(TimerClock::Processing, now_ms, moment, out)
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
-        let keys = Some(self.handler.state.keys.fields().len());
-        let state = self.handler.state.rows().map_err(|error| internal(&error))?;
-        let timers = self.handler.timer_rows().map_err(|error| internal(&error))?;
-        Ok(Snapshot::default().with("state", keys, state).with("timers", keys, timers))
+        Ok(self.save())
     }
 
     fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
-        let refused = |error: StateError| OperatorError::Internal { reason: error.to_string() };
-        self.watermark = watermark;
-        let [kept, timers] = self.saved_tables();
-        let rows_of_timers = timers.rows_beside(state, &[&kept])?;
-        for rows in kept.rows_beside(state, &[&timers])? {
-            self.handler.state.restore(rows).map_err(refused)?;
-        }
-        for rows in rows_of_timers {
-            self.handler.restore_timers(rows).map_err(refused)?;
-        }
-        Ok(())
+        self.load_all(state, watermark)
     }
 
     fn kept_columns(&self, _slot: usize) -> Option<KeptColumns> {

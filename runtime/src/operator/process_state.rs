@@ -1,6 +1,7 @@
 //! The state of a processor's keys: a row a key in columns, when it was written, and what has outlived its time.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use arrow_array::builder::{BinaryBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
@@ -9,13 +10,14 @@ use arrow_array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray,
     new_null_array,
 };
+use sha2::{Digest, Sha256};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::OperatorError;
 use super::aggregate_fold::internal;
-use crate::limits::BATCH_ROWS;
 use crate::record::{Field, Kind, Schema};
-use crate::state::{CHUNK_ROWS, Chunked, Columns, KeyTable, StateError, check_rows};
+use crate::state::{CHUNK_ROWS, Chunked, Columns, FrozenKeys, KeyTable, Later, StateError, check_rows, next_freezing};
 
 /// Keys and their state.
 pub(super) struct KeyedState {
@@ -29,9 +31,74 @@ pub(super) struct KeyedState {
     chunks: usize,
     ttl_ms: Option<i64>,
     /// slots by the time when they are to be looked at, each that has state once
-    expiries: VecDeque<(i64, u32)>,
+    expiries: BinaryHeap<Reverse<(i64, u32)>>,
     /// by slot: whether it is among `expiries`
     queued: Chunked<bool>,
+    /// changes when keys get other slots
+    numbering: u64,
+}
+
+/// State as it was. What has changed since a frozen copy was made is copied when it does.
+pub(super) struct FrozenState {
+    pub(super) keys: Arc<FrozenKeys>,
+    /// tells slots of one numbering from those of others
+    pub(super) numbering: u64,
+    schema: Schema,
+    columns: Columns,
+    written: Chunked<Option<i64>>,
+    slots: u32,
+}
+
+/// Chunks of slots whose rows are one block of a snapshot.
+const BLOCK_CHUNKS: usize = 64;
+
+impl FrozenState {
+    /// Rows of the table `state`, block by block.
+    pub(super) fn blocks(self: &Arc<Self>) -> Vec<Later> {
+        let chunks = Chunked::<bool>::chunk_of(self.slots.saturating_sub(1)) + usize::from(self.slots > 0);
+        let later = |from: usize| {
+            let (for_id, for_rows) = (Arc::clone(self), Arc::clone(self));
+            let chunks = from..from + BLOCK_CHUNKS;
+            let of = chunks.clone();
+            Later::new(move || for_id.id(&of), move || for_rows.rows(&chunks))
+        };
+        (0..chunks).step_by(BLOCK_CHUNKS).map(later).collect()
+    }
+
+    fn id(&self, chunks: &Range<usize>) -> u128 {
+        let mut marks = vec![self.numbering, chunks.start as u64];
+        self.keys.marks(chunks.clone(), &mut marks);
+        self.columns.marks(chunks.clone(), &mut marks);
+        self.written.marks(chunks.clone(), &mut marks);
+        digest(&marks)
+    }
+
+    fn rows(&self, chunks: &Range<usize>) -> Result<RecordBatch, StateError> {
+        let first = |chunk| Chunked::<bool>::first_slot(chunk).min(self.slots);
+        let has = |slot: &u32| matches!(self.written.get(*slot), Some(Some(_)));
+        let slots: Vec<u32> = (first(chunks.start)..first(chunks.end)).filter(has).collect();
+        rows_of(&self.schema, self.keys.keys(&slots)?, &self.columns, &self.written, &slots)
+    }
+}
+
+/// One number of many.
+pub(super) fn digest(marks: &[u64]) -> u128 {
+    let digest = Sha256::digest(bytemuck::cast_slice(marks));
+    digest.first_chunk().map_or(0, |bytes: &[u8; 16]| u128::from_le_bytes(*bytes))
+}
+
+/// Rows of the table `state`: key columns, state columns, when it was written.
+fn rows_of(
+    schema: &Schema,
+    mut columns: Vec<ArrayRef>,
+    state: &Columns,
+    written: &Chunked<Option<i64>>,
+    slots: &[u32],
+) -> Result<RecordBatch, StateError> {
+    columns.extend(state.gather(slots)?.columns().iter().cloned());
+    let written = slots.iter().map(|slot| written.get(*slot).copied().flatten().unwrap_or_default());
+    columns.push(Arc::new(written.collect::<Int64Array>()));
+    Ok(RecordBatch::try_new(schema.arrow().clone(), columns)?)
 }
 
 impl KeyedState {
@@ -46,7 +113,8 @@ impl KeyedState {
             written: Chunked::new(None),
             chunks: 0,
             ttl_ms,
-            expiries: VecDeque::new(),
+            expiries: BinaryHeap::new(),
+            numbering: next_freezing(),
             queued: Chunked::new(false),
         })
     }
@@ -111,7 +179,7 @@ impl KeyedState {
         self.written.set(slot, Some(now_ms));
         if self.ttl_ms.is_some() && self.queued.get(slot) != Some(&true) {
             self.queued.set(slot, true);
-            self.expiries.push_back((now_ms, slot));
+            self.expiries.push(Reverse((now_ms, slot)));
         }
     }
 
@@ -126,10 +194,13 @@ impl KeyedState {
     pub(super) fn sweep(&mut self, now_ms: i64) {
         let Some(ttl_ms) = self.ttl_ms else { return };
         let mut gone = Vec::new();
-        while let Some((at, slot)) = self.expiries.front().copied().filter(|(at, _)| over(*at, ttl_ms, now_ms)) {
-            self.expiries.pop_front();
+        let is_due = |Reverse((at, _)): &Reverse<(i64, u32)>| over(*at, ttl_ms, now_ms);
+        while let Some(Reverse((at, slot))) = self.expiries.peek().copied().filter(is_due) {
+            self.expiries.pop();
             match self.written.get(slot).copied().flatten() {
-                Some(written) if !over(written, ttl_ms, now_ms) => self.expiries.push_back((written.max(at), slot)),
+                Some(written) if !over(written, ttl_ms, now_ms) => {
+                    self.expiries.push(Reverse((written.max(at), slot)));
+                }
                 written => {
                     self.queued.set(slot, false);
                     gone.extend(written.map(|_| slot));
@@ -150,7 +221,9 @@ impl KeyedState {
             let at = moves.binary_search_by_key(&old, |(old, _)| *old).ok()?;
             moves.get(at).map(|(_, new)| *new)
         };
-        self.expiries = self.expiries.iter().filter_map(|(at, slot)| Some((*at, new(*slot)?))).collect();
+        self.expiries =
+            self.expiries.iter().filter_map(|Reverse((at, slot))| Some(Reverse((*at, new(*slot)?)))).collect();
+        self.numbering = next_freezing();
         // chunks that no value moved to do not exist, though slots may lie in them
         let chunks = self.table.len().div_ceil(CHUNK_ROWS);
         for chunk in 0..chunks {
@@ -162,7 +235,7 @@ impl KeyedState {
         Ok(moves)
     }
 
-    /// Columns of [`KeyedState::rows`].
+    /// Columns of the table `state`.
     pub(super) fn table_schema(&self) -> Schema {
         let state = self.schema.fields().iter();
         let state = state.map(|field| Field { name: format!("state.{}", field.name), ..field.clone() });
@@ -170,22 +243,37 @@ impl KeyedState {
         Schema::new(fields.chain([Field::new("written_at_ms", Kind::Int64)]).collect::<Vec<_>>())
     }
 
-    /// All state: key columns, state columns, when it was written.
-    pub(super) fn rows(&self) -> Result<Vec<RecordBatch>, StateError> {
-        let schema = self.table_schema();
-        let slots: Vec<u32> = (0..self.table.len() as u32).filter(|slot| self.has(*slot)).collect();
-        let mut batches = Vec::new();
-        for slots in slots.chunks(BATCH_ROWS) {
-            let mut columns = self.table.keys(slots)?;
-            columns.extend(self.columns.gather(slots)?.columns().iter().cloned());
-            let written = slots.iter().map(|slot| self.written.get(*slot).copied().flatten().unwrap_or_default());
-            columns.push(Arc::new(written.collect::<Int64Array>()));
-            batches.push(RecordBatch::try_new(schema.arrow().clone(), columns)?);
-        }
-        Ok(batches)
+    /// All of it as of now.
+    pub(super) fn freeze(&mut self) -> Arc<FrozenState> {
+        Arc::new(FrozenState {
+            keys: Arc::new(self.table.freeze()),
+            numbering: self.numbering,
+            schema: self.table_schema(),
+            columns: self.columns.freeze(),
+            written: self.written.freeze(),
+            slots: self.table.len() as u32,
+        })
     }
 
-    /// Takes over rows that [`KeyedState::rows`] gave.
+    /// The state of those of these slots that have any.
+    pub(super) fn rows_of(&self, slots: &[u32]) -> Result<RecordBatch, StateError> {
+        let slots: Vec<u32> = slots.iter().copied().filter(|slot| self.has(*slot)).collect();
+        rows_of(&self.table_schema(), self.table.keys(&slots)?, &self.columns, &self.written, &slots)
+    }
+
+    /// When the state of a slot outlives its time.
+    pub(super) fn expires(&self, slot: u32) -> Option<i64> {
+        let written = self.written.get(slot).copied().flatten()?;
+        Some(written.saturating_add(self.ttl_ms?))
+    }
+
+    /// Bytes that are held. Looks at every value of text and binary.
+    pub(super) fn bytes(&self) -> usize {
+        let columns = self.columns.bytes() + self.written.bytes() + self.queued.bytes();
+        self.table.bytes() + columns + self.expiries.capacity() * size_of::<(i64, u32)>()
+    }
+
+    /// Takes over rows of the table `state`, of keys that have none.
     pub(super) fn restore(&mut self, rows: &RecordBatch) -> Result<(), StateError> {
         check_rows(&self.table_schema(), rows.num_rows(), rows)?;
         let (keys, count) = (self.keys.fields().len(), rows.num_rows());
@@ -200,8 +288,6 @@ impl KeyedState {
         for (slot, written) in slots.iter().zip(written.into_iter().flat_map(|written| written.values().iter())) {
             self.touch(*slot, *written);
         }
-        // rows of several tasks come one task after the other
-        self.expiries.make_contiguous().sort_unstable();
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::state::{Leaf, SharedSet};
 use crate::wasm::TimerClock;
 
 /// A timer: when it fires, and the slot of its key.
@@ -14,8 +15,8 @@ pub(super) type Due = (i64, u32);
 /// All timers of a task.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    event: BTreeSet<Due>,
-    processing: BTreeSet<Due>,
+    event: SharedSet<Due>,
+    processing: SharedSet<Due>,
     /// number of timers by slot, where there are any
     by_slot: BTreeMap<u32, u32>,
     slice: Option<Slice>,
@@ -68,20 +69,16 @@ impl Timers {
     /// When the first timer of a clock fires.
     pub(super) fn first(&self, clock: TimerClock) -> Option<i64> {
         let timers = if clock == TimerClock::Event { &self.event } else { &self.processing };
-        timers.first().map(|(time_ms, _)| *time_ms)
+        timers.first().map(|(time_ms, _)| time_ms)
     }
 
     /// Begins with the timers of `clock` up to `until`, but with no more than `most` and those of the same time.
     /// False where none is due.
     pub(super) fn begin(&mut self, clock: TimerClock, until: i64, most: usize) -> bool {
-        let due = self.of(clock).iter().take_while(|(time_ms, _)| *time_ms <= until).take(most).last().copied();
+        let due = self.of(clock).iter().take_while(|(time_ms, _)| *time_ms <= until).take(most).last();
         let Some((last_ms, _)) = due else { return false };
-        let later = match last_ms.checked_add(1) {
-            Some(next_ms) => self.of(clock).split_off(&(next_ms, 0)),
-            None => BTreeSet::new(),
-        };
         let mut pending: BTreeMap<u32, BTreeSet<i64>> = BTreeMap::new();
-        for (time_ms, slot) in std::mem::replace(self.of(clock), later) {
+        for (time_ms, slot) in self.of(clock).take_to(&(last_ms, u32::MAX)) {
             pending.entry(slot).or_default().insert(time_ms);
         }
         self.slice = Some(Slice { clock, until: last_ms, pending });
@@ -104,22 +101,33 @@ impl Timers {
 
     /// All timers of a clock, by time.
     pub(super) fn all(&self, clock: TimerClock) -> impl Iterator<Item = Due> {
-        if clock == TimerClock::Event { &self.event } else { &self.processing }.iter().copied()
+        if clock == TimerClock::Event { &self.event } else { &self.processing }.iter()
     }
 
-    /// Gives keys their new slots: pairs of old and new, ascending; every key with a timer is among them.
+    /// All timers of a clock as of now, by time; leaves are shared until they are next written.
+    pub(super) fn freeze(&mut self, clock: TimerClock) -> Vec<Leaf<Due>> {
+        self.of(clock).freeze()
+    }
+
+    /// Bytes that are held.
+    pub(super) fn bytes(&self) -> usize {
+        self.event.bytes() + self.processing.bytes() + self.by_slot.len() * 16
+    }
+
+    /// Gives keys their new slots: pairs of old and new, ascending. Timers of other keys go.
     pub(super) fn renumber(&mut self, moves: &[(u32, u32)]) {
         let new = |old: u32| {
             let at = moves.binary_search_by_key(&old, |(old, _)| *old).ok()?;
             moves.get(at).map(|(_, new)| *new)
         };
         for timers in [&mut self.event, &mut self.processing] {
-            *timers = timers.iter().filter_map(|(time_ms, slot)| Some((*time_ms, new(*slot)?))).collect();
+            // slots stay in their order, and so do timers
+            *timers = SharedSet::from_sorted(timers.iter().filter_map(|(time_ms, slot)| Some((time_ms, new(slot)?))));
         }
         self.by_slot = self.by_slot.iter().filter_map(|(slot, count)| Some((new(*slot)?, *count))).collect();
     }
 
-    fn of(&mut self, clock: TimerClock) -> &mut BTreeSet<Due> {
+    fn of(&mut self, clock: TimerClock) -> &mut SharedSet<Due> {
         match clock {
             TimerClock::Event => &mut self.event,
             TimerClock::Processing => &mut self.processing,

@@ -28,7 +28,7 @@ use super::window_aggregate::times;
 use super::{DeadRow, OnError, Operator, OperatorError, Output};
 use crate::limits::BATCH_ROWS;
 use crate::record::{Batch, EventTime, Field, Kind, NO_EVENT_TIME, Schema, Watermark};
-use crate::state::{KeyTable, Snapshot, StateError, check_rows};
+use crate::state::{KeyTable, Snapshot, StateError, check_rows, next_freezing};
 use crate::window::{Slice, WindowSpec, Windows};
 use order::Order;
 
@@ -116,6 +116,8 @@ struct Kept {
     rows: usize,
     /// how many were left when it was last cut
     least: usize,
+    /// changes with the rows
+    number: u64,
 }
 
 impl Top {
@@ -185,18 +187,14 @@ impl Top {
     /// Adds rows to a window, and cuts it if it has far too many.
     fn keep(&mut self, window: (EventTime, EventTime), rows: RecordBatch) -> Result<(), OperatorError> {
         let kept = self.kept.entry(window).or_default();
+        kept.number = next_freezing();
         kept.rows += rows.num_rows();
         kept.batches.push(rows);
         if kept.rows > 2 * kept.least + BATCH_ROWS { cut(&self.spec, kept) } else { Ok(()) }
     }
 
-    fn put_out(
-        &self,
-        (end, start): (EventTime, EventTime),
-        mut kept: Kept,
-        out: &mut Output,
-    ) -> Result<(), OperatorError> {
-        let rows = joined(&self.spec.input, &mut kept.batches)?;
+    fn put_out(&self, (end, start): (EventTime, EventTime), kept: Kept, out: &mut Output) -> Result<(), OperatorError> {
+        let rows = joined(&self.spec.input, &kept.batches)?;
         let (best, ranks) = best(&self.spec, &rows)?;
         let rows = taken(&rows, best)?;
         let mut columns = rows.columns().to_vec();
@@ -220,8 +218,8 @@ impl Top {
 type ByWindow = BTreeMap<(EventTime, EventTime), Vec<u32>>;
 
 /// All rows in one batch.
-fn joined(schema: &Schema, batches: &mut Vec<RecordBatch>) -> Result<RecordBatch, OperatorError> {
-    if let [batch] = batches.as_slice() {
+fn joined(schema: &Schema, batches: &[RecordBatch]) -> Result<RecordBatch, OperatorError> {
+    if let [batch] = batches {
         return Ok(batch.clone());
     }
     let joined = concat_batches(schema.arrow(), batches.iter());
@@ -235,7 +233,7 @@ fn taken(rows: &RecordBatch, which: Vec<u32>) -> Result<RecordBatch, OperatorErr
 
 /// Drops the rows that cannot come out any more.
 fn cut(spec: &TopSpec, kept: &mut Kept) -> Result<(), OperatorError> {
-    let rows = joined(&spec.input, &mut kept.batches)?;
+    let rows = joined(&spec.input, &kept.batches)?;
     let (best, _) = best(spec, &rows)?;
     let rows = taken(&rows, best)?;
     (kept.rows, kept.least) = (rows.num_rows(), rows.num_rows());
@@ -311,7 +309,7 @@ impl Operator for Top {
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
-        self.save()
+        Ok(self.save())
     }
 
     fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {

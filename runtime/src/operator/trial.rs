@@ -28,7 +28,7 @@ use super::{Left, MadeColumns, Operator, OperatorError, Output, Replacement, Swe
 use crate::clock::Stopwatch;
 use crate::record::{Batch, Watermark};
 use crate::state::Snapshot;
-use crate::wasm::Digest;
+use crate::wasm::ExactVersion;
 
 /// Where a task tells what it sees of a trial.
 pub type SharedFigures = Arc<Mutex<TaskFigures>>;
@@ -223,8 +223,8 @@ struct Canary {
     is_stateless: bool,
     goes_on: [bool; 2],
     share: Share,
-    /// the candidate's digest, for dead rows
-    digest: Option<Digest>,
+    /// the candidate's, for dead rows
+    version: Option<ExactVersion>,
     figures: SharedFigures,
 }
 
@@ -240,7 +240,7 @@ impl Canary {
         let mut side = Side::default();
         let result = timed(&mut side, rows, out, |out| what(self.candidate.as_mut(), out));
         if out.dead.len() > dead {
-            out.dead_by.push((dead..out.dead.len(), self.digest));
+            out.dead_by.push((dead..out.dead.len(), self.version));
         }
         note(&self.figures, |figures| {
             figures.candidate.add(&side);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch, TimestampMillisecondArray};
 
 use super::aggregate_fold::{internal, take_out};
-use super::key_window_aggregate::OpenWindow;
+use super::key_window_aggregate::Places;
 use super::window_aggregate_slice::{Aggregate, SliceState, State};
 use super::{DeadRow, OperatorError, Output};
 use crate::limits::BATCH_ROWS;
@@ -31,7 +31,7 @@ pub(super) enum Bounds<'a> {
     One(Slice),
     /// by slot, each with its key
     Each {
-        windows: &'a [OpenWindow],
+        windows: &'a Places,
         /// results carry the end of time and not that of their window
         at_end: bool,
     },

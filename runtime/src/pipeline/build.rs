@@ -9,7 +9,7 @@ mod spill;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
@@ -27,6 +27,7 @@ use super::resolve::{Components, Resolution};
 use super::shuffle::Shuffle;
 use super::source_task::{self, Command, SourceTask};
 use super::task::{self, Chain, Tail, TaskError, Versions};
+use super::task_versions::TaskVersions;
 use crate::capsule::Folder;
 use crate::clock::Clock;
 use crate::format::Format;
@@ -248,7 +249,7 @@ fn node_tasks(node: &Node, gate: Option<&Arc<Gate>>) -> NodeTasks {
     let parallelism = node.parallelism;
     NodeTasks {
         counters: (0..parallelism).map(|_| Arc::new(NodeCounters::default())).collect(),
-        versions: (0..parallelism).map(|_| Arc::new(Mutex::new(vec![None; slots]))).collect(),
+        versions: (0..parallelism).map(|_| Arc::new(TaskVersions::new(slots))).collect(),
         guests: (0..parallelism).map(|_| Arc::new(gate.map_or_else(GuestMetrics::default, watched))).collect(),
     }
 }
@@ -419,7 +420,14 @@ impl Builder<'_> {
     fn capsules(&self, node: NodeIndex, subtask: usize) -> Option<StepCapsules> {
         let guests = self.nodes.get(node).and_then(|node| node.guests.get(subtask))?;
         let folder = Arc::clone(self.capsules.as_ref()?);
-        Some(StepCapsules { folder, pipeline: self.plan.spec.name.value.clone(), guests: Arc::clone(guests) })
+        let spec = &self.plan.spec;
+        Some(StepCapsules {
+            folder,
+            pipeline: spec.name.value.clone(),
+            pipeline_file: capsules::file_of(spec),
+            guests: Arc::clone(guests),
+            candidate: None,
+        })
     }
 
     fn counters(&self, node: NodeIndex, subtask: usize) -> Arc<NodeCounters> {

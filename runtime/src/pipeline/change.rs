@@ -14,7 +14,7 @@ use super::sweep::Sweep;
 use crate::operator::{Migration, Operator, Replacement, TrialStep};
 use crate::partition::SplitPoints;
 use crate::record::BarrierId;
-use crate::wasm::Digest;
+use crate::wasm::{ExactVersion, GuestMetrics};
 
 /// Logic that changes at one cut. Guests are instantiated before the barrier starts, one for each task, so that nothing
 /// can fail, and nothing slow happens, at the cut.
@@ -23,6 +23,8 @@ pub struct Change {
     slots: HashMap<SlotId, SlotChange>,
     /// trials that begin or end, by step and subtask; taken once, before components change
     trials: HashMap<String, Mutex<Vec<Option<TrialStep>>>>,
+    /// where guests of candidates count, by step and subtask
+    candidates: HashMap<String, Vec<Arc<GuestMetrics>>>,
     /// where tasks put what they remember at the cut, before anything changes
     snapshot: Option<Collected>,
     /// sinks prepare what they have written for this epoch
@@ -50,7 +52,7 @@ pub struct Successor {
     /// what is to be done to the state before it can take it over
     pub migrations: Vec<Migration>,
     /// components by slot that are other ones than before
-    pub digests: Vec<(usize, Digest)>,
+    pub versions: Vec<(usize, ExactVersion)>,
 }
 
 impl std::fmt::Debug for Successor {
@@ -61,7 +63,7 @@ impl std::fmt::Debug for Successor {
 
 #[derive(Debug)]
 struct SlotChange {
-    digest: Digest,
+    version: ExactVersion,
     /// by subtask; taken once
     replacements: Mutex<Vec<Option<Replacement>>>,
 }
@@ -111,9 +113,9 @@ impl Change {
     }
 
     /// Adds the guests of one component, by subtask.
-    pub fn add(&mut self, slot: SlotId, digest: Digest, replacements: Vec<Replacement>) {
+    pub fn add(&mut self, slot: SlotId, version: ExactVersion, replacements: Vec<Replacement>) {
         let replacements = Mutex::new(replacements.into_iter().map(Some).collect());
-        self.slots.insert(slot, SlotChange { digest, replacements });
+        self.slots.insert(slot, SlotChange { version, replacements });
     }
 
     /// Adds operators that take over the state of `step`, by subtask. What else the change brings waits for them.
@@ -171,6 +173,16 @@ impl Change {
         self.trials.insert(step.to_owned(), Mutex::new(tasks.into_iter().map(Some).collect()));
     }
 
+    /// Adds where the guests of a step's candidate count, by subtask.
+    pub fn add_candidate(&mut self, step: &str, guests: Vec<Arc<GuestMetrics>>) {
+        self.candidates.insert(step.to_owned(), guests);
+    }
+
+    /// Where the guests of a step's candidate count in one task, if one is tried beside what runs.
+    pub fn candidate(&self, step: &str, subtask: usize) -> Option<Arc<GuestMetrics>> {
+        self.candidates.get(step)?.get(subtask).map(Arc::clone)
+    }
+
     /// Whether a trial begins or ends.
     pub fn has_trials(&self) -> bool {
         !self.trials.is_empty()
@@ -183,12 +195,12 @@ impl Change {
     }
 
     /// The components of `step` that change, for one task.
-    pub fn take(&self, step: &str, subtask: usize) -> Vec<(usize, Digest, Replacement)> {
+    pub fn take(&self, step: &str, subtask: usize) -> Vec<(usize, ExactVersion, Replacement)> {
         let mut taken = Vec::new();
         for (slot, change) in self.slots.iter().filter(|(slot, _)| slot.step == step) {
             let Ok(mut replacements) = change.replacements.lock() else { continue };
             if let Some(replacement) = replacements.get_mut(subtask).and_then(Option::take) {
-                taken.push((slot.slot, change.digest, replacement));
+                taken.push((slot.slot, change.version, replacement));
             }
         }
         taken

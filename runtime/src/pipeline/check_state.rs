@@ -1,8 +1,8 @@
 //! What must hold for state that spills.
 
+use super::join::JoinTime;
 use super::problems::{Problems, code, quote};
 use super::spec::{PipelineSpec, StateSpec, StepKind, StepSpec};
-use crate::window::{Firing, Trigger, WindowSpec};
 
 /// Least memory for state: what one batch of keys takes.
 const MEMORY_BYTES_MIN: usize = 1 << 10;
@@ -26,24 +26,24 @@ pub(super) fn check_state(spec: &PipelineSpec, state: &StateSpec, problems: &mut
 
 /// Whether the step keeps state that can spill.
 pub(super) fn spills(step: &StepSpec) -> bool {
-    matches!(step.kind.value, StepKind::Aggregate { .. })
+    match &step.kind.value {
+        StepKind::Aggregate { .. } | StepKind::Process { .. } => true,
+        StepKind::Join(_) => why_not(step).is_none(),
+        _ => false,
+    }
 }
 
 /// Why state of the step stays in memory; none where it has no state, or state that can spill.
 fn why_not(step: &StepSpec) -> Option<&'static str> {
     match &step.kind.value {
         StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) => None,
-        StepKind::Aggregate { window, trigger, firing, .. } => match window.value {
-            WindowSpec::Rolling { .. } => None,
-            WindowSpec::Tumbling { .. } | WindowSpec::Sliding { .. } => {
-                let early = trigger.as_ref().is_some_and(|trigger| trigger.value != Trigger::End);
-                let discarding = firing.as_ref().is_some_and(|firing| firing.value != Firing::Accumulating);
-                (early || discarding).then_some("windows that fire before their end are kept in memory")
-            }
-            _ => Some("sessions, counted and global windows are kept in memory"),
-        },
-        StepKind::Process { .. } => Some("what a processor remembers, and its timers, are kept in memory"),
+        StepKind::Aggregate { .. } | StepKind::Process { .. } => None,
         StepKind::Top(_) => Some("the rows of a top-N are kept in memory"),
-        StepKind::Join(_) => Some("the rows of a join are kept in memory"),
+        StepKind::Join(join) => match &join.when {
+            JoinTime::Window(window) if window.value.is_alike_for_all_keys() => {
+                Some("the rows of a join in tumbling or sliding windows are kept in memory")
+            }
+            _ => None,
+        },
     }
 }

@@ -19,7 +19,7 @@ use super::handover::{Handover, Later};
 use crate::format::{Encoder, Format, Frames};
 use crate::record::{Barrier, Batch, Field, Kind, NO_EVENT_TIME, Schema};
 use crate::sink::Sink;
-use crate::wasm::Digest;
+use crate::wasm::ExactVersion;
 
 /// What the output is called among sinks.
 pub(super) const NAME: &str = "dead_letter";
@@ -38,8 +38,8 @@ const PAYLOAD_BYTES: usize = 1 << 20;
 pub(super) struct DeadLetter {
     /// source or step that gave up on it
     pub node: String,
-    /// the component that failed on it
-    pub component: Option<Digest>,
+    /// the version of the component that failed on it
+    pub version: Option<ExactVersion>,
     /// the file from which the call can be made again
     pub capsule: Option<String>,
     /// why
@@ -118,6 +118,7 @@ pub(crate) fn schema() -> Schema {
     Schema::new([
         Field::new("node", Kind::Text),
         Field::new("component", Kind::Text).nullable(),
+        Field::new("version", Kind::Int64).nullable(),
         Field::new("reason", Kind::Text),
         Field::new("time", Kind::TimestampMs).nullable(),
         Field::new("row", Kind::Text).nullable(),
@@ -292,12 +293,13 @@ impl Writer {
 }
 
 fn log(letter: &DeadLetter) {
-    let component = letter.component.as_ref().map(Digest::short).unwrap_or_default();
+    let digest = letter.version.map(|version| version.digest.short()).unwrap_or_default();
+    let version = letter.version.map(|version| version.number).unwrap_or_default();
     let (node, reason) = (&letter.node, &letter.reason);
     match &letter.payload {
         Payload::Row { row, .. } => {
             let row = json(row);
-            tracing::warn!(target: "millstream::dead_letter", node, component, reason, row, "dead letter");
+            tracing::warn!(target: "millstream::dead_letter", node, version, digest, reason, row, "dead letter");
         }
         Payload::Record { partition, offset, bytes } => {
             let record = String::from_utf8_lossy(bytes);
@@ -319,6 +321,7 @@ fn batch(letters: &[DeadLetter]) -> Result<Batch, String> {
         Payload::Row { time_ms, .. } => Some(time_ms).filter(|time| *time != NO_EVENT_TIME),
         Payload::Record { .. } => None,
     };
+    let number = |letter: &DeadLetter| letter.version.and_then(|version| i64::try_from(version.number).ok());
     let place = |letter: &DeadLetter| match letter.payload {
         Payload::Row { .. } => None,
         Payload::Record { partition, offset, .. } => Some((partition, i64::try_from(offset).unwrap_or(i64::MAX))),
@@ -329,7 +332,8 @@ fn batch(letters: &[DeadLetter]) -> Result<Batch, String> {
     };
     let columns: Vec<ArrayRef> = vec![
         text(&|letter| Some(letter.node.clone())),
-        text(&|letter| letter.component.as_ref().map(ToString::to_string)),
+        text(&|letter| letter.version.map(|version| version.digest.to_string())),
+        Arc::new(Int64Array::from(int(&number))),
         text(&|letter| Some(letter.reason.clone())),
         Arc::new(TimestampMillisecondArray::from(int(&time))),
         text(&row),

@@ -11,9 +11,10 @@ use arrow_select::filter::{filter, filter_record_batch};
 use super::change::Change;
 use super::plan::Marks;
 use super::task::{TaskError, Versions};
+use crate::metrics::NodeCounts;
 use crate::operator::{DeadRow, GuestStep, OnError, Operator, OperatorError, Output};
 use crate::record::{Barrier, Batch, Schema, Watermark};
-use crate::wasm::{Guest, OperatorKind};
+use crate::wasm::{ExactVersion, Guest, OperatorKind};
 
 /// Finds the watermarks in the rows of one source task.
 #[derive(Debug, Default)]
@@ -70,14 +71,18 @@ impl Marker {
         self.column.is_some() || self.assigner.as_ref().is_some_and(|assigner| assigner.watermark.is_some())
     }
 
-    /// Digest of the assigner that runs.
-    pub(super) fn version(&self) -> Option<crate::wasm::Digest> {
-        let versions = self.assigner.as_ref()?.versions.lock().ok()?;
-        versions.first().copied().flatten()
+    /// The assigner that runs.
+    pub(super) fn version(&self) -> Option<ExactVersion> {
+        self.assigner.as_ref()?.versions.only()
     }
 
-    /// Takes over the component that a barrier brings.
-    pub(super) async fn change(&mut self, barrier: &Barrier, source: &str, subtask: usize) -> Result<(), TaskError> {
+    /// Takes over the component that a barrier brings; `before` is what the source has counted so far.
+    pub(super) async fn change(
+        &mut self,
+        barrier: &Barrier,
+        (source, subtask): (&str, usize),
+        before: NodeCounts,
+    ) -> Result<(), TaskError> {
         let (Some(assigner), Some(change)) = (&mut self.assigner, barrier.change.downcast_ref::<Change>()) else {
             return Ok(());
         };
@@ -86,12 +91,10 @@ impl Marker {
         {
             return Ok(());
         }
-        for (slot, digest, replacement) in change.take(source, subtask) {
+        for (slot, version, replacement) in change.take(source, subtask) {
             let failed = |error| TaskError::Assigner { name: source.to_owned(), subtask, source: error };
             assigner.step.replace(slot, replacement).map_err(failed)?;
-            if let Some(version) = assigner.versions.lock().ok().as_mut().and_then(|v| v.get_mut(slot)) {
-                *version = Some(digest);
-            }
+            assigner.versions.runs(slot, version, before);
         }
         Ok(())
     }

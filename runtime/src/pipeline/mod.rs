@@ -32,6 +32,7 @@ pub mod source_task;
 pub mod spec;
 pub mod sweep;
 pub mod task;
+pub mod task_versions;
 mod wiring;
 
 pub use check::check_structure;

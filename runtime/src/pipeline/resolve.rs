@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use super::partition::{PartitionSpec, route_name};
 use super::plan::{Plan, Signatures, SlotId, plan};
 use super::problems::{alternatives, code, quote};
-use super::spec::{AggregateSpec, ComponentSpec, PipelineSpec, StepKind, StepSpec};
+use super::spec::{AggregateSpec, ComponentSpec, LimitsSpec, PipelineSpec, StepKind, StepSpec};
 use crate::error::{Diagnostic, PipelineError, Span};
 use crate::wasm::{
-    Component, DescribeError, LoadError, OperatorKind, Sandbox, SecretError, Settings, Signature, with_secrets,
+    Component, DescribeError, ExactVersion, LoadError, OperatorKind, Sandbox, SecretError, Settings, Signature,
+    with_secrets,
 };
 
 /// A component in its place in a pipeline.
@@ -25,6 +26,23 @@ pub struct Resolved {
     pub settings: Settings,
     /// the file it came from
     pub path: PathBuf,
+    /// bounds of its guests
+    pub limits: LimitsSpec,
+    /// number of this version in its place; 0 until a run gives it one
+    pub number: u64,
+}
+
+impl Resolved {
+    /// Exactly which version it is.
+    pub fn version(&self) -> ExactVersion {
+        ExactVersion { number: self.number, digest: *self.component.digest() }
+    }
+
+    /// Whether both are the same component under the same configuration and limits.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let same = self.component.digest() == other.component.digest();
+        same && self.settings == other.settings && self.limits == other.limits
+    }
 }
 
 /// All components of a pipeline.
@@ -46,7 +64,7 @@ pub fn resolve(mut spec: PipelineSpec, sandbox: &Sandbox) -> Result<Resolution, 
     for step in &spec.steps {
         for (slot, component, kind) in components_of(step) {
             let of = format!("step {}", quote(&step.name.value));
-            match load(&spec, &of, component, kind, sandbox) {
+            match load(&spec, &of, (component, step.limits), kind, sandbox) {
                 Ok(resolved) => {
                     components.insert(SlotId { step: step.name.value.clone(), slot }, resolved);
                 }
@@ -57,7 +75,7 @@ pub fn resolve(mut spec: PipelineSpec, sandbox: &Sandbox) -> Result<Resolution, 
     for step in &spec.steps {
         let Some((name, component)) = partitioner_of(step) else { continue };
         let of = format!("`partition` of step {}", quote(&step.name.value));
-        match load(&spec, &of, component, OperatorKind::Partitioner, sandbox) {
+        match load(&spec, &of, (component, step.limits), OperatorKind::Partitioner, sandbox) {
             Ok(resolved) => drop(components.insert(SlotId { step: name, slot: 0 }, resolved)),
             Err(diagnostic) => diagnostics.push(diagnostic),
         }
@@ -65,7 +83,7 @@ pub fn resolve(mut spec: PipelineSpec, sandbox: &Sandbox) -> Result<Resolution, 
     for source in &spec.sources {
         let Some(component) = &source.assigner else { continue };
         let of = format!("source {}", quote(&source.name.value));
-        match load(&spec, &of, component, OperatorKind::Mapper, sandbox) {
+        match load(&spec, &of, (component, LimitsSpec::default()), OperatorKind::Mapper, sandbox) {
             Ok(resolved) => drop(components.insert(SlotId { step: source.name.value.clone(), slot: 0 }, resolved)),
             Err(diagnostic) => diagnostics.push(diagnostic),
         }
@@ -125,7 +143,7 @@ pub fn partitioner_of(step: &StepSpec) -> Option<(String, &ComponentSpec)> {
 fn load(
     spec: &PipelineSpec,
     of: &str,
-    component: &ComponentSpec,
+    (component, limits): (&ComponentSpec, LimitsSpec),
     kind: OperatorKind,
     sandbox: &Sandbox,
 ) -> Result<Resolved, Diagnostic> {
@@ -135,7 +153,7 @@ fn load(
     let settings = with_secrets(&component.config, &environment).map_err(|error| not_set(&error, of, span))?;
     let loaded = sandbox.load(&path).map_err(|error| not_loaded(&error, &path, span))?;
     let signature = loaded.describe(kind, &settings).map_err(|error| not_described(&error, of, &loaded, kind, span))?;
-    Ok(Resolved { component: loaded, kind, signature, settings, path })
+    Ok(Resolved { component: loaded, kind, signature, settings, path, limits, number: 0 })
 }
 
 /// A secret that cannot be had.

@@ -83,7 +83,8 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
                     into.add_positions(&task.name, task.chain.subtask, task.positions());
                 }
                 let pause = task.chain.change(&barrier).await?;
-                task.marker.change(&barrier, &task.name, task.chain.subtask).await?;
+                let before = task.counters.read();
+                task.marker.change(&barrier, (&task.name, task.chain.subtask), before).await?;
                 task.chain.passed(&barrier, pause);
                 if let Some(handover) = task.chain.is_over() {
                     handover.leave_source(&task.name, task.chain.subtask, task.source);
@@ -236,9 +237,9 @@ impl SourceTask {
         self.counters.lost(dead.len(), skipped, 0);
         for dead in dead {
             let payload = Payload::Row { row: dead.row, time_ms: dead.time };
-            let (node, component) = (self.name.clone(), self.marker.version());
+            let (node, version) = (self.name.clone(), self.marker.version());
             let capsule = self.capsules.as_ref().and_then(|capsules| capsules.file_for(&dead.reason));
-            let letter = DeadLetter { node, component, capsule, reason: dead.reason, payload };
+            let letter = DeadLetter { node, version, capsule, reason: dead.reason, payload };
             self.chain.dead.send(letter).await.map_err(TaskError::DeadLetter)?;
         }
         for batch in batches {
@@ -288,7 +289,7 @@ impl SourceTask {
                 for record in bad {
                     let letter = DeadLetter {
                         node: self.name.clone(),
-                        component: None,
+                        version: None,
                         capsule: None,
                         reason: record.reason,
                         payload: Payload::Record { partition, offset: record.offset, bytes: record.bytes },

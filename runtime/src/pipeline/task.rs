@@ -5,7 +5,7 @@
 
 mod sweeps;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::ballot::Ballot;
@@ -16,11 +16,13 @@ use super::dead_letter::{DeadLetter, DeadLetters, Payload};
 use super::exchange::{Edge, ExchangeError, Inputs};
 use super::handover::{Handover, Later};
 use super::sweep::SweepTask;
+use super::task_versions::TaskVersions;
 use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounters;
 use crate::operator::{Migration, Operator, OperatorError, Output, put_in_place};
 use crate::record::{Barrier, Batch, Element, Watermark};
 use crate::sink::{Prepared, Sink, SinkError};
+use crate::wasm::ExactVersion;
 
 /// A task stopped before its input ended.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +96,7 @@ pub(super) struct Link {
     pub(super) step: String,
     pub(super) operator: Box<dyn Operator>,
     pub(super) counters: Arc<NodeCounters>,
-    /// digests of its components by slot, as they are now
+    /// which versions of its components run now
     pub(super) versions: Versions,
     /// what becomes of state that other components have left, before it is restored
     pub(super) migrations: Vec<Migration>,
@@ -108,10 +110,8 @@ pub(super) struct Link {
 
 impl Link {
     /// Takes note of what runs.
-    fn runs(&self, slot: usize, digest: crate::wasm::Digest) {
-        if let Some(version) = self.versions.lock().ok().as_mut().and_then(|versions| versions.get_mut(slot)) {
-            *version = Some(digest);
-        }
+    fn runs(&self, slot: usize, version: ExactVersion) {
+        self.versions.runs(slot, version, self.counters.read());
     }
 }
 
@@ -128,8 +128,8 @@ fn take_over(running: &mut dyn Operator, successor: &mut Successor, watermark: W
     Ok(rows)
 }
 
-/// Digests of a step's components in one task, by slot.
-pub type Versions = Arc<Mutex<Vec<Option<crate::wasm::Digest>>>>;
+/// Versions of a step's components in one task.
+pub type Versions = Arc<TaskVersions>;
 
 /// Where a chain ends.
 pub(super) enum Tail {
@@ -308,17 +308,14 @@ impl Chain {
         if output.dead.is_empty() {
             return (batches, Vec::new());
         }
-        // of several components it is not known which one failed: better none than the wrong one
-        let component = link.versions.lock().ok().and_then(|versions| {
-            let mut components = versions.iter().flatten();
-            components.next().filter(|_| components.next().is_none()).copied()
-        });
+        // where one of several components failed the operator says which
+        let only = link.versions.only();
         let others = std::mem::take(&mut output.dead_by);
-        let by = |row: usize| others.iter().find(|(rows, _)| rows.contains(&row)).map(|(_, digest)| *digest);
+        let by = |row: usize| others.iter().find(|(rows, _)| rows.contains(&row)).map(|(_, version)| *version);
         let letters = output.dead.drain(..).enumerate().map(|(row, dead)| DeadLetter {
             node: link.step.clone(),
-            component: by(row).unwrap_or(component),
-            capsule: link.capsules.as_ref().and_then(|capsules| capsules.file_for(&dead.reason)),
+            version: by(row).unwrap_or(only),
+            capsule: link.capsules.as_ref().and_then(|capsules| capsules.file_of(&dead.reason, by(row).is_some())),
             reason: dead.reason,
             payload: Payload::Row { row: dead.row, time_ms: dead.time },
         });
@@ -503,7 +500,7 @@ impl Chain {
         for (index, successor) in ready {
             let Some(link) = self.links.get_mut(index) else { continue };
             link.operator = successor.operator;
-            successor.digests.into_iter().for_each(|(slot, digest)| link.runs(slot, digest));
+            successor.versions.into_iter().for_each(|(slot, version)| link.runs(slot, version));
         }
     }
 
@@ -512,6 +509,9 @@ impl Chain {
         for link in &mut self.links {
             if let Some(step) = change.take_trial(&link.step, self.subtask) {
                 let result = put_in_place(&mut link.operator, step, self.watermark);
+                if let Some(capsules) = &mut link.capsules {
+                    capsules.tries(change.candidate(&link.step, self.subtask));
+                }
                 check(link, self.subtask, result)?;
             }
         }

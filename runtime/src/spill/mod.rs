@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use rows::RowCodec;
-pub(crate) use store::Value;
 pub use store::{Area, SpillStore};
+pub(crate) use store::{FrozenArea, Put, Value};
 
 use crate::metrics::NodeCounters;
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use fjall::config::{PartitioningPolicy, PinningPolicy};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable};
 
 use super::SpillError;
 
@@ -243,8 +243,40 @@ impl Area {
         })
     }
 
+    /// All of it as it is now, whatever is written later.
+    pub(crate) fn freeze(&self) -> FrozenArea {
+        FrozenArea { snapshot: self.store.database.snapshot(), area: self.clone() }
+    }
+
     /// What was read is not what was written.
     pub(crate) fn damaged(&self, reason: impl Into<String>) -> SpillError {
         SpillError::Damaged { path: self.store.folder.path.clone(), reason: reason.into() }
+    }
+}
+
+/// An area as it was.
+pub(crate) struct FrozenArea {
+    /// dropped before the store
+    snapshot: fjall::Snapshot,
+    area: Area,
+}
+
+impl FrozenArea {
+    /// As [`Area::range`].
+    pub(crate) fn range(
+        &self,
+        from: &[u8],
+        to: &[u8],
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Value), SpillError>> + use<'_> {
+        let area = &self.area;
+        self.snapshot.range(&area.store.keyspace, area.key(from)..area.key(to)).map(|entry| {
+            let (key, value) = entry.into_inner().map_err(area.store.failed("read"))?;
+            Ok((key.get(area.prefix.len()..).unwrap_or_default().to_vec(), value))
+        })
+    }
+
+    /// As [`Area::damaged`].
+    pub(crate) fn damaged(&self, reason: impl Into<String>) -> SpillError {
+        self.area.damaged(reason)
     }
 }

@@ -35,6 +35,11 @@ pub struct Chunked<T> {
 /// Numbers every freezing of a column in this process; 0 is none.
 static FREEZINGS: AtomicU64 = AtomicU64::new(1);
 
+/// A number that nothing else of this process has.
+pub(crate) fn next_freezing() -> u64 {
+    FREEZINGS.fetch_add(1, Ordering::Relaxed)
+}
+
 impl<T: Clone> Chunked<T> {
     /// No chunks; new ones will hold `fill`.
     pub fn new(fill: T) -> Self {
@@ -121,6 +126,23 @@ impl<T: Clone> Chunked<T> {
         Some(&mut chunk[slot as usize % CHUNK_ROWS])
     }
 
+    /// The values of `slots`, none where their chunks do not exist. A chunk is looked for once for neighbours.
+    pub(crate) fn of_slots<'a>(&'a self, slots: &'a [u32]) -> impl Iterator<Item = Option<&'a T>> {
+        let mut chunk: Option<(usize, Option<&[T; CHUNK_ROWS]>)> = None;
+        slots.iter().map(move |slot| {
+            let number = Self::chunk_of(*slot);
+            let values = match chunk {
+                Some((known, values)) if known == number => values,
+                _ => {
+                    let values = self.values(number);
+                    chunk = Some((number, values));
+                    values
+                }
+            };
+            values.map(|values| &values[*slot as usize % CHUNK_ROWS])
+        })
+    }
+
     /// Asks for the cache line of a slot's value; answers whether its chunk exists.
     #[inline]
     pub(crate) fn prefetch(&self, slot: u32) -> bool {
@@ -147,6 +169,12 @@ impl<T: Clone> Chunked<T> {
         (first..self.end).filter_map(|number| Some((number, self.values(number)?)))
     }
 
+    /// The values of all chunks, to be changed.
+    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        (0..self.end).for_each(|chunk| _ = self.values_mut(chunk));
+        self.own.iter_mut().flatten().flat_map(|values| values.iter_mut())
+    }
+
     /// One more than the number of the last chunk that ever was.
     pub(crate) fn chunks_end(&self) -> usize {
         self.end
@@ -155,7 +183,7 @@ impl<T: Clone> Chunked<T> {
     /// A copy as of now. Chunks are shared: one that is written to later is copied then, if this copy is still there. Takes time by
     /// the number of chunks that have been written since the last copy, some nanoseconds each, and allocates nothing for them.
     pub fn freeze(&mut self) -> Self {
-        let number = FREEZINGS.fetch_add(1, Ordering::Relaxed);
+        let number = next_freezing();
         // what the time since the last copy did not need goes with this one, to be freed elsewhere
         let spare = std::mem::take(&mut self.spare);
         self.frozen.resize_with(self.end.div_ceil(GROUP_CHUNKS), || None);
@@ -174,11 +202,10 @@ impl<T: Clone> Chunked<T> {
         }));
     }
 
-    /// Bytes of the chunks, without what their values point to.
+    /// Bytes of the chunks, without what their values point to. The same whether there are copies or not: what an operator does
+    /// by its memory must not hang on when checkpoints are taken.
     pub fn bytes(&self) -> usize {
-        let chunks = self.chunks().count() + self.spare.len();
-        let places = self.own.capacity() * size_of::<Option<Values<T>>>() + self.frozen.len() * size_of::<Group<T>>();
-        places + chunks * CHUNK_ROWS * size_of::<T>()
+        self.end * size_of::<Option<Values<T>>>() + self.chunks().count() * CHUNK_ROWS * size_of::<T>()
     }
 
     /// Moves values from old to new slots; those of all other slots are dropped. A value whose old chunk does not exist

@@ -18,9 +18,11 @@ mod key_table;
 mod prefetch;
 mod rounds;
 mod row_keys;
+mod shared_set;
 mod snapshot;
 
 pub(crate) use arrays::{ColumnBuilder, is_word, varlen, words};
+pub(crate) use chunks::next_freezing;
 pub use chunks::{CHUNK_ROWS, Chunked};
 pub(crate) use columns::heap_bytes;
 pub use columns::{Columns, check_rows};
@@ -28,6 +30,7 @@ pub(crate) use key_rows::{KeyRows, canonical_float};
 pub(crate) use key_table::FrozenKeys;
 pub use key_table::KeyTable;
 pub(crate) use rounds::NO_SLOT;
+pub(crate) use shared_set::{Leaf, SharedSet};
 pub use snapshot::{Later, Snapshot, Table};
 
 use arrow_schema::{ArrowError, DataType};
@@ -84,6 +87,12 @@ pub enum StateError {
     Slot {
         /// which
         slot: u32,
+    },
+    /// it is kept elsewhere, and does not come back from there
+    #[error("{reason}")]
+    Elsewhere {
+        /// what was said there
+        reason: String,
     },
     /// Arrow refused an array
     #[error("{0}")]

@@ -97,6 +97,7 @@ impl Component {
             deadline: limits::GUEST_DEADLINE,
             step: "describe".into(),
             task: 0,
+            version: 0,
             digest: self.digest().short(),
             metrics: Arc::new(GuestMetrics::new()),
             world: None,
@@ -106,9 +107,10 @@ impl Component {
 
     /// Makes a guest for one task. Its instance is made here and asked for its signature under these settings.
     pub fn guest(&self, kind: OperatorKind, options: GuestOptions) -> Result<Guest, GuestError> {
-        let GuestOptions { settings, memory_bytes, deadline, step, task, counters, world } = options;
+        let GuestOptions { settings, memory_bytes, deadline, step, task, version, counters, world } = options;
         let digest = self.digest().short();
-        let conditions = Conditions { settings, memory_bytes, deadline, step, task, digest, metrics: counters, world };
+        let metrics = counters;
+        let conditions = Conditions { settings, memory_bytes, deadline, step, task, version, digest, metrics, world };
         let (signature, live) = self.describe_under(kind, &conditions)?;
         Ok(Guest::new(self.clone(), kind, signature, conditions, Some(live)))
     }

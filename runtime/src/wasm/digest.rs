@@ -39,9 +39,31 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// Exactly which version of a component runs in a place of a pipeline. Prints as `v3 1f2e3d4c5b6a`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExactVersion {
+    /// counts from 1 within its place and is never given twice: the same file under another configuration or other limits is
+    /// another version; 0: nobody counts, as in tests of components
+    pub number: u64,
+    /// what it is
+    pub digest: Digest,
+}
+
+impl fmt::Display for ExactVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{} {}", self.number, self.digest.short())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Digest;
+    use super::{Digest, ExactVersion};
+
+    #[test]
+    fn a_version_prints_its_number_and_the_start_of_its_digest() {
+        let version = ExactVersion { number: 3, digest: Digest::of(b"abc") };
+        assert_eq!(version.to_string(), "v3 ba7816bf8f01");
+    }
 
     #[test]
     fn a_digest_prints_as_sha256sum_does() {

@@ -35,6 +35,8 @@ pub struct GuestOptions {
     pub step: String,
     /// number of the task within the step, for logs
     pub task: u32,
+    /// number of the component's version in its place, for logs and capsules; 0: nobody counts
+    pub version: u64,
     /// where the step's guests count, and who keeps their calls that fail
     pub counters: Arc<GuestMetrics>,
     /// in place of the clock and random numbers that step and component give: to repeat a call
@@ -50,6 +52,7 @@ impl GuestOptions {
             deadline: limits::GUEST_DEADLINE,
             step: step.into(),
             task: 0,
+            version: 0,
             counters: Arc::default(),
             world: None,
         }

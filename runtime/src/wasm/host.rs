@@ -51,7 +51,8 @@ impl From<&Setting> for SettingIn {
 pub(super) struct Voice {
     pub(super) step: String,
     pub(super) task: u32,
-    pub(super) digest: String,
+    /// number of the version, and its digest, short
+    version: (u64, String),
     pub(super) metrics: std::sync::Arc<super::GuestMetrics>,
     /// never said
     pub(super) secrets: Secrets,
@@ -69,10 +70,15 @@ pub(super) enum Output {
 }
 
 impl Voice {
-    pub(super) fn new(step: &str, task: u32, digest: String, metrics: std::sync::Arc<super::GuestMetrics>) -> Self {
+    pub(super) fn new(
+        step: &str,
+        task: u32,
+        version: (u64, String),
+        metrics: std::sync::Arc<super::GuestMetrics>,
+    ) -> Self {
         let step = step.to_owned();
         let secrets = Secrets::default();
-        Self { step, task, digest, metrics, secrets, last_words: String::new(), lines: Default::default() }
+        Self { step, task, version, metrics, secrets, last_words: String::new(), lines: Default::default() }
     }
 
     /// `host.log`
@@ -129,13 +135,13 @@ impl Voice {
         if !self.metrics.admit_log_line() {
             return;
         }
-        let Self { step, task, digest, .. } = self;
+        let Self { step, task, version: (version, digest), .. } = self;
         match level {
-            LevelOut::Trace => tracing::trace!(target: "millstream::guest", step, task, digest, "{message}"),
-            LevelOut::Debug => tracing::debug!(target: "millstream::guest", step, task, digest, "{message}"),
-            LevelOut::Info => tracing::info!(target: "millstream::guest", step, task, digest, "{message}"),
-            LevelOut::Warn => tracing::warn!(target: "millstream::guest", step, task, digest, "{message}"),
-            LevelOut::Error => tracing::error!(target: "millstream::guest", step, task, digest, "{message}"),
+            LevelOut::Trace => tracing::trace!(target: "millstream::guest", step, task, version, digest, "{message}"),
+            LevelOut::Debug => tracing::debug!(target: "millstream::guest", step, task, version, digest, "{message}"),
+            LevelOut::Info => tracing::info!(target: "millstream::guest", step, task, version, digest, "{message}"),
+            LevelOut::Warn => tracing::warn!(target: "millstream::guest", step, task, version, digest, "{message}"),
+            LevelOut::Error => tracing::error!(target: "millstream::guest", step, task, version, digest, "{message}"),
         }
     }
 }
@@ -154,7 +160,7 @@ mod tests {
     use super::*;
 
     fn voice() -> Voice {
-        Voice::new("s", 0, "d".into(), std::sync::Arc::default())
+        Voice::new("s", 0, (1, "d".into()), std::sync::Arc::default())
     }
 
     #[test]

@@ -106,6 +106,7 @@ pub(super) struct Conditions {
     pub(super) deadline: Duration,
     pub(super) step: String,
     pub(super) task: u32,
+    pub(super) version: u64,
     pub(super) digest: String,
     pub(super) metrics: Arc<GuestMetrics>,
     /// in place of the world that step and component give
@@ -156,9 +157,9 @@ impl Live {
         (export, migrator): (&Export, Option<&[ComponentExportIndex]>),
         conditions: &Conditions,
     ) -> Result<Self, CallError> {
-        let Conditions { settings, memory_bytes, step, task, digest, metrics, .. } = conditions;
+        let Conditions { settings, memory_bytes, step, task, version, digest, metrics, .. } = conditions;
         let world = VirtualWorld::from(conditions.world());
-        let mut voice = Voice::new(step, *task, digest.clone(), Arc::clone(metrics));
+        let mut voice = Voice::new(step, *task, (*version, digest.clone()), Arc::clone(metrics));
         voice.secrets = Secrets::of(settings);
         let state = State {
             settings: Arc::clone(settings),

@@ -39,7 +39,7 @@ mod tests;
 pub use call::{Answer, Call, ProcessArguments, ProcessWork};
 pub use component::{Component, Origin};
 pub use contract::{OperatorKind, PACKAGE, VERSION};
-pub use digest::Digest;
+pub use digest::{Digest, ExactVersion};
 pub use error::{CallError, DescribeError, GuestError, LoadError, RowFailure, SandboxError};
 pub use guest::{Expansion, Guest, GuestOptions};
 pub use metrics::{GuestCounts, GuestMetrics};

@@ -23,7 +23,7 @@ impl Guest {
     /// Has those of the call's failures kept that cannot be made smaller.
     #[cold]
     fn tell(&self, error: &CallError, whole: &Call) {
-        let Conditions { step, task, settings, memory_bytes, deadline, metrics, .. } = &self.conditions;
+        let Conditions { step, task, version, settings, memory_bytes, deadline, metrics, .. } = &self.conditions;
         let Some(witness) = metrics.witness() else { return };
         let digest = *self.component.digest();
         for (row, expected, reason) in smallest(error, whole.count()) {
@@ -37,6 +37,8 @@ impl Guest {
                 task: *task,
                 component: self.component.name().to_owned(),
                 digest,
+                version: *version,
+                candidate: witness.is_of_candidates(),
                 kind: self.kind,
                 settings: Arc::clone(settings),
                 memory_bytes: *memory_bytes,

@@ -49,6 +49,10 @@ pub struct FailedCall {
     pub component: String,
     /// SHA-256 of the component
     pub digest: Digest,
+    /// number of its version in its place; 0: nobody counts
+    pub version: u64,
+    /// it was tried beside the version that ran
+    pub candidate: bool,
     /// what it was called as
     pub kind: OperatorKind,
     /// the step's configuration
@@ -101,6 +105,8 @@ impl fmt::Display for Fresh {
 #[derive(Debug)]
 pub struct Gate {
     clock: Clock,
+    /// of candidates that are tried
+    candidates: bool,
     /// by class of reason
     admitted: Mutex<BTreeMap<u64, Admitted>>,
 }
@@ -115,7 +121,13 @@ struct Admitted {
 impl Gate {
     /// Lets the first failures through.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, admitted: Mutex::default() }
+        Self { clock, candidates: false, admitted: Mutex::default() }
+    }
+
+    /// The same for the candidates of a step, whose failures are bounded by themselves: those of the version that runs are
+    /// kept all the same.
+    pub fn of_candidates(clock: Clock) -> Self {
+        Self { candidates: true, ..Self::new(clock) }
     }
 
     /// The name of the failure, if it is to be kept.
@@ -133,7 +145,8 @@ impl Gate {
             oldest.and_then(|oldest| admitted.remove(&oldest));
         }
         let step: String = step.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(64).collect();
-        let name = format!("{:013}-{step}-{}-{:08x}", now_ms.max(0), word(error), class as u32);
+        let whose = if self.candidates { "candidate-" } else { "" };
+        let name = format!("{:013}-{step}-{whose}{}-{:08x}", now_ms.max(0), word(error), class as u32);
         admitted.insert(class, Admitted { digest, at_ms: now_ms, name: name.clone() });
         Some((name, now_ms))
     }
@@ -171,6 +184,11 @@ impl Witness {
     /// What all tasks of the step share.
     pub fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    /// Whether it watches candidates.
+    pub(super) fn is_of_candidates(&self) -> bool {
+        self.gate.candidates
     }
 
     /// Whether there is something to take; a look at one number.

@@ -7,6 +7,7 @@
 mod job;
 mod kills;
 mod outages;
+mod rehearsal;
 mod shape;
 mod starts;
 mod topics;

@@ -33,6 +33,7 @@ mod proof;
 mod refused;
 mod topologies;
 mod trial;
+mod versions;
 
 // components in text form, as the sandbox itself is tested with; it names what it needs by `crate::`
 #[allow(dead_code)]

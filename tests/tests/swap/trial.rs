@@ -2,8 +2,11 @@
 //! Whatever becomes of them, no row is lost, doubled or under two versions.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
+use millstream::capsule;
 use millstream::control::{TrialRequest, TrialState, TrialStatus};
+use millstream::pipeline::spec::CapsulesSpec;
 
 use super::*;
 
@@ -270,8 +273,15 @@ async fn a_candidate_that_traps_is_taken_back_by_itself_and_loses_nothing() {
     for parallelism in [1, 3] {
         for request in [shadow("1h", "traps>0"), canary("50%", "traps>0,dead>1000"), watch("1h", "traps>2")] {
             let second = Second::new();
+            let kept = tempfile::tempdir().unwrap();
+            let capsules = CapsulesSpec {
+                folder: Some(kept.path().display().to_string().into()),
+                keep: 3.into(),
+                ..CapsulesSpec::default()
+            };
             let pipeline = Pipeline::new("trapping")
                 .parallelism(parallelism)
+                .capsules(capsules)
                 .source("numbers", generator(Some(ROWS), Some(RATE)))
                 .step("tag", map().from("numbers"));
             let job = start(pipeline, &["tag"], &[]).await;
@@ -294,6 +304,8 @@ async fn a_candidate_that_traps_is_taken_back_by_itself_and_loses_nothing() {
                 .iter()
                 .map(|letter| {
                     assert_eq!(text(letter, "component"), trial.steps[0].to[0]);
+                    assert_eq!(int(letter, "version"), 2);
+                    assert!(text(letter, "capsule").starts_with(&kept.path().display().to_string()), "{letter:?}");
                     let row: Row = serde_json::from_str(text(letter, "row")).unwrap();
                     int(&row, "sequence")
                 })
@@ -305,7 +317,21 @@ async fn a_candidate_that_traps_is_taken_back_by_itself_and_loses_nothing() {
             if request.shadow.is_some() {
                 assert!(seen.values().all(|version| version == "version-000a"));
             }
+            assert_capsules_of_candidate(kept.path(), &trial, request.watch.is_none());
         }
+    }
+}
+
+/// There are some, bounded as all are, that say which version they are of.
+fn assert_capsules_of_candidate(folder: &Path, trial: &TrialStatus, beside: bool) {
+    let listed = capsule::list(folder).unwrap();
+    assert!((1..=3).contains(&listed.len()), "{} capsules", listed.len());
+    for one in listed {
+        let kept = capsule::Capsule::from_bytes(&std::fs::read(&one.path).unwrap()).unwrap();
+        let (component, name) = (&kept.facts.component, one.path.file_name().unwrap().to_string_lossy().into_owned());
+        assert_eq!((component.version, &component.digest), (Some(2), &trial.steps[0].to[0]));
+        assert_eq!((component.candidate, name.contains("-candidate-")), (beside, beside), "{name}");
+        assert!(capsule::replay(&kept, &run::sandbox().unwrap(), None, &|_| None).unwrap().same);
     }
 }
 

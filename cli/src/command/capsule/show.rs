@@ -37,6 +37,10 @@ pub(crate) fn text(capsule: &Capsule) -> String {
     let component = &facts.component;
     line("component", format!("{}, {} of {}", component.file, component.kind, component.contract));
     line("sha256", component.digest.clone());
+    if let Some(number) = component.version {
+        let tried = if component.candidate { ", tried beside the version that ran" } else { "" };
+        line("version", format!("{number}{tried}"));
+    }
     let config: Vec<String> = facts.config.iter().map(|(name, value)| format!("{name} = {}", config(value))).collect();
     line("config", if config.is_empty() { "none".to_owned() } else { config.join(", ") });
     let deadline_ms = facts.limits.deadline_ns / 1_000_000;

@@ -20,8 +20,10 @@ fn draft(epoch: u64, attempt: &str) -> Draft {
 
 fn draft_of(epoch: u64, attempt: &str, rows: RecordBatch) -> Draft {
     let task = |subtask| TaskEntry { subtask, watermark_ms: 5, state: Vec::new() };
-    let steps = vec![StepEntry { step: "sum".into(), components: Vec::new(), tasks: vec![task(0), task(1)] }];
+    let steps =
+        vec![StepEntry { step: "sum".into(), components: Vec::new(), tasks: vec![task(0), task(1)], kept: None }];
     let manifest = Manifest {
+        given_up: Vec::new(),
         pipeline: "orders".into(),
         epoch,
         attempt: attempt.into(),

@@ -177,7 +177,8 @@ pub(super) async fn finish_newest(
 /// State of a step that is gone would be lost silently.
 fn known_steps(spec: &PipelineSpec, loaded: &Loaded, dropped: &BTreeSet<String>) -> Result<(), CheckpointError> {
     let known: Vec<&str> = spec.steps.iter().map(|step| step.name.value.as_str()).collect();
-    let gone = loaded.manifest.state_files().find(|(step, ..)| !known.contains(step) && !dropped.contains(*step));
+    let given_up = |step: &str| loaded.manifest.given_up.iter().any(|gone| gone == step) || dropped.contains(step);
+    let gone = loaded.manifest.state_files().find(|(step, ..)| !known.contains(step) && !given_up(step));
     match gone {
         None => Ok(()),
         Some((step, ..)) => Err(CheckpointError::StepGone {

@@ -8,6 +8,7 @@ use crate::checkpoint::{
     Action, Component, Draft, Manifest, PreparedEntry, SourceEntry, StepEntry, TaskEntry, fail_point,
 };
 use crate::clock::Stopwatch;
+use crate::control::kinds;
 use crate::control::run::Life;
 use crate::control::transactions;
 use crate::control::versions::Versions;
@@ -36,7 +37,7 @@ impl Session {
         watch: Stopwatch,
     ) -> Result<(), CheckpointError> {
         let epoch = self.epochs.next;
-        let draft = self.draft(handle.name(), as_of, cut, finished);
+        let draft = self.draft(handle, as_of, cut, finished);
         let prepared = draft.manifest.prepared.clone();
         fail_point("cut");
         let bytes = self.decide(draft, last).await?;
@@ -76,7 +77,8 @@ impl Session {
         done
     }
 
-    fn draft(&self, pipeline: &str, as_of: AsOf, cut: Cut, finished: bool) -> Draft {
+    fn draft(&self, handle: &Life, as_of: AsOf, cut: Cut, finished: bool) -> Draft {
+        let mut kept = kinds::of(&handle.shared.resolution.plan, &as_of.components);
         let sources = cut.sources.into_iter().map(|(source, tasks)| {
             let positions = tasks.into_values().flatten().collect();
             SourceEntry { source, positions }
@@ -87,8 +89,12 @@ impl Session {
             let of_step = as_of.components.iter().filter(|(slot, _)| slot.step == step);
             let components = of_step
                 .map(|(slot, resolved)| Component { slot: slot.slot, digest: resolved.component.digest().to_string() });
-            let mut entry =
-                StepEntry { components: components.collect(), step, tasks: Vec::with_capacity(tasks.len()) };
+            let mut entry = StepEntry {
+                components: components.collect(),
+                kept: kept.remove(&step),
+                step,
+                tasks: Vec::with_capacity(tasks.len()),
+            };
             entry.components.sort_by_key(|component| component.slot);
             for (subtask, task) in tasks {
                 entry.tasks.push(TaskEntry { subtask, watermark_ms: task.watermark.0, state: Vec::new() });
@@ -101,7 +107,7 @@ impl Session {
         });
         let (versions, files) = as_of.versions.entries();
         let manifest = Manifest {
-            pipeline: pipeline.to_owned(),
+            pipeline: handle.name().to_owned(),
             epoch: self.epochs.next,
             attempt: self.epochs.attempt.clone(),
             written_ms: self.clock.now_ms(),
@@ -111,6 +117,7 @@ impl Session {
             prepared: prepared.collect(),
             transactional_id: self.epochs.transactions.as_ref().map(|of| of.transactional_id().to_owned()),
             versions,
+            given_up: handle.given_up(),
         };
         Draft { manifest, states, components: files }
     }

@@ -189,7 +189,7 @@ fn parallelism(shape: &Shape<'_>, name: &str) -> String {
 }
 
 pub(super) fn of_step(step: &StepSpec, shape: &Shape<'_>) -> Vec<Fact> {
-    use Effect::{DropsState, Rebuild};
+    use Effect::{DropsState, Rebuild, Swap};
     let name = &step.name.value;
     let mut facts = Facts::of(&shape.plan.spec);
     let kind = if shape.is_stateful(name) { DropsState } else { Rebuild };
@@ -200,8 +200,8 @@ pub(super) fn of_step(step: &StepSpec, shape: &Shape<'_>) -> Vec<Fact> {
     facts.add("parallelism", Rebuild, parallelism(shape, name));
     facts.written("keep", Rebuild, step.keep.as_ref());
     facts.debug("on_error", Rebuild, &step.on_error);
-    facts.add("limits.memory", Rebuild, bytes(step.limits.memory_bytes));
-    facts.debug("limits.deadline", Rebuild, &step.limits.deadline);
+    facts.add("limits.memory", Swap, bytes(step.limits.memory_bytes));
+    facts.debug("limits.deadline", Swap, &step.limits.deadline);
     match step.partition.as_ref().map(|partition| &partition.value) {
         Some(PartitionSpec::Custom(_)) => facts.add("partition", Rebuild, "a component"),
         _ => facts.written("partition", Rebuild, step.partition.as_ref()),

@@ -110,7 +110,7 @@ type Case = (&'static [(&'static str, &'static str)], &'static [&'static str]);
 
 #[test]
 fn each_change_is_told_with_what_it_takes() {
-    let table: [Case; 22] = [
+    let table: [Case; 23] = [
         // guests only
         (&[("word = \"a\"", "word = \"b\"")], &["swap step `tag`: config.word \"a\" → \"b\""]),
         (&[("word = \"a\"", "word = \"a\", x = 1")], &["swap step `tag`: config.x none → 1"]),
@@ -121,7 +121,11 @@ fn each_change_is_told_with_what_it_takes() {
         (&[("[step.sums]", "[step.sums]\nparallelism = 3")], &["rebuild step `sums`: parallelism 2 → 3"]),
         (
             &[("[step.sums]", "[step.sums]\nlimits = { memory = \"1MiB\" }")],
-            &["rebuild step `sums`: limits.memory 64MiB → 1MiB"],
+            &["swap step `sums`: limits.memory 64MiB → 1MiB"],
+        ),
+        (
+            &[("[step.sums]", "[step.sums]\nlimits = { deadline = \"2s\" }")],
+            &["swap step `sums`: limits.deadline 1s → 2s"],
         ),
         (
             &[("[step.sums]", "[step.sums]\nallowed_lateness = \"1s\"")],

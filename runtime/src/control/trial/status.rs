@@ -7,6 +7,7 @@ use super::budget::{Breach, CostFacts, Facts, share};
 use crate::format::{Encoder, Format, Frames};
 use crate::operator::{Example, Side, TaskFigures};
 use crate::record::{EventTime, Field, Kind, NO_EVENT_TIME, Schema};
+use crate::wasm::ExactVersion;
 
 /// How a trial stands, or how it ended.
 #[derive(Clone, Debug, Serialize)]
@@ -77,8 +78,12 @@ pub struct TriedStepStatus {
     pub step: String,
     /// digests of the components that run, or ran before
     pub from: Vec<String>,
+    /// numbers of their versions
+    pub from_versions: Vec<u64>,
     /// digests of the candidates
     pub to: Vec<String>,
+    /// numbers of their versions, which they keep if they are promoted and nobody gets if they are not
+    pub to_versions: Vec<u64>,
     /// what the running version has done
     pub running: SideStatus,
     /// what the candidate has done
@@ -137,12 +142,21 @@ pub(super) struct Traps {
 }
 
 impl TriedStepStatus {
-    pub(super) fn new(step: &str, (from, to): (Vec<String>, Vec<String>), figures: &TaskFigures, traps: Traps) -> Self {
+    pub(super) fn new(
+        step: &str,
+        (from, to): (&[ExactVersion], &[ExactVersion]),
+        figures: &TaskFigures,
+        traps: Traps,
+    ) -> Self {
+        let digests = |of: &[ExactVersion]| of.iter().map(|version| version.digest.to_string()).collect();
+        let numbers = |of: &[ExactVersion]| of.iter().map(|version| version.number).collect();
         let difference = &figures.difference;
         Self {
             step: step.to_owned(),
-            from,
-            to,
+            from: digests(from),
+            from_versions: numbers(from),
+            to: digests(to),
+            to_versions: numbers(to),
             running: side(&figures.running, traps.running),
             candidate: side(&figures.candidate, traps.candidate),
             compared: difference.compared,

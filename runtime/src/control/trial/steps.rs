@@ -13,16 +13,16 @@ use crate::operator::{Operator, Share, SharedFigures, TaskFigures, TrialStep};
 use crate::pipeline::change::Change;
 use crate::pipeline::plan::SlotId;
 use crate::pipeline::resolve::{Components, Resolved};
-use crate::wasm::{Digest, GuestMetrics};
+use crate::wasm::{ExactVersion, Gate, GuestMetrics, Witness};
 
 /// A step of a trial.
 #[derive(Debug)]
 pub(super) struct TriedStep {
     pub(super) name: String,
-    from: Vec<String>,
-    to: Vec<String>,
+    pub(super) from: Vec<ExactVersion>,
+    pub(super) to: Vec<ExactVersion>,
     /// of the candidate, where it is the step's only component
-    digest: Option<Digest>,
+    version: Option<ExactVersion>,
     /// by subtask
     figures: Vec<SharedFigures>,
     /// where the running version's guests count, by subtask
@@ -69,7 +69,7 @@ impl TriedStep {
     }
 
     pub(super) fn status(&self) -> TriedStepStatus {
-        TriedStepStatus::new(&self.name, (self.from.clone(), self.to.clone()), &self.figures(), self.traps())
+        TriedStepStatus::new(&self.name, (&self.from, &self.to), &self.figures(), self.traps())
     }
 
     pub(super) fn facts(&self) -> Facts {
@@ -105,6 +105,12 @@ fn trapped(metrics: &[Arc<GuestMetrics>]) -> u64 {
     metrics.iter().map(of).sum()
 }
 
+/// Where the guests of a candidate count in one task.
+fn counting(gate: Option<&Arc<Gate>>) -> Arc<GuestMetrics> {
+    let watched = |gate: &Arc<Gate>| GuestMetrics::watched(Witness::new(Arc::clone(gate)));
+    Arc::new(gate.map_or_else(GuestMetrics::default, watched))
+}
+
 impl Life {
     /// The steps that `offers` are for.
     pub(super) fn tried_steps(
@@ -125,9 +131,9 @@ impl Life {
         before: &Offers,
         spec: &TrialSpec,
     ) -> Result<TriedStep, SwapError> {
-        let digests = |of: &Offers| -> Vec<String> {
+        let versions = |of: &Offers| -> Vec<ExactVersion> {
             let of_step = of.iter().filter(|(slot, _)| slot.step == name);
-            of_step.map(|(_, resolved)| resolved.component.digest().to_string()).collect()
+            of_step.map(|(_, resolved)| resolved.version()).collect()
         };
         let is_stateless = self.is_stateless(name).ok_or_else(|| SwapError::CannotTry {
             step: name.to_owned(),
@@ -141,14 +147,17 @@ impl Life {
         let offered = offers.iter().find(|(slot, _)| slot.step == name);
         let running = self.guest_metrics(name).to_vec();
         let apart = !matches!(spec.mode, Mode::Watch { .. });
+        // candidates leave capsules where what runs does
+        let is_watched = running.iter().any(|guests| guests.witness().is_some());
+        let gate = is_watched.then(|| Arc::new(Gate::of_candidates(self.shared.clock.clone())));
         let traps = trapped(&running);
         Ok(TriedStep {
             name: name.to_owned(),
-            from: digests(before),
-            to: digests(offers),
-            digest: offered.filter(|_| slots == 1).map(|(_, resolved)| *resolved.component.digest()),
+            from: versions(before),
+            to: versions(offers),
+            version: offered.filter(|_| slots == 1).map(|(_, resolved)| resolved.version()),
             figures: running.iter().map(|_| SharedFigures::default()).collect(),
-            candidate: running.iter().filter(|_| apart).map(|_| Arc::default()).collect(),
+            candidate: running.iter().filter(|_| apart).map(|_| counting(gate.as_ref())).collect(),
             running,
             traps_before: Mutex::new(traps),
             traps_first: traps,
@@ -181,8 +190,8 @@ impl Life {
                             Ok(TrialStep::Shadow { candidate, migrations, figures })
                         }
                         Some(share) => {
-                            let (running, digest) = (anew.next().flatten(), step.digest);
-                            Ok(TrialStep::Canary { running, candidate, share: share.clone(), digest, figures })
+                            let (running, version) = (anew.next().flatten(), step.version);
+                            Ok(TrialStep::Canary { running, candidate, share: share.clone(), version, figures })
                         }
                     };
                     let tasks = candidates.into_iter().zip(figures).enumerate().map(of_task);
@@ -190,6 +199,7 @@ impl Life {
                 }
             };
             change.add_trial(&step.name, tasks);
+            change.add_candidate(&step.name, step.candidate.clone());
         }
         Ok(change)
     }

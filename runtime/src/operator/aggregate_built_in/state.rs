@@ -156,7 +156,7 @@ fn seen_of_mut(of: &mut Accumulators) -> Option<&mut Chunked<i64>> {
 
 /// The values of `slots`; of a slot without a chunk, the default.
 fn values<'a, T: Copy + Default>(of: &'a Chunked<T>, slots: &'a [u32]) -> impl Iterator<Item = T> + 'a {
-    slots.iter().map(|slot| of.get(*slot).copied().unwrap_or_default())
+    of.of_slots(slots).map(|value| value.copied().unwrap_or_default())
 }
 
 /// Counts as a column.

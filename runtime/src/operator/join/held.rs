@@ -6,18 +6,20 @@ use arrow_select::concat::concat_batches;
 use super::arrow;
 use crate::limits::BATCH_ROWS;
 use crate::operator::OperatorError;
+use crate::state::next_freezing;
 
 /// Rows in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    batches: Vec<RecordBatch>,
+    /// each with a number that no other batch of this process has
+    batches: Vec<(u64, RecordBatch)>,
 }
 
 impl Held {
     /// Adds rows. Each row is copied a logarithmic number of times at most.
     pub(super) fn add(&mut self, batch: RecordBatch) -> Result<(), OperatorError> {
         let mut last = batch;
-        while let Some(before) = self.batches.last() {
+        while let Some((_, before)) = self.batches.last() {
             let rows = before.num_rows() + last.num_rows();
             if before.num_rows() > 2 * last.num_rows() || rows > BATCH_ROWS {
                 break;
@@ -30,12 +32,17 @@ impl Held {
             }
             self.batches.pop();
         }
-        self.batches.push(last);
+        self.batches.push((next_freezing(), last));
         Ok(())
     }
 
     /// All rows.
-    pub(super) fn batches(&self) -> &[RecordBatch] {
+    pub(super) fn batches(&self) -> impl Iterator<Item = &RecordBatch> {
+        self.batches.iter().map(|(_, batch)| batch)
+    }
+
+    /// All rows, in batches of which the same number is the same rows.
+    pub(super) fn numbered(&self) -> &[(u64, RecordBatch)] {
         &self.batches
     }
 }

@@ -7,20 +7,26 @@
 //! What is found does not depend on the order in which the two inputs come, as long as no row is late: a partner that may
 //! still come holds a row, whichever side it is on.
 
+mod spilled;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMillisecondType};
-use arrow_array::{Array, ArrayRef};
-use arrow_buffer::{BooleanBuffer, ScalarBuffer};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_buffer::BooleanBuffer;
 
 use super::columns::{Joined, NO_WINDOW, nulls};
 use super::interval_side::{Known, NO_KEY, Side};
+use super::rows::Part;
 use super::{JoinColumns, LEFT, RIGHT, keys, saved, with_event_time, wrong};
+use crate::limits::BATCH_ROWS;
+use crate::operator::spilled_keys::SpilledKeys;
 use crate::operator::{Operator, OperatorError, Output};
 use crate::record::{Batch, EventTime, Watermark};
-use crate::state::{KeyTable, Snapshot};
+use crate::state::{Chunked, KeyTable, Later, Snapshot};
 
 /// Below this many keys the table is not made anew.
 const COMPACT_FROM_KEYS: usize = 1_024;
@@ -63,7 +69,19 @@ pub struct IntervalJoin {
     sides: [Side; 2],
     /// last time of a partner, side and number of rows that are held
     timers: BinaryHeap<Reverse<(EventTime, usize, u32)>>,
-    slots: Vec<u32>,
+    pub(super) slots: Vec<u32>,
+    /// keys that do not fit into memory, where that is bounded
+    spilled: Option<Box<SpilledKeys>>,
+}
+
+/// What tells what is known of the rows of a part from what was known of them before.
+fn marks(known: &Chunked<Known>, part: &Part) -> Vec<u64> {
+    let mut chunks: Vec<usize> = part.numbers().map(Chunked::<Known>::chunk_of).collect();
+    chunks.sort_unstable();
+    chunks.dedup();
+    let mut marks = Vec::with_capacity(chunks.len() + 1);
+    chunks.into_iter().for_each(|chunk| known.marks(chunk..chunk + 1, &mut marks));
+    marks
 }
 
 impl IntervalJoin {
@@ -79,6 +97,7 @@ impl IntervalJoin {
             sides: [Side::new(any_order), Side::new(false)],
             timers: BinaryHeap::new(),
             slots: Vec::new(),
+            spilled: None,
         }
     }
 
@@ -90,6 +109,11 @@ impl IntervalJoin {
     /// Keys that are held at the moment.
     pub fn keys_held(&self) -> usize {
         self.table.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn held_batches(&self, side: usize) -> Vec<RecordBatch> {
+        self.sides[side].rows.batches().into_iter().cloned().collect()
     }
 
     fn is_bounded(&self) -> bool {
@@ -224,11 +248,11 @@ impl IntervalJoin {
     }
 
     /// Lets rows go that no partner can come for any more.
-    fn expire(&mut self, out: &mut Output) -> Result<(), OperatorError> {
+    fn expire(&mut self, until: EventTime, out: &mut Output) -> Result<(), OperatorError> {
         let mut gone: [Vec<u32>; 2] = [Vec::new(), Vec::new()];
         let mut alone = Vec::new();
         while let Some(Reverse((high, side, number))) = self.timers.peek().copied() {
-            if high > self.watermark.0 {
+            if high > until {
                 break;
             }
             self.timers.pop();
@@ -257,6 +281,26 @@ impl IntervalJoin {
         self.forget_keys()
     }
 
+    /// Rows of a side as a snapshot has them.
+    pub(super) fn load_side(&mut self, side: usize, table: &RecordBatch) -> Result<(), OperatorError> {
+        let (Some(input), Some(keys)) = (self.columns.inputs.get(side), self.columns.keys.get(side)) else {
+            return Err(wrong("a join has two inputs"));
+        };
+        let rows = saved::restored(table, input, keys.len())?;
+        let ranges = self.ranges(side, &rows.batch)?;
+        let rest = rows.batch.times().iter().zip(rows.met.iter());
+        let known = ranges.into_iter().zip(rest).map(|((low, high), (time, met))| Known {
+            key: NO_KEY,
+            time: *time,
+            low,
+            high,
+            met,
+            gone: false,
+        });
+        self.hold(side, &rows.batch, known.collect())?;
+        Ok(())
+    }
+
     /// Makes the key table anew if fewer than half of its keys can have rows.
     fn forget_keys(&mut self) -> Result<(), OperatorError> {
         let (keys, rows) = (self.table.len(), self.rows_held());
@@ -266,6 +310,7 @@ impl IntervalJoin {
         let has_rows = |key: &u32| self.sides.iter().any(|side| side.has_key(*key));
         let live: Vec<u32> = (0..u32::try_from(keys).unwrap_or(u32::MAX)).filter(has_rows).collect();
         let moves = self.table.retain(&live).map_err(|error| super::internal(&error))?;
+        self.spilled.iter_mut().for_each(|spilled| spilled.renumber(&moves));
         self.sides.iter_mut().for_each(|side| side.renumber(&moves));
         Ok(())
     }
@@ -295,30 +340,47 @@ impl Operator for IntervalJoin {
     fn on_input(&mut self, side: usize, batch: Batch, out: &mut Output) -> Result<(), OperatorError> {
         let batch = if self.is_bounded() { with_event_time(batch, out)? } else { batch };
         let (batch, known) = self.in_time(side, batch, out)?;
+        self.bring_in(side, &batch)?;
         let past = known.iter().any(|row| row.high <= self.watermark.0);
         let (numbers, keyed) = self.hold(side, &batch, known)?;
         self.meet(side, numbers.get(..keyed).unwrap_or_default(), out)?;
-        if past { self.expire(out) } else { Ok(()) }
+        if past {
+            self.expire(self.watermark.0, out)?;
+        }
+        self.spill_if_over(batch.rows())
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
         self.watermark = watermark;
-        self.expire(out)
+        loop {
+            let more = self.bring_due(watermark.0)?;
+            self.expire(more.unwrap_or(watermark.0), out)?;
+            if more.is_none() {
+                return Ok(());
+            }
+            self.spill_if_over(BATCH_ROWS)?;
+        }
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
-        let mut snapshot = Snapshot::default();
-        for ((side, keys), name) in self.sides.iter().zip(&self.columns.keys).zip(saved::NAMES) {
-            let mut tables = Vec::new();
-            for (rows, numbers) in side.rows.parts()? {
-                let known = || numbers.iter().filter_map(|number| side.known(*number));
-                let times: ScalarBuffer<i64> = known().map(|row| row.time).collect();
-                let met: BooleanBuffer = known().map(|row| row.met).collect();
-                tables.push(saved::saved(&rows, keys, times, Some(met))?);
-            }
-            snapshot = snapshot.with(name, Some(keys.len()), tables);
+        let mut tables = Vec::new();
+        for (side, keys) in self.sides.iter_mut().zip(&self.columns.keys) {
+            let known = Arc::new(side.freeze_known());
+            let later = |part| {
+                let (of, marked) = (Arc::clone(&known), Arc::clone(&known));
+                let own = move |number| of.get(number).map_or((0, false), |known| (known.time, known.met));
+                saved::later(part, keys, own, move |part| marks(&marked, part))
+            };
+            tables.push(side.rows.freeze().into_iter().map(later).collect::<Vec<_>>());
         }
-        Ok(snapshot)
+        if let Some(spilled) = &self.spilled {
+            tables.iter_mut().zip(spilled.freeze()).for_each(|(table, spilled)| table.extend(spilled));
+        }
+        let named = saved::NAMES.into_iter().zip(&self.columns.keys).zip(tables);
+        let with = |to: Snapshot, ((name, keys), rows): ((&str, &Vec<usize>), Vec<Later>)| {
+            to.with(name, Some(keys.len()), Vec::new()).with_later(rows)
+        };
+        Ok(named.fold(Snapshot::default(), with))
     }
 
     fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
@@ -326,18 +388,10 @@ impl Operator for IntervalJoin {
         let tables = saved::of_sides(state, &self.columns)?;
         for (side, tables) in tables.into_iter().enumerate() {
             for table in tables {
-                let rows = saved::restored(table, &self.columns.inputs[side], self.columns.keys[side].len())?;
-                let ranges = self.ranges(side, &rows.batch)?;
-                let rest = rows.batch.times().iter().zip(rows.met.iter());
-                let known = ranges.into_iter().zip(rest).map(|((low, high), (time, met))| Known {
-                    key: NO_KEY,
-                    time: *time,
-                    low,
-                    high,
-                    met,
-                    gone: false,
-                });
-                self.hold(side, &rows.batch, known.collect())?;
+                let batch = saved::restored(table, &self.columns.inputs[side], self.columns.keys[side].len())?.batch;
+                self.bring_in(side, &batch)?;
+                self.load_side(side, table)?;
+                self.spill_if_over(batch.rows())?;
             }
         }
         Ok(())

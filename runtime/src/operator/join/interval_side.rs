@@ -7,7 +7,7 @@ use arrow_array::RecordBatch;
 use super::rows::Rows;
 use crate::operator::OperatorError;
 use crate::record::EventTime;
-use crate::state::CHUNK_ROWS;
+use crate::state::{CHUNK_ROWS, Chunked};
 
 /// The key of a row with a null in it.
 pub(super) const NO_KEY: u32 = u32::MAX;
@@ -27,12 +27,14 @@ pub(super) struct Known {
     pub(super) gone: bool,
 }
 
+const BLANK: Known = Known { key: NO_KEY, time: 0, low: 0, high: 0, met: false, gone: true };
+
 /// The rows of one side.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Side {
     pub(super) rows: Rows,
     /// by number of the row
-    known: Vec<Known>,
+    known: Chunked<Known>,
     /// by number of the key: time and number of its rows, the earliest first, of one time in the order in which they came
     by_key: Vec<VecDeque<(EventTime, u32)>>,
     /// whether the rows of a key may go in another order than that of their times
@@ -42,17 +44,15 @@ pub(super) struct Side {
 impl Side {
     /// No rows; whether those of a key may go in another order than that of their times.
     pub(super) fn new(any_order: bool) -> Self {
-        Self { any_order, ..Self::default() }
+        Self { rows: Rows::default(), known: Chunked::new(BLANK), by_key: Vec::new(), any_order }
     }
 
     /// Adds rows, of which `known` says the rest; answers with their numbers.
     pub(super) fn add(&mut self, rows: &RecordBatch, known: &[Known]) -> Result<Vec<u32>, OperatorError> {
         let mut numbers = Vec::with_capacity(known.len());
         self.rows.add(rows, &mut numbers)?;
-        let blank = Known { key: NO_KEY, time: 0, low: 0, high: 0, met: false, gone: true };
-        self.known.resize(self.rows.numbers(), blank);
         for (number, known) in numbers.iter().zip(known) {
-            self.known.get_mut(*number as usize).into_iter().for_each(|place| *place = *known);
+            self.known.set(*number, *known);
             if known.key == NO_KEY {
                 continue;
             }
@@ -70,11 +70,11 @@ impl Side {
     }
 
     pub(super) fn known(&self, number: u32) -> Option<&Known> {
-        self.known.get(number as usize)
+        self.known.get(number)
     }
 
     pub(super) fn set_met(&mut self, number: u32) {
-        self.known.get_mut(number as usize).into_iter().for_each(|known| known.met = true);
+        self.known.get_mut(number).into_iter().for_each(|known| known.met = true);
     }
 
     /// Rows of a key with times from `first` to `last`.
@@ -87,6 +87,22 @@ impl Side {
         range.into_iter().flatten()
     }
 
+    /// Numbers of all rows of a key, the earliest first.
+    pub(super) fn all_of_key(&self, key: u32) -> impl Iterator<Item = u32> {
+        self.by_key.get(key as usize).into_iter().flatten().map(|(_, number)| *number)
+    }
+
+    /// What is known of all rows, as of now.
+    pub(super) fn freeze_known(&mut self) -> Chunked<Known> {
+        self.known.freeze()
+    }
+
+    /// Bytes that are held.
+    pub(super) fn bytes(&self) -> usize {
+        let lists: usize = self.by_key.iter().map(|list| 32 + list.capacity() * 16).sum();
+        self.rows.bytes() + self.known.bytes() + lists
+    }
+
     /// Whether the key has rows here.
     pub(super) fn has_key(&self, key: u32) -> bool {
         self.by_key.get(key as usize).is_some_and(|list| !list.is_empty())
@@ -96,7 +112,7 @@ impl Side {
     pub(super) fn remove(&mut self, numbers: &[u32]) -> Result<Vec<u32>, OperatorError> {
         let mut keys = Vec::new();
         for number in numbers {
-            let Some(known) = self.known.get_mut(*number as usize) else { continue };
+            let Some(known) = self.known.get_mut(*number) else { continue };
             known.gone = true;
             keys.extend((known.key != NO_KEY).then_some(known.key));
         }
@@ -104,7 +120,7 @@ impl Side {
         keys.dedup();
         for key in &keys {
             let Some(list) = self.by_key.get_mut(*key as usize) else { continue };
-            let gone = |known: &[Known], number: u32| known.get(number as usize).is_none_or(|known| known.gone);
+            let gone = |known: &Chunked<Known>, number: u32| known.get(number).is_none_or(|known| known.gone);
             while list.front().is_some_and(|(_, number)| gone(&self.known, *number)) {
                 list.pop_front();
             }
@@ -116,7 +132,9 @@ impl Side {
             }
         }
         self.rows.remove(numbers)?;
-        self.known.truncate(self.rows.numbers());
+        if self.rows.numbers() == 0 {
+            self.known = Chunked::new(BLANK);
+        }
         Ok(keys)
     }
 
@@ -126,7 +144,7 @@ impl Side {
         for (old, new) in moves {
             let list = self.by_key.get_mut(*old as usize).map(std::mem::take).unwrap_or_default();
             for (_, number) in &list {
-                self.known.get_mut(*number as usize).into_iter().for_each(|known| known.key = *new);
+                self.known.get_mut(*number).into_iter().for_each(|known| known.key = *new);
             }
             by_key.push(list);
         }

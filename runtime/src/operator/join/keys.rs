@@ -58,3 +58,19 @@ pub(super) fn slots(
     let keys = keys.ok_or_else(|| wrong("a batch lacks a key column"))?;
     table.slots(&keys, rows, slots).map_err(|error| internal(&error))
 }
+
+/// As [`slots`], of those rows of a batch that have no null in their key.
+pub(super) fn keyed_slots(
+    table: &mut KeyTable,
+    batch: &Batch,
+    keys: &[usize],
+    to: &mut Vec<u32>,
+) -> Result<(), OperatorError> {
+    match without_nulls(batch, keys) {
+        None => slots(table, batch.columns().columns(), keys, batch.rows(), to),
+        Some(keyed) => {
+            let keyed = picked(batch, &keyed)?;
+            slots(table, keyed.columns().columns(), keys, keyed.rows(), to)
+        }
+    }
+}

@@ -4,15 +4,17 @@
 //! order between the two inputs is that of arrival. Results carry the time of the left row. Rows of the right side with a
 //! null in their key can never be found and are not held.
 
+mod spilled;
+
 use arrow_array::ArrayRef;
-use arrow_buffer::ScalarBuffer;
 
 use super::columns::{Joined, NO_WINDOW, nulls};
 use super::rows::{NO_ROW, Rows};
 use super::{JoinColumns, LEFT, RIGHT, internal, keys, saved};
+use crate::operator::spilled_keys::SpilledKeys;
 use crate::operator::{Operator, OperatorError, Output};
 use crate::record::{Batch, Watermark};
-use crate::state::{KeyTable, Snapshot};
+use crate::state::{KeyTable, Later, Snapshot};
 
 /// The table in a snapshot.
 const TABLE: &str = "rules";
@@ -29,6 +31,8 @@ pub struct LookupJoin {
     /// by number of the key: its row
     latest: Vec<u32>,
     slots: Vec<u32>,
+    /// keys that do not fit into memory, where that is bounded
+    spilled: Option<Box<SpilledKeys>>,
 }
 
 impl LookupJoin {
@@ -41,6 +45,7 @@ impl LookupJoin {
             rows: Rows::default(),
             latest: Vec::new(),
             slots: Vec::new(),
+            spilled: None,
         }
     }
 
@@ -101,6 +106,7 @@ impl LookupJoin {
         let known = (0u32..).zip(&self.latest).filter(|(_, row)| **row != NO_ROW);
         let known: Vec<u32> = known.map(|(key, _)| key).collect();
         let moves = self.table.retain(&known).map_err(|error| internal(&error))?;
+        self.spilled.iter_mut().for_each(|spilled| spilled.renumber(&moves));
         let latest = |(old, _): (u32, u32)| self.latest.get(old as usize).copied().unwrap_or(NO_ROW);
         self.latest = moves.into_iter().map(latest).collect();
         Ok(())
@@ -109,21 +115,26 @@ impl LookupJoin {
 
 impl Operator for LookupJoin {
     fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<(), OperatorError> {
-        self.look_up(batch, out)
+        self.on_input(LEFT, batch, out)
     }
 
     fn on_input(&mut self, side: usize, batch: Batch, out: &mut Output) -> Result<(), OperatorError> {
-        if side == LEFT { self.look_up(batch, out) } else { self.learn(batch) }
+        let rows = batch.rows();
+        self.bring_in(side, &batch)?;
+        if side == LEFT {
+            self.look_up(batch, out)?;
+        } else {
+            self.learn(batch)?;
+        }
+        self.spill_if_over(rows)
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
-        let mut tables = Vec::new();
-        for (rows, numbers) in self.rows.parts()? {
-            let times = ScalarBuffer::from(vec![0; numbers.len()]);
-            tables.push(saved::saved(&rows, &self.columns.keys[RIGHT], times, None)?);
-        }
+        let later = |part| saved::later(part, &self.columns.keys[RIGHT], |_| (0, false), |_| Vec::new());
+        let mut rows: Vec<Later> = self.rows.freeze().into_iter().map(later).collect();
+        rows.extend(self.spilled.iter().flat_map(|spilled| spilled.freeze()).flatten());
         // all tasks hold all of it
-        Ok(Snapshot::default().with(TABLE, None, tables))
+        Ok(Snapshot::default().with(TABLE, None, Vec::new()).with_later(rows))
     }
 
     fn restore(&mut self, state: &Snapshot, _watermark: Watermark) -> Result<(), OperatorError> {
@@ -131,7 +142,10 @@ impl Operator for LookupJoin {
         let saved = saved::table(TABLE, &self.columns, RIGHT).everywhere();
         for table in saved.rows(state)? {
             let keys = self.columns.keys[RIGHT].len();
-            self.learn(saved::restored(table, &self.columns.inputs[RIGHT], keys)?.batch)?;
+            let batch = saved::restored(table, &self.columns.inputs[RIGHT], keys)?.batch;
+            self.bring_in(RIGHT, &batch)?;
+            self.learn(batch)?;
+            self.spill_if_over(table.num_rows())?;
         }
         Ok(())
     }

@@ -32,6 +32,7 @@ use arrow_schema::ArrowError;
 
 use super::{DeadRow, Operator, OperatorError, Output};
 use crate::record::{Batch, NO_EVENT_TIME};
+use crate::spill::Spill;
 use crate::state::StateError;
 use crate::window::WindowSpec;
 
@@ -51,14 +52,19 @@ pub enum JoinRule {
     Lookup,
 }
 
-/// The operator for a join. An error is a mistake in the plan.
-pub fn join_operator(columns: &JoinColumns, rule: JoinRule) -> Result<Box<dyn Operator>, OperatorError> {
+/// The operator for a join; `spill` is where rows go that do not fit into memory, if any may. Those of one tumbling or
+/// sliding window stay. An error is a mistake in the plan.
+pub fn join_operator(
+    columns: &JoinColumns,
+    rule: JoinRule,
+    spill: Option<Spill>,
+) -> Result<Box<dyn Operator>, OperatorError> {
     let columns = columns.clone();
     Ok(match rule {
         JoinRule::Window(window) if window.is_alike_for_all_keys() => Box::new(WindowJoin::new(columns, window)?),
-        JoinRule::Window(window) => Box::new(SessionJoin::new(columns, window)?),
-        JoinRule::Interval(bounds) => Box::new(IntervalJoin::new(columns, bounds)),
-        JoinRule::Lookup => Box::new(LookupJoin::new(columns)),
+        JoinRule::Window(window) => Box::new(SessionJoin::new(columns, window)?.with_spill(spill)?),
+        JoinRule::Interval(bounds) => Box::new(IntervalJoin::new(columns, bounds).with_spill(spill)?),
+        JoinRule::Lookup => Box::new(LookupJoin::new(columns).with_spill(spill)?),
     })
 }
 

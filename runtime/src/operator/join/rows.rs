@@ -4,14 +4,19 @@
 //! given out anew. Rows are copied a logarithmic number of times while small batches are joined, and at most once more for
 //! every so many rows that go.
 
+use std::sync::Arc;
+
 use arrow_array::{RecordBatch, UInt32Array};
+use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
+use arrow_select::interleave::interleave_record_batch;
 use arrow_select::take::take_record_batch;
 
 use super::columns::Place;
 use super::{arrow, wrong};
 use crate::limits::BATCH_ROWS;
 use crate::operator::OperatorError;
+use crate::state::next_freezing;
 
 /// The number of no row.
 pub(super) const NO_ROW: u32 = u32::MAX;
@@ -32,12 +37,15 @@ pub(super) struct Rows {
     held: usize,
 }
 
-#[derive(Debug)]
-struct Part {
+/// Some rows. A copy shares them.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
     rows: RecordBatch,
     /// number of each row; [`NO_ROW`] of those that have gone
-    numbers: Vec<u32>,
+    numbers: Arc<Vec<u32>>,
     held: usize,
+    /// tells it from all parts of this process, and from itself with more rows
+    id: u64,
 }
 
 impl Rows {
@@ -62,7 +70,7 @@ impl Rows {
         }
         self.held += rows;
         let added = numbers.get(first..).unwrap_or_default().to_vec();
-        let at = self.put(Part { rows: batch.clone(), numbers: added, held: rows });
+        let at = self.put(Part::new(batch.clone(), added));
         if rows <= LARGE_ROWS {
             self.small.push(at);
             self.join_small()?;
@@ -90,9 +98,25 @@ impl Rows {
         self.batches.iter().map(|part| &part.rows).collect()
     }
 
-    /// Rows that are there by batch, with their numbers.
-    pub(super) fn parts(&self) -> Result<Vec<(RecordBatch, Vec<u32>)>, OperatorError> {
-        self.batches.iter().filter(|part| part.held > 0).map(Part::held).collect()
+    /// All rows as of now.
+    pub(super) fn freeze(&self) -> Vec<Part> {
+        self.batches.iter().filter(|part| part.held > 0).cloned().collect()
+    }
+
+    /// The rows with these numbers.
+    pub(super) fn gather(&self, schema: &SchemaRef, numbers: &[u32]) -> Result<RecordBatch, OperatorError> {
+        let places: Vec<Place> = numbers.iter().filter_map(|number| self.place(*number)).collect();
+        if places.is_empty() {
+            return Ok(RecordBatch::new_empty(schema.clone()));
+        }
+        interleave_record_batch(&self.batches(), &places).map_err(|error| arrow(&error))
+    }
+
+    /// Bytes that are held, about.
+    pub(super) fn bytes(&self) -> usize {
+        let columns = self.batches.iter().flat_map(|part| part.rows.columns());
+        let columns: usize = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum();
+        columns + self.places.capacity() * 12 + self.free.capacity() * 4
     }
 
     /// Lets rows go.
@@ -101,8 +125,10 @@ impl Rows {
         for number in numbers {
             let Some((batch, row)) = self.place(*number) else { continue };
             let Some(part) = self.batches.get_mut(batch) else { continue };
-            let Some(held) = part.numbers.get_mut(row).filter(|held| **held == *number) else { continue };
-            *held = NO_ROW;
+            if part.numbers.get(row) != Some(number) {
+                continue;
+            }
+            part.forget(row);
             part.held -= 1;
             self.held -= 1;
             self.free.push(*number);
@@ -129,18 +155,15 @@ impl Rows {
             return Ok(());
         }
         let (rows, numbers) = part.held()?;
-        let held = numbers.len();
         self.give_places(at, &numbers);
-        self.batches
-            .get_mut(at)
-            .into_iter()
-            .for_each(|part| *part = Part { rows: rows.clone(), numbers: numbers.clone(), held });
+        let cleared = Part::new(rows, numbers);
+        self.batches.get_mut(at).into_iter().for_each(|part| *part = cleared.clone());
         Ok(())
     }
 
     fn put(&mut self, part: Part) -> usize {
         let at = self.free_batches.pop().unwrap_or(self.batches.len());
-        self.give_places(at, &part.numbers);
+        self.give_places(at, &Arc::clone(&part.numbers));
         match self.batches.get_mut(at) {
             Some(free) => *free = part,
             None => self.batches.push(part),
@@ -157,7 +180,7 @@ impl Rows {
 
     fn drop_batch(&mut self, at: usize) {
         if let Some(part) = self.batches.get_mut(at) {
-            *part = Part { rows: RecordBatch::new_empty(part.rows.schema()), numbers: Vec::new(), held: 0 };
+            *part = Part::new(RecordBatch::new_empty(part.rows.schema()), Vec::new());
             self.free_batches.push(at);
             self.small.retain(|small| *small != at);
         }
@@ -182,7 +205,7 @@ impl Rows {
             self.drop_batch(before);
             self.drop_batch(last);
             let held = numbers.len();
-            let at = self.put(Part { rows, numbers, held });
+            let at = self.put(Part::new(rows, numbers));
             if held > LARGE_ROWS {
                 return Ok(());
             }
@@ -193,12 +216,32 @@ impl Rows {
 }
 
 impl Part {
+    fn new(rows: RecordBatch, numbers: Vec<u32>) -> Self {
+        Self { rows, held: numbers.len(), numbers: Arc::new(numbers), id: next_freezing() }
+    }
+
+    /// A row has gone.
+    fn forget(&mut self, row: usize) {
+        self.id = next_freezing();
+        Arc::make_mut(&mut self.numbers).get_mut(row).into_iter().for_each(|number| *number = NO_ROW);
+    }
+
+    /// The same number, the same rows.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The numbers of the rows that are there.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.numbers.iter().copied().filter(|number| *number != NO_ROW)
+    }
+
     /// The rows that are there, and their numbers.
-    fn held(&self) -> Result<(RecordBatch, Vec<u32>), OperatorError> {
+    pub(super) fn held(&self) -> Result<(RecordBatch, Vec<u32>), OperatorError> {
         if self.held == self.numbers.len() {
-            return Ok((self.rows.clone(), self.numbers.clone()));
+            return Ok((self.rows.clone(), self.numbers.to_vec()));
         }
-        let held = (0u32..).zip(&self.numbers).filter(|(_, number)| **number != NO_ROW);
+        let held = (0u32..).zip(self.numbers.iter()).filter(|(_, number)| **number != NO_ROW);
         let (rows, numbers): (Vec<u32>, Vec<u32>) = held.map(|(row, number)| (row, *number)).unzip();
         let rows = take_record_batch(&self.rows, &UInt32Array::from(rows)).map_err(|error| arrow(&error))?;
         Ok((rows, numbers))

@@ -8,11 +8,15 @@ use arrow_array::{ArrayRef, BooleanArray, RecordBatch, TimestampMillisecondArray
 use arrow_buffer::{BooleanBuffer, ScalarBuffer};
 use arrow_schema::Field as ArrowField;
 
+use super::rows::Part;
 use super::{JoinColumns, LEFT, RIGHT, arrow, wrong};
 use crate::operator::OperatorError;
+use crate::operator::process_state::digest;
 use crate::operator::saved_table::SavedTable;
+use crate::operator::spilled_keys::SpilledKeys;
 use crate::record::{Batch, EventTime, Field, Kind, Schema};
-use crate::state::Snapshot;
+use crate::spill::Spill;
+use crate::state::{Later, Snapshot, StateError};
 
 /// Names of the tables, by side.
 pub(super) const NAMES: [&str; 2] = ["left", "right"];
@@ -52,7 +56,7 @@ pub(super) fn saved(
     keys: &[usize],
     times: ScalarBuffer<EventTime>,
     met: Option<BooleanBuffer>,
-) -> Result<RecordBatch, OperatorError> {
+) -> Result<RecordBatch, StateError> {
     let schema = rows.schema();
     let field = |name: &str, kind: Kind| arrow_schema::Field::new(name, kind.data_type(), false);
     let met = met.unwrap_or_else(|| BooleanBuffer::new_unset(rows.num_rows()));
@@ -60,12 +64,35 @@ pub(super) fn saved(
         keys.iter().filter_map(|key| schema.fields().get(*key).cloned()).collect();
     let mut columns: Vec<ArrayRef> = keys.iter().filter_map(|key| rows.columns().get(*key).cloned()).collect();
     fields.push(Arc::new(field("event time", Kind::TimestampMs)));
-    columns.push(Arc::new(TimestampMillisecondArray::try_new(times, None).map_err(|error| arrow(&error))?));
+    columns.push(Arc::new(TimestampMillisecondArray::try_new(times, None)?));
     fields.push(Arc::new(field("met", Kind::Boolean)));
     columns.push(Arc::new(BooleanArray::from(met)));
     fields.extend(schema.fields().iter().cloned());
     columns.extend(rows.columns().iter().cloned());
-    RecordBatch::try_new(Arc::new(arrow_schema::Schema::new(fields)), columns).map_err(|error| arrow(&error))
+    Ok(RecordBatch::try_new(Arc::new(arrow_schema::Schema::new(fields)), columns)?)
+}
+
+/// Rows of a part that stay as they are, whatever becomes of it. `own` are, by number, a row's time and whether it has met a
+/// partner, and `marks` tells these from others that the same rows had.
+pub(super) fn later(
+    part: Part,
+    keys: &[usize],
+    own: impl Fn(u32) -> (EventTime, bool) + Send + Sync + 'static,
+    marks: impl Fn(&Part) -> Vec<u64> + Send + Sync + 'static,
+) -> Later {
+    let (keys, part) = (keys.to_vec(), Arc::new(part));
+    let of = Arc::clone(&part);
+    let id = move || {
+        let mut marks = marks(&of);
+        marks.push(of.id());
+        digest(&marks)
+    };
+    Later::new(id, move || {
+        let (rows, numbers) = part.held().map_err(|error| StateError::Elsewhere { reason: error.to_string() })?;
+        let times = numbers.iter().map(|number| own(*number).0).collect();
+        let met = numbers.iter().map(|number| own(*number).1).collect();
+        saved(&rows, &keys, times, Some(met))
+    })
 }
 
 /// The rows of a table that [`saved`] made, with `keys` key columns, which are of `schema`.
@@ -77,4 +104,11 @@ pub(super) fn restored(table: &RecordBatch, schema: &Schema, keys: usize) -> Res
     let columns = table.columns().get(keys + OWN_COLUMNS..).ok_or_else(lacks)?.to_vec();
     let rows = RecordBatch::try_new(schema.arrow().clone(), columns).map_err(|error| arrow(&error))?;
     Ok(Restored { batch: Batch::new(rows, times).ok_or_else(lacks)?, met })
+}
+
+/// Where keys of a join go that do not fit into memory.
+pub(super) fn spilled(spill: Option<Spill>, columns: &JoinColumns) -> Result<Option<Box<SpilledKeys>>, OperatorError> {
+    let Some(spill) = spill else { return Ok(None) };
+    let [left, right] = [LEFT, RIGHT].map(|side| table(NAMES[side], columns, side));
+    Ok(Some(Box::new(SpilledKeys::new(spill, &[&left, &right])?)))
 }

@@ -4,19 +4,23 @@
 //! come is cut into sessions; those that are complete go. A row that comes late but touches a session that is still open
 //! is in it, as in a windowed aggregate.
 
+mod spilled;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::ArrayRef;
-use arrow_buffer::ScalarBuffer;
 
 use super::columns::{Joined, nulls};
 use super::rows::Rows;
 use super::{JoinColumns, LEFT, RIGHT, internal, keys, saved, with_event_time, wrong};
+use crate::limits::BATCH_ROWS;
+use crate::operator::spilled_keys::SpilledKeys;
 use crate::operator::{Operator, OperatorError, Output};
 use crate::record::{Batch, EventTime, Watermark};
-use crate::state::{KeyTable, Snapshot};
+use crate::state::{Chunked, KeyTable, Later, Snapshot};
 use crate::window::{Gap, KeyWindow, Slice, WindowSpec};
 
 /// Below this many keys the table is not made anew.
@@ -39,6 +43,10 @@ pub struct SessionJoin {
     /// rows with a null in their key, each a session of its own, by its last time
     loners: BTreeMap<EventTime, Vec<Waiting>>,
     slots: Vec<u32>,
+    /// by side and number of a row
+    times: [Chunked<EventTime>; 2],
+    /// keys that do not fit into memory, where that is bounded
+    spilled: Option<Box<SpilledKeys>>,
 }
 
 /// Rows of a key.
@@ -74,6 +82,8 @@ impl SessionJoin {
             timers: BTreeSet::new(),
             loners: BTreeMap::new(),
             slots: Vec::new(),
+            times: [Chunked::new(0), Chunked::new(0)],
+            spilled: None,
         })
     }
 
@@ -114,6 +124,7 @@ impl SessionJoin {
             }
             let end = self.window_of(*time).result_time();
             let Some(waiting) = self.by_key.get_mut(*key as usize) else { continue };
+            self.times.get_mut(side).into_iter().for_each(|times| times.set(*number, *time));
             let at = waiting.rows.partition_point(|row| row.0 <= *time);
             waiting.rows.insert(at, (*time, side, *number));
             if waiting.timer.is_none_or(|timer| end < timer) {
@@ -141,6 +152,7 @@ impl SessionJoin {
         let mut numbers = Vec::new();
         self.sides.get_mut(side).map_or(Ok(()), |rows| rows.add(in_time.columns(), &mut numbers))?;
         for (time, number) in in_time.times().iter().zip(numbers) {
+            self.times.get_mut(side).into_iter().for_each(|times| times.set(number, *time));
             self.loners.entry(window(time).result_time()).or_default().push((*time, side, number));
         }
         Ok(())
@@ -204,6 +216,22 @@ impl SessionJoin {
         Ok(())
     }
 
+    /// Puts out sessions of which a timer up to `until` says that they may be complete.
+    fn fire(&mut self, until: EventTime, out: &mut Output) -> Result<(), OperatorError> {
+        let mut complete = Vec::new();
+        while let Some((_, key)) = self.timers.first().copied().filter(|(time, _)| *time <= until) {
+            self.timers.pop_first();
+            self.take_complete(key, &mut complete);
+        }
+        while let Some(first) = self.loners.first_entry().filter(|first| *first.key() <= until) {
+            for row in first.remove() {
+                complete.push(Session { window: self.window_of(row.0), key: u32::MAX, rows: vec![row] });
+            }
+        }
+        complete.sort_by_key(|session| (session.window.end, session.window.start, session.key));
+        self.put_out(&complete, out)
+    }
+
     /// Makes the key table anew if fewer than half of its keys can have rows.
     fn forget_keys(&mut self) -> Result<(), OperatorError> {
         let (held, rows) = (self.table.len(), self.rows_held());
@@ -213,15 +241,21 @@ impl SessionJoin {
         let live = (0u32..).zip(&self.by_key).filter(|(_, key)| !key.rows.is_empty());
         let live: Vec<u32> = live.map(|(key, _)| key).collect();
         let moves = self.table.retain(&live).map_err(|error| internal(&error))?;
+        self.spilled.iter_mut().for_each(|spilled| spilled.renumber(&moves));
+        self.renumber(&moves);
+        Ok(())
+    }
+
+    /// Keys have other numbers, those that are left.
+    fn renumber(&mut self, moves: &[(u32, u32)]) {
         self.timers.clear();
         let mut by_key = Vec::with_capacity(moves.len());
         for (old, new) in moves {
-            let key = self.by_key.get_mut(old as usize).map(std::mem::take).unwrap_or_default();
-            self.timers.extend(key.timer.map(|timer| (timer, new)));
+            let key = self.by_key.get_mut(*old as usize).map(std::mem::take).unwrap_or_default();
+            self.timers.extend(key.timer.map(|timer| (timer, *new)));
             by_key.push(key);
         }
         self.by_key = by_key;
-        Ok(())
     }
 
     fn take(&mut self, side: usize, batch: Batch, out: &mut Output) -> Result<(), OperatorError> {
@@ -239,41 +273,38 @@ impl Operator for SessionJoin {
 
     fn on_input(&mut self, side: usize, batch: Batch, out: &mut Output) -> Result<(), OperatorError> {
         let batch = with_event_time(batch, out)?;
-        self.take(side, batch, out)
+        let rows = batch.rows();
+        self.bring_in(side, &batch)?;
+        self.take(side, batch, out)?;
+        self.spill_if_over(rows)
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
         self.watermark = watermark;
-        let mut complete = Vec::new();
-        while let Some((_, key)) = self.timers.first().copied().filter(|(time, _)| *time <= watermark.0) {
-            self.timers.pop_first();
-            self.take_complete(key, &mut complete);
-        }
-        while let Some(first) = self.loners.first_entry().filter(|first| *first.key() <= watermark.0) {
-            for row in first.remove() {
-                complete.push(Session { window: self.window_of(row.0), key: u32::MAX, rows: vec![row] });
+        loop {
+            let more = self.bring_due(watermark.0)?;
+            self.fire(more.unwrap_or(watermark.0), out)?;
+            if more.is_none() {
+                return self.forget_keys();
             }
+            self.spill_if_over(BATCH_ROWS)?;
         }
-        complete.sort_by_key(|session| (session.window.end, session.window.start, session.key));
-        self.put_out(&complete, out)?;
-        self.forget_keys()
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
+        let mut spilled = self.spilled.as_ref().map(|spilled| spilled.freeze()).unwrap_or_default().into_iter();
         let mut snapshot = Snapshot::default();
-        for side in [LEFT, RIGHT] {
-            let mut times = vec![0; self.sides[side].numbers()];
-            let waiting = self.by_key.iter().flat_map(|key| &key.rows).chain(self.loners.values().flatten());
-            for (time, _, number) in waiting.filter(|row| row.1 == side) {
-                times.get_mut(*number as usize).into_iter().for_each(|place| *place = *time);
-            }
-            let (keys, mut tables) = (&self.columns.keys[side], Vec::new());
-            for (rows, numbers) in self.sides[side].parts()? {
-                let times: ScalarBuffer<i64> =
-                    numbers.iter().map(|number| times.get(*number as usize).copied().unwrap_or_default()).collect();
-                tables.push(saved::saved(&rows, keys, times, None)?);
-            }
-            snapshot = snapshot.with(saved::NAMES[side], Some(keys.len()), tables);
+        for ((side, times), keys) in self.sides.iter().zip(&mut self.times).zip(&self.columns.keys) {
+            let times = Arc::new(times.freeze());
+            let later = |part| {
+                let times = Arc::clone(&times);
+                let own = move |number| (times.get(number).copied().unwrap_or_default(), false);
+                saved::later(part, keys, own, |_| Vec::new())
+            };
+            let mut rows: Vec<Later> = side.freeze().into_iter().map(later).collect();
+            rows.extend(spilled.next().unwrap_or_default());
+            let name = saved::NAMES.get(snapshot.tables.len()).copied().unwrap_or_default();
+            snapshot = snapshot.with(name, Some(keys.len()), Vec::new()).with_later(rows);
         }
         Ok(snapshot)
     }
@@ -285,7 +316,9 @@ impl Operator for SessionJoin {
         for (side, tables) in tables.into_iter().enumerate() {
             for table in tables {
                 let rows = saved::restored(table, &self.columns.inputs[side], self.columns.keys[side].len())?;
+                self.bring_in(side, &rows.batch)?;
                 self.take(side, rows.batch, &mut out)?;
+                self.spill_if_over(table.num_rows())?;
             }
         }
         self.watermark = watermark;

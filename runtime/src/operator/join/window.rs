@@ -16,7 +16,7 @@ use super::held::Held;
 use super::{JoinColumns, LEFT, RIGHT, arrow, keys, saved, with_event_time, wrong};
 use crate::operator::{Operator, OperatorError, Output};
 use crate::record::{Batch, EventTime, Watermark};
-use crate::state::Snapshot;
+use crate::state::{Later, Snapshot};
 use crate::window::{Slice, Window, WindowSpec, Windows};
 
 /// The operator.
@@ -252,12 +252,17 @@ impl Operator for WindowJoin {
         for side in [LEFT, RIGHT] {
             let (keys, mut rows) = (&self.columns.keys[side], Vec::new());
             for (start, slice) in &self.slices {
-                for batch in slice.keyed[side].batches().iter().chain(slice.loners[side].batches()) {
-                    let times = ScalarBuffer::from(vec![*start; batch.num_rows()]);
-                    rows.push(saved::saved(batch, keys, times, None)?);
-                }
+                let batches = slice.keyed[side].numbered().iter().chain(slice.loners[side].numbered());
+                rows.extend(batches.map(|(number, batch)| {
+                    let (number, batch, keys, start) = (*number, batch.clone(), keys.clone(), *start);
+                    let times = move |rows: usize| ScalarBuffer::from(vec![start; rows]);
+                    Later::new(
+                        move || u128::from(number),
+                        move || saved::saved(&batch, &keys, times(batch.num_rows()), None),
+                    )
+                }));
             }
-            snapshot = snapshot.with(saved::NAMES[side], Some(keys.len()), rows);
+            snapshot = snapshot.with(saved::NAMES[side], Some(keys.len()), Vec::new()).with_later(rows);
         }
         Ok(snapshot)
     }

@@ -4,7 +4,7 @@
 //! row is kept. A key has always a window open, the latest of which still waits for the most rows: how far the key has come
 //! follows from that, and nothing else is remembered of it.
 
-use super::{KeyWindowAggregate, NOWHERE, OpenWindow};
+use super::{KeyWindowAggregate, NOWHERE};
 use crate::operator::DeadRow;
 use crate::operator::key_window_aggregate::assign::Assignment;
 use crate::record::{Batch, EventTime};
@@ -46,15 +46,6 @@ impl KeyWindowAggregate {
         to.complete.extend(open.drain(..full));
         if let Some(windows) = self.by_key.get_mut(key as usize) {
             *windows = open;
-        }
-    }
-
-    /// Whether a window that waits for `window.pending` rows can come after `last` of its key; its layer then.
-    pub(super) fn next_layer(&self, window: &OpenWindow, last: Option<&OpenWindow>, every: u64) -> Option<usize> {
-        match last {
-            None => (window.pending > 0).then_some(0),
-            Some(last) => (window.pending == last.pending.saturating_add(every))
-                .then_some((last.layer + 1) % self.window.overlap().max(1)),
         }
     }
 }

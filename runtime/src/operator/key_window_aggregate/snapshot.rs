@@ -8,14 +8,15 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMillisecondArray, UInt32Array};
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow_schema::Field as ArrowField;
 use arrow_select::take::take;
 
-use super::{KeyWindowAggregate, NOWHERE, OpenWindow};
-use crate::limits::BATCH_ROWS;
+use super::frozen::{FrozenWindows, kept_rows, keys_of, places_by_row, window_rows};
+use super::{KeyWindowAggregate, OpenWindow};
 use crate::operator::OperatorError;
 use crate::operator::aggregate_fold::{Groups, internal};
+use crate::operator::frozen_slices::built_in;
 use crate::operator::saved_table::SavedTable;
 use crate::operator::window_aggregate::{times, windows_table};
 use crate::record::{Batch, Field, Kind, Watermark};
@@ -28,7 +29,7 @@ impl KeyWindowAggregate {
         self.trigger != Trigger::End || matches!(self.window, KeyWindow::SlidingCount { .. })
     }
 
-    fn saved_table(&self) -> SavedTable {
+    pub(super) fn saved_table(&self) -> SavedTable {
         let time = Kind::TimestampMs;
         let mut head = vec![("window_start", time), ("window_end", time), ("fired", Kind::Boolean)];
         if self.keeps_pending() {
@@ -37,35 +38,52 @@ impl KeyWindowAggregate {
         windows_table(&self.parts, &head)
     }
 
-    pub(super) fn save(&self) -> Result<Snapshot, OperatorError> {
-        let table = self.saved_table();
-        let mut writer = table.writer();
-        // by key, the earliest window of a key first: restored so, lists of windows need no sorting
-        let mut places = self.all_open();
-        places.retain(|place| !self.emptied.contains(place) || self.state.has(*place));
-        for places in places.chunks(BATCH_ROWS) {
-            let window = |place: &u32| self.windows.get(*place as usize).copied().unwrap_or(OpenWindow::NONE);
-            let windows: Vec<OpenWindow> = places.iter().map(window).collect();
-            let keys: Vec<u32> = windows.iter().map(|window| window.key).collect();
-            let mut columns = self.parts.table.keys(&keys).map_err(|error| internal(&error))?;
-            for bound in [|window: &OpenWindow| window.bounds.start, |window: &OpenWindow| window.bounds.end] {
-                columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(windows.iter().map(bound))));
-            }
-            columns.push(Arc::new(BooleanArray::from_iter(windows.iter().map(|window| Some(window.fired)))));
-            if self.keeps_pending() {
-                let pending = windows.iter().map(|window| i64::try_from(window.pending).unwrap_or(i64::MAX));
-                columns.push(Arc::new(Int64Array::from_iter_values(pending)));
-                let early = windows.iter().map(|window| window.early);
-                columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(early)));
-            }
-            columns.extend(self.state.save(&self.parts.aggregates, places)?);
-            writer.push(places.len(), columns)?;
+    pub(super) fn save(&mut self) -> Snapshot {
+        let places = self.windows.len() as u32;
+        let frozen = Arc::new(FrozenWindows {
+            windows_schema: self.saved_table().schema().clone(),
+            rows_schema: self.rows_table().schema().clone(),
+            numbering: self.numbering,
+            keys: self.parts.table.freeze(),
+            windows: self.windows.freeze(),
+            state: self.state.freeze(),
+            aggregates: built_in(&self.parts.aggregates),
+            emptied: self.emptied.clone(),
+            keeps_pending: self.keeps_pending(),
+            rows: self.whole.as_mut().map(|whole| whole.rows.freeze()),
+        });
+        let mut tables = vec![frozen.blocks(places)];
+        if let Some(whole) = &self.whole {
+            tables.push(frozen.blocks_of_rows(places, |chunk| whole.rows.kept_in_chunk(chunk)));
         }
-        let snapshot = writer.finish(Snapshot::default())?;
-        if self.whole.is_some() { self.save_rows(snapshot) } else { Ok(snapshot) }
+        if let Some(spilled) = &self.spilled {
+            tables.iter_mut().zip(spilled.freeze()).for_each(|(table, spilled)| table.extend(spilled));
+        }
+        let keys = Some(self.parts.keys.len());
+        let named = ["windows", "rows"].into_iter().zip(tables);
+        named.fold(Snapshot::default(), |to, (name, rows)| to.with(name, keys, Vec::new()).with_later(rows))
     }
 
-    fn rows_table(&self) -> SavedTable {
+    /// Rows of the table `windows`.
+    pub(super) fn windows_of(&self, places: &[u32]) -> Result<RecordBatch, OperatorError> {
+        let schema = self.saved_table().schema().clone();
+        let keys = self.parts.table.keys(&keys_of(&self.windows, places)).map_err(|error| internal(&error))?;
+        let accumulators = self.state.save(&self.parts.aggregates, places)?;
+        let rows = window_rows(&schema, keys, (&self.windows, places), self.keeps_pending(), accumulators);
+        rows.map_err(|error| internal(&error))
+    }
+
+    /// Rows of the table `rows`, of windows that have any.
+    pub(super) fn rows_of(&self, places: &[u32]) -> Result<Option<RecordBatch>, OperatorError> {
+        let Some(whole) = &self.whole else { return Ok(None) };
+        let gathered = whole.rows.gather(places)?;
+        let places = places_by_row(&gathered, places);
+        let keys = self.parts.table.keys(&keys_of(&self.windows, &places)).map_err(|error| internal(&error))?;
+        let schema = self.rows_table().schema().clone();
+        kept_rows(&schema, keys, (&self.windows, &places), gathered).map(Some).map_err(|error| internal(&error))
+    }
+
+    pub(super) fn rows_table(&self) -> SavedTable {
         let time = |name: &str| ArrowField::new(name, Kind::TimestampMs.data_type(), false);
         let own =
             |field: &Field| ArrowField::new(format!("row.{}", field.name), field.kind.data_type(), field.nullable);
@@ -74,85 +92,75 @@ impl KeyWindowAggregate {
         SavedTable::new("rows", keys, times.into_iter().chain(self.parts.input.fields().iter().map(own)))
     }
 
-    /// Rows of windows, window by window as in the other table.
-    fn save_rows(&self, to: Snapshot) -> Result<Snapshot, OperatorError> {
-        let Some(whole) = &self.whole else { return Ok(to) };
-        let table = self.rows_table();
-        let mut writer = table.writer();
-        let mut places = self.all_open().into_iter().filter(|place| whole.rows.kept(*place) > 0).peekable();
-        while places.peek().is_some() {
-            let (mut some, mut rows) = (Vec::new(), 0);
-            while rows < BATCH_ROWS
-                && let Some(place) = places.next()
-            {
-                rows += whole.rows.kept(place);
-                some.push(place);
-            }
-            let gathered = whole.rows.gather(&some)?;
-            let of = |group: &u32| some.get(*group as usize).and_then(|place| self.windows.get(*place as usize));
-            let windows: Vec<OpenWindow> =
-                gathered.groups.iter().map(|group| of(group).copied().unwrap_or(OpenWindow::NONE)).collect();
-            let keys: Vec<u32> = windows.iter().map(|window| window.key).collect();
-            let mut columns = self.parts.table.keys(&keys).map_err(|error| internal(&error))?;
-            for bound in [|window: &OpenWindow| window.bounds.start, |window: &OpenWindow| window.bounds.end] {
-                columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(windows.iter().map(bound))));
-            }
-            columns.push(Arc::new(TimestampMillisecondArray::from(gathered.times)));
-            columns.extend(gathered.rows.columns().iter().cloned());
-            writer.push(windows.len(), columns)?;
-        }
-        writer.finish(to)
-    }
-
-    /// Rows of windows that have been opened again.
-    fn load_rows(&mut self, state: &Snapshot) -> Result<(), OperatorError> {
-        let table = self.rows_table();
-        let input = self.parts.input.arrow().clone();
-        for batch in table.rows_beside(state, &[&self.saved_table()])? {
-            let (keys, rest) = batch.columns().split_at_checked(table.keys()).unwrap_or_default();
-            let [starts, ends, row_times, columns @ ..] = rest else { continue };
-            let keys: Vec<&ArrayRef> = keys.iter().collect();
-            let slots = &mut self.slots;
-            self.parts.table.slots(&keys, batch.num_rows(), slots).map_err(|error| internal(&error))?;
-            let (starts, ends) = (times(Some(starts))?, times(Some(ends))?);
-            let rows = RecordBatch::try_new(input.clone(), columns.to_vec());
-            let rows = rows.map_err(|error| internal(&StateError::Arrow(error)))?;
-            let rows = Batch::new(rows, times(Some(row_times))?.into());
-            let Some(whole) = &mut self.whole else { return Ok(()) };
-            whole.rows.begin(&rows.ok_or_else(|| OperatorError::Internal { reason: "rows and times".into() })?)?;
-            for (row, ((slot, start), end)) in self.slots.iter().zip(starts).zip(ends).enumerate() {
-                let bounds = Slice { start, end };
-                let of_key = self.by_key.get(*slot as usize).into_iter().flatten();
-                let is = |place: &&u32| self.windows.get(**place as usize).is_some_and(|open| open.bounds == bounds);
-                let Some(place) = of_key.into_iter().find(is) else {
-                    let reason = format!("a row is of a window of {start}..{end} ms that its key does not have");
-                    return Err(OperatorError::State { reason });
-                };
-                whole.rows.put(row, *place);
-            }
-            whole.rows.settle()?;
-        }
+    /// Keys of saved rows, those of the store brought back.
+    fn number(&mut self, keys: &[ArrayRef], rows: usize) -> Result<(), OperatorError> {
+        let keys: Vec<&ArrayRef> = keys.iter().collect();
+        self.parts.table.slots(&keys, rows, &mut self.slots).map_err(|error| internal(&error))?;
+        self.by_key.resize_with(self.parts.table.len(), Vec::new);
         Ok(())
     }
 
-    pub(super) fn load(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
+    /// Rows of windows that are open.
+    pub(super) fn load_rows(&mut self, batch: &RecordBatch) -> Result<(), OperatorError> {
+        let (keys, rest) = batch.columns().split_at_checked(self.parts.keys.len()).unwrap_or_default();
+        let [starts, ends, row_times, columns @ ..] = rest else { return Ok(()) };
+        self.number(keys, batch.num_rows())?;
+        let (starts, ends) = (times(Some(starts))?, times(Some(ends))?);
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let rows = RecordBatch::try_new_with_options(self.parts.input.arrow().clone(), columns.to_vec(), &options);
+        let rows = rows.map_err(|error| internal(&StateError::Arrow(error)))?;
+        let rows = Batch::new(rows, times(Some(row_times))?.into());
+        let Some(whole) = &mut self.whole else { return Ok(()) };
+        whole.rows.begin(&rows.ok_or_else(|| OperatorError::Internal { reason: "rows and times".into() })?)?;
+        for (row, ((slot, start), end)) in self.slots.iter().zip(starts).zip(ends).enumerate() {
+            let bounds = Slice { start, end };
+            let of_key = self.by_key.get(*slot as usize).into_iter().flatten();
+            let is = |place: &&u32| self.windows.get(**place as usize).is_some_and(|open| open.bounds == bounds);
+            let Some(place) = of_key.into_iter().find(is) else {
+                let reason = format!("a row is of a window of {start}..{end} ms that its key does not have");
+                return Err(OperatorError::State { reason });
+            };
+            whole.rows.put(row, *place);
+        }
+        whole.rows.settle()
+    }
+
+    pub(super) fn load_all(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
         self.watermark = self.watermark.max(watermark);
+        self.as_of = self.watermark;
         self.groups = Groups::new();
         let table = self.saved_table();
         let rows = self.whole.as_ref().map(|_| self.rows_table());
         for batch in table.rows_beside(state, rows.as_ref().as_slice())? {
-            let (keys, rest) = batch.columns().split_at_checked(table.keys()).unwrap_or_default();
-            let keys: Vec<&ArrayRef> = keys.iter().collect();
-            let slots = &mut self.slots;
-            self.parts.table.slots(&keys, batch.num_rows(), slots).map_err(|error| internal(&error))?;
-            self.by_key.resize_with(self.parts.table.len(), Vec::new);
-            self.load_windows(rest)?;
+            self.bring_in(batch)?;
+            self.load_windows(batch)?;
+            self.spill_if_over(batch.num_rows())?;
         }
-        if self.whole.is_some() { self.load_rows(state) } else { Ok(()) }
+        let Some(rows) = rows else { return Ok(()) };
+        for batch in rows.rows_beside(state, &[&table])? {
+            self.bring_in(batch)?;
+            self.load_rows(batch)?;
+            self.spill_if_over(batch.num_rows())?;
+        }
+        Ok(())
+    }
+
+    /// Brings the keys of saved rows into memory, as far as they are in the store.
+    fn bring_in(&mut self, batch: &RecordBatch) -> Result<(), OperatorError> {
+        let known = self.parts.table.len();
+        self.number(batch.columns().get(..self.parts.keys.len()).unwrap_or_default(), batch.num_rows())?;
+        self.look_up(known)
+    }
+
+    /// Windows of keys, in any order.
+    pub(super) fn load_windows(&mut self, batch: &RecordBatch) -> Result<(), OperatorError> {
+        let (keys, rest) = batch.columns().split_at_checked(self.parts.keys.len()).unwrap_or_default();
+        self.number(keys, batch.num_rows())?;
+        self.open_all(rest)
     }
 
     /// Rows of `self.slots`, by bounds, `fired`, what triggers wait for, `rows` and accumulators.
-    fn load_windows(&mut self, columns: &[ArrayRef]) -> Result<(), OperatorError> {
+    fn open_all(&mut self, columns: &[ArrayRef]) -> Result<(), OperatorError> {
         let [starts, ends, fired, rest @ ..] = columns else { return Ok(()) };
         let bits = |name, kind, column| words(&Field::new(name, kind), column).map_err(|error| internal(&error));
         let fired = bits("fired", Kind::Boolean, fired)?;
@@ -180,6 +188,7 @@ impl KeyWindowAggregate {
         }
         self.slots = slots;
         if let Trigger::ProcessingTime { interval } = self.trigger
+            && self.rings.is_none()
             && pending.iter().any(|rows| *rows > 0)
         {
             self.rings = Some(next_multiple(self.clock.now_ms(), interval));
@@ -217,35 +226,59 @@ impl KeyWindowAggregate {
         {
             self.set_timer(place, saved.early);
         }
-        let last = self.by_key.get(key as usize).and_then(|list| self.windows.get(*list.last()? as usize));
-        let layer = match self.window {
-            KeyWindow::SlidingCount { every, .. } => self.next_layer(&saved, last, every),
-            _ => Some(0),
-        };
-        let apart = last.is_none_or(|last| match self.window {
-            KeyWindow::Session { .. } => last.bounds.end < bounds.start,
-            KeyWindow::Aligned(_) => last.bounds < bounds,
-            KeyWindow::SlidingCount { .. } => true,
-            KeyWindow::Count { .. } | KeyWindow::Global => false,
-        });
-        let lies_right = match self.window {
-            KeyWindow::Aligned(windows) if bounds.start > i64::MIN => windows.last_of(bounds.start).bounds() == bounds,
-            _ => bounds.start < bounds.end || bounds.start == i64::MAX,
-        };
-        if !apart || !lies_right || layer.is_none() {
-            let reason = format!("a window of {}..{} ms cannot be after another of its key", bounds.start, bounds.end);
-            return Err(OperatorError::State { reason });
-        }
-        if let Some((window, layer)) = self.windows.get_mut(place as usize).zip(layer) {
-            window.layer = layer;
-        }
-        self.by_key.get_mut(key as usize).into_iter().for_each(|list| list.push(place));
+        self.insert(key, place)?;
         Ok(place)
     }
-}
 
-impl OpenWindow {
-    /// What is in no place.
-    const NONE: Self =
-        Self { key: u32::MAX, bounds: NOWHERE, rows: 0, fired: false, timer: 0, pending: 0, layer: 0, early: i64::MAX };
+    /// Puts a window among those of its key, where it must fit.
+    fn insert(&mut self, key: u32, place: u32) -> Result<(), OperatorError> {
+        let Some(mut list) = self.by_key.get_mut(key as usize).map(std::mem::take) else { return Ok(()) };
+        let window = |place: &u32| self.windows.get(*place as usize).copied().unwrap_or(OpenWindow::NONE);
+        let new = window(&place);
+        let sliding = matches!(self.window, KeyWindow::SlidingCount { .. });
+        let order = |window: OpenWindow| {
+            let bounds = if sliding { (0, 0) } else { (window.bounds.start, window.bounds.end) };
+            (if sliding { window.pending } else { 0 }, bounds)
+        };
+        let at = list.partition_point(|place| order(window(place)) < order(new));
+        let before = at.checked_sub(1).and_then(|at| list.get(at)).map(window);
+        let after = list.get(at).map(window);
+        let fits = before.is_none_or(|before| self.are_apart(&before, &new))
+            && after.is_none_or(|after| self.are_apart(&new, &after))
+            && self.lies_right(&new);
+        if !fits {
+            let Slice { start, end } = new.bounds;
+            let reason = format!("a window of {start}..{end} ms cannot be beside another of its key");
+            return Err(OperatorError::State { reason });
+        }
+        list.insert(at, place);
+        self.by_key.get_mut(key as usize).into_iter().for_each(|of_key| *of_key = std::mem::take(&mut list));
+        if let KeyWindow::SlidingCount { every, .. } = self.window {
+            // windows of a key wait for numbers of rows that are multiples of `every` apart
+            let layer = (new.pending / every.max(1)) % self.window.overlap().max(1) as u64;
+            self.windows.get_mut(place as usize).into_iter().for_each(|window| window.layer = layer as usize);
+        }
+        Ok(())
+    }
+
+    /// Whether a key can have both windows, the earlier first.
+    fn are_apart(&self, before: &OpenWindow, after: &OpenWindow) -> bool {
+        match self.window {
+            KeyWindow::Session { .. } => before.bounds.end < after.bounds.start,
+            KeyWindow::Aligned(_) => before.bounds < after.bounds,
+            KeyWindow::SlidingCount { every, .. } => {
+                before.pending < after.pending && (after.pending - before.pending).is_multiple_of(every.max(1))
+            }
+            KeyWindow::Count { .. } | KeyWindow::Global => false,
+        }
+    }
+
+    fn lies_right(&self, window: &OpenWindow) -> bool {
+        let bounds = window.bounds;
+        match self.window {
+            KeyWindow::Aligned(windows) if bounds.start > i64::MIN => windows.last_of(bounds.start).bounds() == bounds,
+            KeyWindow::SlidingCount { rows, .. } if window.pending == 0 || window.pending > rows => false,
+            _ => bounds.start < bounds.end || bounds.start == i64::MAX,
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray};
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, TimestampMillisecondArray};
 use arrow_buffer::ScalarBuffer;
 
 use super::results::{Results, earliest_in_time, with_times};
@@ -35,6 +35,8 @@ pub(super) struct Handler {
     pub(super) chained_max: usize,
     pub(super) slots: Vec<u32>,
     pub(super) groups: Groups,
+    /// timers of keys that are about to leave memory, by slot
+    pub(super) leaving: Vec<(u32, i64, TimerClock)>,
 }
 
 /// Where in time a call stands.
@@ -217,23 +219,6 @@ impl Handler {
         let mut fields = self.state.keys.fields().to_vec();
         fields.extend([Field::new("time_ms", Kind::Int64), Field::new("processing_time", Kind::Boolean)]);
         Schema::new(fields)
-    }
-
-    /// All timers: key columns, time, and whether it is processing time.
-    pub(super) fn timer_rows(&self) -> Result<Vec<RecordBatch>, StateError> {
-        let schema = self.timer_schema();
-        let mut batches = Vec::new();
-        for clock in [TimerClock::Event, TimerClock::Processing] {
-            let all: Vec<Due> = self.timers.all(clock).collect();
-            for due in all.chunks(limits::BATCH_ROWS) {
-                let slots: Vec<u32> = due.iter().map(|(_, slot)| *slot).collect();
-                let mut columns = self.state.table.keys(&slots)?;
-                columns.push(Arc::new(due.iter().map(|(time_ms, _)| *time_ms).collect::<Int64Array>()));
-                columns.push(Arc::new(BooleanArray::from(vec![clock == TimerClock::Processing; due.len()])));
-                batches.push(RecordBatch::try_new(schema.arrow().clone(), columns)?);
-            }
-        }
-        Ok(batches)
     }
 
     pub(super) fn restore_timers(&mut self, rows: &RecordBatch) -> Result<(), StateError> {

@@ -1,5 +1,7 @@
 //! The operator with `hostile-process` of `guest-examples/`, whose rows say what it does.
 
+mod kept;
+
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -36,8 +38,12 @@ fn inputs() -> Vec<Schema> {
 }
 
 fn step_with(state_ttl: Option<Duration>, on_error: OnError, clock: Clock) -> ProcessStep {
+    step_of(state_ttl, on_error, clock, None)
+}
+
+fn step_of(state_ttl: Option<Duration>, on_error: OnError, clock: Clock, spill: Option<Spill>) -> ProcessStep {
     let (inputs, keys) = (inputs(), vec![vec![1], vec![0]]);
-    let spec = ProcessSpec { inputs, keys, sides: vec![Some(0)], state_ttl, on_error, clock };
+    let spec = ProcessSpec { inputs, keys, sides: vec![Some(0)], state_ttl, on_error, clock, spill };
     ProcessStep::new(guest(), spec).unwrap()
 }
 
@@ -156,7 +162,7 @@ fn state_that_is_not_written_for_its_time_to_live_is_gone() {
     assert_eq!(seen, ["a x 1 @0", "a x 2 @0", "a x 3 @0", "a x 1 @0"]);
     clock.set_ms(10_000);
     rows(&mut step, &[(Some("b"), "x", 0, 0)]);
-    assert_eq!(step.snapshot().unwrap().rows("state")[0].num_rows(), 1);
+    assert_eq!(step.snapshot().unwrap().made().unwrap().rows("state")[0].num_rows(), 1);
 }
 
 #[test]
@@ -246,8 +252,8 @@ fn another_version_takes_over_state_and_timers() {
     assert_eq!(watermark(&mut step, 9), ["a event 9 2 @9"]);
 }
 
-#[test]
-fn a_restore_at_any_position_changes_nothing() {
+/// Rows of both inputs, watermarks and the clock, with all that the guest can do.
+fn script() -> Vec<Event> {
     let words = ["timer", "x", "processing", "side", "clear", "timer", "forget", "refuse", "explode", "step"];
     let mut script = Vec::new();
     for turn in 0..24_i64 {
@@ -266,15 +272,20 @@ fn a_restore_at_any_position_changes_nothing() {
         }
     }
     script.push(Event::Watermark(i64::MAX));
+    script
+}
+
+#[test]
+fn a_restore_at_any_position_changes_nothing() {
     let make = || -> Box<dyn Operator> { Box::new(step()) };
-    Restoring::new(make).keyed(&[&[1], &[0]]).check(&script);
+    Restoring::new(make).keyed(&[&[1], &[0]]).check(&script());
 }
 
 #[test]
 fn state_of_another_step_is_refused_by_table() {
     let mut from = step();
     rows(&mut from, &[(Some("a"), "timer", 10, 0)]);
-    let state = from.snapshot().unwrap();
+    let state = from.snapshot().unwrap().made().unwrap();
     let refusal = |step: &mut ProcessStep, state: &Snapshot| {
         let error = step.restore(state, Watermark::MIN).unwrap_err();
         assert!(matches!(error, OperatorError::State { .. }), "{error}");

@@ -6,16 +6,15 @@
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, TimestampMillisecondArray};
-use arrow_schema::Field as ArrowField;
+use arrow_schema::{Field as ArrowField, SchemaRef};
 
-use super::{ByWindow, Top, TopWindows, cut, joined, taken};
-use crate::limits::BATCH_ROWS;
+use super::{ByWindow, Kept, Top, TopSpec, TopWindows, best, joined, taken};
 use crate::operator::OperatorError;
 use crate::operator::aggregate_fold::internal;
 use crate::operator::saved_table::SavedTable;
 use crate::operator::window_aggregate::times;
 use crate::record::{Field, Kind, Watermark};
-use crate::state::{Snapshot, StateError};
+use crate::state::{Later, Snapshot, StateError};
 
 impl super::TopSpec {
     /// Columns by which rows are spread over tasks.
@@ -57,27 +56,18 @@ impl Top {
         SavedTable::new("rows", keys, bounds.chain(others))
     }
 
-    pub(super) fn save(&mut self) -> Result<Snapshot, OperatorError> {
-        let table = self.saved_table();
-        let mut writer = table.writer();
-        let order = self.spec.saved_order();
-        for ((end, start), kept) in &mut self.kept {
-            cut(&self.spec, kept)?;
-            let rows = joined(&self.spec.input, &mut kept.batches)?;
-            for from in (0..rows.num_rows()).step_by(BATCH_ROWS) {
-                let rows = rows.slice(from, BATCH_ROWS.min(rows.num_rows() - from));
-                let mut columns: Vec<ArrayRef> = order.iter().map(|column| rows.column(*column).clone()).collect();
-                if self.windows.is_some() {
-                    let others = columns.split_off(table.keys());
-                    for bound in [*start, *end] {
-                        columns.push(Arc::new(TimestampMillisecondArray::from_value(bound, rows.num_rows())));
-                    }
-                    columns.extend(others);
-                }
-                writer.push(rows.num_rows(), columns)?;
-            }
-        }
-        writer.finish(Snapshot::default())
+    /// What is held as of now: rows are shared, and those that cannot come out any more are left out when it is written.
+    pub(super) fn save(&self) -> Snapshot {
+        let (table, spec) = (self.saved_table(), Arc::new(self.spec.clone()));
+        let assigned = self.windows.is_some();
+        let later = |((end, start), kept): (&(i64, i64), &Kept)| {
+            let (batches, spec, schema) = (kept.batches.clone(), Arc::clone(&spec), table.schema().clone());
+            let (number, bounds) = (kept.number, assigned.then_some([*start, *end]));
+            let rows = move || saved(&spec, &schema, &batches, bounds).map_err(|error| elsewhere(&error));
+            Later::new(move || u128::from(number), rows)
+        };
+        let rows = self.kept.iter().map(later).collect();
+        Snapshot::default().with("rows", Some(table.keys()), Vec::new()).with_later(rows)
     }
 
     pub(super) fn load(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
@@ -117,4 +107,32 @@ impl Top {
         let batch = RecordBatch::try_new_with_options(self.spec.input.arrow().clone(), columns, &options);
         batch.map_err(|error| internal(&StateError::Arrow(error)))
     }
+}
+
+fn elsewhere(error: &OperatorError) -> StateError {
+    StateError::Elsewhere { reason: error.to_string() }
+}
+
+/// Rows of one window as the table has them.
+fn saved(
+    spec: &TopSpec,
+    schema: &SchemaRef,
+    batches: &[RecordBatch],
+    bounds: Option<[i64; 2]>,
+) -> Result<RecordBatch, OperatorError> {
+    let rows = joined(&spec.input, batches)?;
+    let (best, _) = best(spec, &rows)?;
+    let rows = taken(&rows, best)?;
+    let order = spec.saved_order();
+    let mut columns: Vec<ArrayRef> = order.iter().filter_map(|column| rows.columns().get(*column).cloned()).collect();
+    if let Some(bounds) = bounds {
+        let others = columns.split_off(spec.partition_keys().len().min(columns.len()));
+        for bound in bounds {
+            columns.push(Arc::new(TimestampMillisecondArray::from_value(bound, rows.num_rows())));
+        }
+        columns.extend(others);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    let rows = RecordBatch::try_new_with_options(schema.clone(), columns, &options);
+    rows.map_err(|error| internal(&StateError::Arrow(error)))
 }

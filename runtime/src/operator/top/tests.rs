@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::restoring::{Event, Restoring};
+use crate::restoring::{Event, Outcome, Restoring};
 use crate::state::cells::{Cell, batch, rows};
 
 fn input() -> Schema {
@@ -110,7 +110,7 @@ fn a_window_holds_no_more_than_it_may_put_out_and_one_batch() {
 fn state_of_other_columns_is_refused() {
     let mut top = Top::new(spec(&[], 2, Ties::Cut)).unwrap();
     put_in(&mut top, &[row("a", 0, Some(1), 0.0)]);
-    let state = top.snapshot().unwrap();
+    let state = top.snapshot().unwrap().made().unwrap();
     let mut other = Top::new(spec(&[0], 2, Ties::Cut)).unwrap();
     let error = other.restore(&state, Watermark::MIN).unwrap_err().to_string();
     assert!(error.contains("expected 3 key columns, found 2"), "{error}");
@@ -223,9 +223,13 @@ proptest! {
         });
         let mut found: Vec<_> = rows.map(|(row, time)| format!("{row:?} @ {time}")).collect();
         found.sort();
-        prop_assert_eq!((found, out.late_rows), model(&happenings, &keys, n, ties));
+        let (expected, late) = model(&happenings, &keys, n, ties);
+        prop_assert_eq!((&found, out.late_rows), (&expected, late));
         let make = || Box::new(Top::new(spec.clone()).unwrap()) as Box<dyn Operator>;
-        Restoring::new(make).keyed(&[&spec.partition_keys()]).check(&script);
+        let partition_keys = spec.partition_keys();
+        let restoring = Restoring::new(make).keyed(&[&partition_keys]);
+        restoring.equals(&Outcome::of(expected, 0, late), &script);
+        restoring.check(&script);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::operator::trial::compare::Comparison;
 use crate::operator::{Migration, Operator, OperatorError, Output};
 use crate::record::{Batch, Watermark};
 use crate::state::Snapshot;
-use crate::wasm::Digest;
+use crate::wasm::ExactVersion;
 
 /// What becomes of a step in one task at a barrier. All that can fail has been done before, but for taking over state.
 pub enum TrialStep {
@@ -30,7 +30,7 @@ pub enum TrialStep {
         /// which keys
         share: Share,
         /// of the candidate's only component, for dead rows
-        digest: Option<Digest>,
+        version: Option<ExactVersion>,
         /// where the task tells what it sees
         figures: SharedFigures,
     },
@@ -62,7 +62,7 @@ impl TrialStep {
             Self::Shadow { candidate, migrations, figures } => {
                 shadow(operator, (candidate, migrations), figures, watermark)
             }
-            Self::Canary { running, candidate, share, digest, figures } => {
+            Self::Canary { running, candidate, share, version, figures } => {
                 let canary = Canary {
                     running: Box::new(Gone),
                     candidate,
@@ -70,7 +70,7 @@ impl TrialStep {
                     is_stateless: running.is_none(),
                     goes_on: [false; 2],
                     share,
-                    digest,
+                    version,
                     figures,
                 };
                 divided(operator, running, canary, watermark)

@@ -12,6 +12,7 @@ use crate::operator::{
 };
 use crate::record::{Field, Kind, Schema};
 use crate::state::cells::rows;
+use crate::wasm::Digest;
 use crate::window::{Emit, Firing, Trigger, WindowSpec};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -214,7 +215,7 @@ fn a_canary_of_the_same_logic_loses_and_doubles_nothing_wherever_it_begins_and_e
                 running: Some(make()),
                 candidate: make(),
                 share: Share::new(30.0, vec![vec![0]]),
-                digest: None,
+                version: None,
                 figures,
             };
             let (seen, figures) = tried(&make, span, &start, &|| TrialStep::End { running: Some(make()) });
@@ -241,7 +242,7 @@ fn a_checkpoint_within_a_canary_is_gone_on_from_without_it() {
                         running: Some(make()),
                         candidate: make(),
                         share: Share::new(30.0, vec![vec![0]]),
-                        digest: None,
+                        version: None,
                         figures: SharedFigures::default(),
                     });
                 }
@@ -268,7 +269,7 @@ fn state_that_a_candidate_does_not_take_over_leaves_the_running_version_as_it_wa
         running: Some(make()),
         candidate: other(),
         share: Share::new(30.0, vec![vec![0]]),
-        digest: None,
+        version: None,
         figures,
     };
     let starts: [&dyn Fn(SharedFigures) -> TrialStep; 2] = [&shadow, &canary];
@@ -317,7 +318,7 @@ fn a_candidate_that_cannot_go_on_costs_no_row() {
                 running: None,
                 candidate,
                 share: share.clone(),
-                digest: None,
+                version: None,
                 figures: Arc::clone(&figures),
             },
             false => TrialStep::Shadow { candidate, migrations: Vec::new(), figures: Arc::clone(&figures) },
@@ -343,12 +344,12 @@ fn dead_rows_of_a_canary_are_marked_with_its_version() {
         }
     }
     let mut task = Task::new(Box::new(Refuses("running")));
-    let digest = Digest::of(b"candidate");
+    let version = ExactVersion { number: 2, digest: Digest::of(b"candidate") };
     task.apply(TrialStep::Canary {
         running: None,
         candidate: Box::new(Refuses("candidate")),
         share: Share::new(50.0, vec![vec![0]]),
-        digest: Some(digest),
+        version: Some(version),
         figures: SharedFigures::default(),
     });
     let mut out = Output::default();
@@ -357,7 +358,7 @@ fn dead_rows_of_a_canary_are_marked_with_its_version() {
     }
     assert_eq!(out.dead.len(), 60);
     for (row, dead) in out.dead.iter().enumerate() {
-        let by = out.dead_by.iter().find(|(rows, _)| rows.contains(&row)).map(|(_, digest)| *digest);
-        assert_eq!(by, (dead.reason == "candidate").then_some(Some(digest)), "row {row} of {}", dead.reason);
+        let by = out.dead_by.iter().find(|(rows, _)| rows.contains(&row)).map(|(_, version)| *version);
+        assert_eq!(by, (dead.reason == "candidate").then_some(Some(version)), "row {row} of {}", dead.reason);
     }
 }

@@ -72,7 +72,7 @@ fn late(
     WindowAggregate::new(spec(input, keys, window, lateness_ms, aggregates)).unwrap()
 }
 
-fn put_in(operator: &mut WindowAggregate, input: &Schema, rows: &[(Vec<Cell>, i64)]) -> Output {
+fn put_in(operator: &mut dyn Operator, input: &Schema, rows: &[(Vec<Cell>, i64)]) -> Output {
     let mut out = Output::default();
     let cells: Vec<_> = rows.iter().map(|row| row.0.clone()).collect();
     let batch = Batch::new(batch(input, &cells), rows.iter().map(|row| row.1).collect()).unwrap();
@@ -80,7 +80,7 @@ fn put_in(operator: &mut WindowAggregate, input: &Schema, rows: &[(Vec<Cell>, i6
     out
 }
 
-fn advance(operator: &mut WindowAggregate, time: i64) -> Output {
+fn advance(operator: &mut dyn Operator, time: i64) -> Output {
     let mut out = Output::default();
     operator.on_watermark(Watermark(time), &mut out).unwrap();
     out

@@ -53,7 +53,10 @@ impl SliceState {
         aggregates: impl Iterator<Item = Option<&'a BuiltIn>>,
         slots: &[u32],
     ) -> Result<Vec<ArrayRef>, StateError> {
-        let failed = slots.iter().map(|slot| self.failed.get(slot)).collect::<StringArray>();
+        let failed = match self.failed.is_empty() {
+            true => StringArray::new_null(slots.len()),
+            false => slots.iter().map(|slot| self.failed.get(slot)).collect(),
+        };
         let mut columns = vec![save_counts(&self.rows, slots), Arc::new(failed) as ArrayRef];
         for (aggregate, state) in aggregates.zip(&self.states) {
             match (aggregate, state) {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::{Builder, NodeTasks, StartError};
+use crate::metrics::NodeCounts;
 use crate::operator::{
     AggregateCall, AggregateStep, GuestFold, GuestStep, Migration, Operator, OrderBy, ProcessSpec, ProcessStep,
     RouteStep, Select, Top, TopSpec, TopWindows, WindowAggregateSpec, WindowProcess, join_operator,
 };
 use crate::pipeline::plan::{Node, NodeIndex, NodeKind, SlotId};
 use crate::pipeline::resolve::Resolved;
-use crate::pipeline::spec::{AggregateSpec, LimitsSpec, StepKind, StepSpec};
+use crate::pipeline::spec::{AggregateSpec, StepKind, StepSpec};
 use crate::pipeline::task::{Link, Versions};
 use crate::record::{Field, Schema};
 use crate::spill::Spill;
@@ -48,7 +49,7 @@ impl Builder<'_> {
             }
             NodeKind::Route { index, inputs, targets } => {
                 let spec = self.step(*index)?;
-                let guest = self.guest_at(&node.name, 0, spec.limits, subtask, metrics, versions)?;
+                let guest = self.guest_at(&node.name, 0, subtask, metrics, versions)?;
                 let targets = u32::try_from(*targets).unwrap_or(u32::MAX);
                 Ok(Box::new(RouteStep::new(guest, inputs.clone(), targets, spec.on_error)))
             }
@@ -60,11 +61,14 @@ impl Builder<'_> {
             }
             NodeKind::Process { index, keys, sides } => {
                 let guest = self.guest(self.step(*index)?, 0, subtask, metrics, versions)?;
-                self.process(self.step(*index)?, node, keys, sides, guest)
+                let spill = self.spill(index_of_node, subtask);
+                self.process(self.step(*index)?, node, keys, sides, guest, spill)
             }
             NodeKind::Top { index, keys, windows, by } => self.top(node, *index, keys, *windows, by),
             NodeKind::Join { columns, rule, .. } => {
-                join_operator(columns, *rule).map_err(|source| StartError::Operator { step: node.name.clone(), source })
+                let spill = self.spill(index_of_node, subtask);
+                let failed = |source| StartError::Operator { step: node.name.clone(), source };
+                join_operator(columns, *rule, spill).map_err(failed)
             }
             NodeKind::Source { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => {
                 Err(StartError::Internal(format!("`{}` is not an operator", node.name)))
@@ -83,10 +87,8 @@ impl Builder<'_> {
             if resolved.signature.takeover(from) != Takeover::Migrate {
                 continue; // its own, or refused already
             }
-            let step = self.plan.spec.steps.iter().find(|step| step.name.value == node.name);
-            let limits = step.map(|step| step.limits).unwrap_or_default();
             // what a migration costs is not what the step costs
-            let guest = instantiate_for(resolved, &node.name, limits, subtask, Arc::default())
+            let guest = instantiate_for(resolved, &node.name, subtask, Arc::default())
                 .map_err(|source| StartError::Guest { step: node.name.clone(), source })?;
             migrations.push(Migration { slot: id.slot, kept, from: from.clone(), guest });
         }
@@ -134,7 +136,7 @@ impl Builder<'_> {
         metrics: Arc<GuestMetrics>,
         versions: &Versions,
     ) -> Result<Guest, StartError> {
-        self.guest_at(&step.name.value, slot, step.limits, subtask, metrics, versions)
+        self.guest_at(&step.name.value, slot, subtask, metrics, versions)
     }
 
     /// A guest of the node `name`.
@@ -142,7 +144,6 @@ impl Builder<'_> {
         &self,
         name: &str,
         slot: usize,
-        limits: LimitsSpec,
         subtask: usize,
         metrics: Arc<GuestMetrics>,
         versions: &Versions,
@@ -150,10 +151,8 @@ impl Builder<'_> {
         let id = SlotId { step: name.to_owned(), slot };
         let resolved =
             self.components.get(&id).ok_or_else(|| StartError::Internal(format!("no component for {id:?}")))?;
-        if let Some(version) = versions.lock().ok().as_mut().and_then(|versions| versions.get_mut(slot)) {
-            *version = Some(*resolved.component.digest());
-        }
-        instantiate_for(resolved, name, limits, subtask, metrics)
+        versions.runs(slot, resolved.version(), NodeCounts::ZERO);
+        instantiate_for(resolved, name, subtask, metrics)
             .map_err(|source| StartError::Guest { step: name.to_owned(), source })
     }
 
@@ -170,10 +169,8 @@ impl Builder<'_> {
         let tasks = self.nodes.get(node);
         let versions = tasks.and_then(|tasks| tasks.versions.get(subtask)).map(Arc::clone).unwrap_or_default();
         let metrics = tasks.and_then(|tasks| tasks.guests.get(subtask)).map(Arc::clone).unwrap_or_default();
-        if let Some(version) = versions.lock().ok().as_mut().and_then(|versions| versions.first_mut()) {
-            *version = Some(*resolved.component.digest());
-        }
-        let guest = instantiate_for(resolved, source, LimitsSpec::default(), subtask, metrics)
+        versions.runs(0, resolved.version(), NodeCounts::ZERO);
+        let guest = instantiate_for(resolved, source, subtask, metrics)
             .map_err(|source| StartError::Guest { step: id.step, source })?;
         Ok((guest, versions))
     }
@@ -185,6 +182,7 @@ impl Builder<'_> {
         keys: &[Vec<usize>],
         sides: &[Option<usize>],
         guest: Guest,
+        spill: Option<Spill>,
     ) -> Result<Box<dyn Operator>, StartError> {
         let StepKind::Process { state_ttl, .. } = &step.kind.value else {
             return Err(StartError::Internal(format!("`{}` is not a processor", node.name)));
@@ -201,6 +199,7 @@ impl Builder<'_> {
             state_ttl: *state_ttl,
             on_error: step.on_error,
             clock: self.options.clock.clone(),
+            spill,
         };
         let failed = |source| StartError::Operator { step: node.name.clone(), source };
         Ok(Box::new(ProcessStep::new(guest, spec).map_err(failed)?))
@@ -284,16 +283,16 @@ fn named_outputs(outputs: &Schema, entry: &str) -> Schema {
 pub(crate) fn instantiate_for(
     resolved: &Resolved,
     name: &str,
-    limits: LimitsSpec,
     subtask: usize,
     counters: Arc<GuestMetrics>,
 ) -> Result<Guest, GuestError> {
     let options = GuestOptions {
         settings: resolved.settings.clone(),
-        memory_bytes: limits.memory_bytes,
-        deadline: limits.deadline,
+        memory_bytes: resolved.limits.memory_bytes,
+        deadline: resolved.limits.deadline,
         step: name.to_owned(),
         task: u32::try_from(subtask).unwrap_or(u32::MAX),
+        version: resolved.number,
         counters,
         world: None,
     };

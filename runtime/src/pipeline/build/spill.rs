@@ -35,7 +35,11 @@ impl SharedSpill {
 }
 
 fn spills(plan: &Plan, node: &Node) -> bool {
-    let NodeKind::Aggregate { index, .. } = &node.kind else { return false };
+    let (NodeKind::Aggregate { index, .. } | NodeKind::Process { index, .. } | NodeKind::Join { index, .. }) =
+        &node.kind
+    else {
+        return false;
+    };
     plan.spec.steps.get(*index).is_some_and(check_state::spills)
 }
 

@@ -62,14 +62,14 @@ impl Link {
     /// Puts in place what the change brings for this step.
     pub(super) fn replace(&mut self, change: &Change, subtask: usize) -> Result<(), TaskError> {
         let sweep = self.sweep.take_if(|_| change.ends_sweep(&self.step));
-        for (slot, digest, replacement) in change.take(&self.step, subtask) {
+        for (slot, version, replacement) in change.take(&self.step, subtask) {
             let made = sweep.as_ref().and_then(|sweep| Some((sweep, sweep.made(slot)?)));
             let result = match made {
                 Some((sweep, made)) => self.operator.adopt(slot, replacement, made).map(|left| sweep.leave(left)),
                 None => self.operator.replace(slot, replacement),
             };
             check(self, subtask, result)?;
-            self.runs(slot, digest);
+            self.runs(slot, version);
             crate::checkpoint::fail_point("swap-task");
         }
         Ok(())

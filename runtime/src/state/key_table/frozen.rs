@@ -67,6 +67,12 @@ pub(super) fn gather(
     slots: &[u32],
 ) -> Result<Vec<ArrayRef>, StateError> {
     let mut columns: Vec<_> = fields.iter().map(|field| ColumnBuilder::new(field, slots.len())).collect();
+    if let (BySlot::Word(keys), [column], None) = (by_slot, columns.as_mut_slice(), numbers.null) {
+        for (slot, key) in slots.iter().zip(keys.of_slots(slots)) {
+            column.push_word(*key.filter(|_| *slot < numbers.next).ok_or(StateError::Slot { slot: *slot })?);
+        }
+        return columns.into_iter().map(ColumnBuilder::finish).collect();
+    }
     for slot in slots {
         if *slot >= numbers.next {
             return Err(StateError::Slot { slot: *slot });

@@ -3,6 +3,7 @@
 use super::*;
 use crate::limits::BATCH_ROWS;
 use crate::restoring::Restoring;
+use crate::spill::testing;
 use crate::state::Snapshot;
 
 fn interval(kind: JoinKind, lower: Bound, upper: Bound) -> IntervalJoin {
@@ -100,7 +101,12 @@ fn a_lookup_finds_the_latest_row_of_the_key_at_that_moment() {
     ];
     assert_eq!((found.iter().map(String::as_str).collect::<Vec<_>>(), late), (expected.to_vec(), 0));
     assert_eq!(join.rows_held(), 2);
-    Restoring::new(|| Box::new(LookupJoin::new(columns(JoinKind::Inner, false))) as Box<dyn Operator>).check(&script);
+    let of = |spill| join_operator(&columns(JoinKind::Inner, false), JoinRule::Lookup, spill).unwrap();
+    let in_memory = Restoring::new(|| of(None));
+    in_memory.check(&script);
+    let spilling = Restoring::new(|| of(Some(testing::spill(1))));
+    spilling.same_as(&in_memory, &script);
+    spilling.check(&script);
 }
 
 #[test]
@@ -123,7 +129,7 @@ fn every_task_that_comes_back_knows_each_rule_once() {
     let mut state = crate::state::Snapshot::default();
     for task in &mut tasks {
         run(task, &[rows_of(RIGHT, &[row(1, 100, 0), row(2, 200, 0)])]);
-        let table = task.snapshot().unwrap().tables.remove(0);
+        let table = task.snapshot().unwrap().made().unwrap().tables.remove(0);
         match state.tables.first_mut() {
             Some(all) => all.rows.extend(table.rows),
             None => state.tables.push(table),
@@ -155,11 +161,11 @@ fn state_of_another_join_is_refused_by_table_and_column() {
         JoinRule::Lookup,
     ] {
         let columns = columns(JoinKind::Inner, false);
-        let mut join = join_operator(&columns, rule).unwrap();
+        let mut join = join_operator(&columns, rule, None).unwrap();
         run(join.as_mut(), &[rows_of(LEFT, &[row(1, 2, 3)]), rows_of(RIGHT, &[row(4, 5, 3)])]);
-        let state = join.snapshot().unwrap();
+        let state = join.snapshot().unwrap().made().unwrap();
         let refusal = |columns: &JoinColumns, state: &Snapshot| {
-            let error = join_operator(columns, rule).unwrap().restore(state, Watermark::MIN).unwrap_err();
+            let error = join_operator(columns, rule, None).unwrap().restore(state, Watermark::MIN).unwrap_err();
             assert!(matches!(error, OperatorError::State { .. }), "{rule:?}: {error}");
             error.to_string()
         };
@@ -180,4 +186,61 @@ fn state_of_another_join_is_refused_by_table_and_column() {
         let expected = if table == "left" { "expected 1 key" } else { "expected none key" };
         assert!(error.contains(expected) && error.contains("found 2"), "{rule:?}: {error}");
     }
+}
+
+#[test]
+fn a_barrier_shares_the_rows_of_both_sides_and_batches_that_have_not_changed_stay_the_same() {
+    let mut join = interval(JoinKind::Full, Bound::Offset(0), Bound::Offset(1_000_000));
+    let many: Vec<Row> = (0..3 * BATCH_ROWS as i64).map(|id| row(id, id, 10)).collect();
+    let mut out = Output::default();
+    for part in many.chunks(BATCH_ROWS) {
+        let Event::Rows(side, batch) = rows_of(LEFT, part) else { panic!() };
+        join.on_input(side, batch, &mut out).unwrap();
+    }
+    let ids = |join: &mut IntervalJoin| -> Vec<u128> {
+        let snapshot = join.snapshot().unwrap();
+        assert!(snapshot.tables.iter().all(|table| table.rows.is_empty()), "rows are made at the barrier");
+        snapshot.tables[LEFT].later.iter().map(crate::state::Later::id).collect()
+    };
+    let held = join.held_batches(LEFT);
+    let snapshot = join.snapshot().unwrap();
+    let saved = snapshot.tables[LEFT].later[0].rows().unwrap();
+    // the row's columns stand behind the key, its time and whether it has met another
+    assert!(std::sync::Arc::ptr_eq(saved.column(4), held[0].column(1)), "columns are copied");
+    let first = ids(&mut join);
+    assert_eq!(first, ids(&mut join));
+    let Event::Rows(side, batch) = rows_of(RIGHT, &[row(1, 7, 20)]) else { panic!() };
+    join.on_input(side, batch, &mut out).unwrap();
+    let second = ids(&mut join);
+    let same: Vec<bool> = first.iter().zip(&second).map(|(one, other)| one == other).collect();
+    assert_eq!(same, [false, true, true]);
+    // the copy is of the barrier: nothing had met by then
+    let met = snapshot.tables[LEFT].later[0].rows().unwrap().column(2).clone();
+    assert!(rows(&[met]).iter().all(|met| *met == [Cell::Bool(false)]));
+}
+
+#[test]
+fn rows_of_many_keys_stay_within_their_budget() {
+    const MEMORY_BYTES: usize = 4 << 20;
+    let bounds = JoinBounds { lower: Bound::Offset(0), upper: Bound::Offset(100), strict: true };
+    let of = |spill| IntervalJoin::new(columns(JoinKind::Full, false), bounds).with_spill(spill).unwrap();
+    let (mut spilling, mut in_memory) = (of(Some(testing::spill(MEMORY_BYTES))), of(None));
+    let mut most = 0;
+    let mut script = Vec::new();
+    for part in 0..30 {
+        let some = |from: i64| (from..from + 2_000).map(|id| row(id, id, 10 + id % 50)).collect::<Vec<_>>();
+        script.extend([rows_of(LEFT, &some(part * 2_000)), rows_of(RIGHT, &some(part * 2_000 + 500))]);
+    }
+    let mut found = Vec::new();
+    for event in &script {
+        let (found_now, _) = run(&mut spilling, std::slice::from_ref(event));
+        found.extend(found_now);
+        most = most.max(crate::operator::spilled_keys::ByKey::state_bytes(&spilling));
+    }
+    assert!(most < MEMORY_BYTES && spilling.keys_spilled() > 20_000, "{most} bytes, {}", spilling.keys_spilled());
+    found.extend(run(&mut spilling, &[Event::Watermark(i64::MAX)]).0);
+    found.sort();
+    script.push(Event::Watermark(i64::MAX));
+    assert!(found == run(&mut in_memory, &script).0);
+    assert_eq!((spilling.keys_spilled(), spilling.rows_held()), (0, 0));
 }

@@ -7,6 +7,7 @@ use super::model::{Event as Happening, aggregates, batches, events, letters_in_o
 use super::*;
 use crate::operator::{AggregateStep, OnError};
 use crate::restoring::{Event, Restoring};
+use crate::spill::{Spill, testing};
 
 /// All functions over columns of all kinds, beside those of the model and a component.
 pub(super) fn all_aggregates() -> Vec<AggregateCall> {
@@ -41,10 +42,17 @@ pub(super) fn script(happenings: &[Happening], rows_a_batch: usize) -> Vec<Event
 }
 
 fn step(keys: &[usize], window: WindowSpec, lateness_ms: u64, trigger: Trigger, firing: Firing) -> AggregateStep {
+    step_of((keys, window, lateness_ms, trigger, firing), None)
+}
+
+type Asked<'a> = (&'a [usize], WindowSpec, u64, Trigger, Firing);
+
+fn step_of((keys, window, lateness_ms, trigger, firing): Asked<'_>, spill: Option<Spill>) -> AggregateStep {
     let aggregates = all_aggregates();
     let outputs = aggregates.iter().map(|_| None).collect();
     let gap = (window == WindowSpec::SessionByColumn).then_some(2);
-    let spec = WindowAggregateSpec { trigger, firing, gap, ..spec(&input(), keys, window, lateness_ms, aggregates) };
+    let spec =
+        WindowAggregateSpec { trigger, firing, gap, spill, ..spec(&input(), keys, window, lateness_ms, aggregates) };
     AggregateStep::new(spec, OnError::DeadLetter, outputs).unwrap()
 }
 
@@ -105,6 +113,37 @@ proptest! {
             .keyed(&[&keys])
             .in_any_order(letters_in_order)
             .check(&script);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn windows_of_keys_that_spill_come_back_as_they_were(
+        happenings in events(),
+        keys in prop::sample::select(vec![vec![0], vec![1, 3, 0], vec![]]),
+        window in window(),
+        lateness in prop_oneof![2 => Just(0), 1 => 1u64..30],
+        trigger in triggers(),
+        firing in prop::sample::select(vec![Firing::Accumulating, Firing::Discarding]),
+        rows_a_batch in 4usize..50,
+        rings in prop::collection::vec(1usize..20, 0..10),
+        memory_bytes in prop_oneof![Just(1_usize), 300_000_usize..3_000_000],
+    ) {
+        let (trigger, firing) = if window.is_counted() { (Trigger::End, Firing::Accumulating) } else { (trigger, firing) };
+        let lateness = if window.is_counted() || window == WindowSpec::Global { 0 } else { lateness };
+        let mut script = script(&happenings, rows_a_batch);
+        for (after, now_ms) in rings.iter().zip((10..).step_by(10)) {
+            script.insert(*after.min(&script.len()), Event::Clock(now_ms));
+        }
+        let asked = (keys.as_slice(), window, lateness, trigger, firing);
+        let of = |spill| Box::new(step_of(asked, spill)) as Box<dyn Operator>;
+        let keyed: &[&[usize]] = &[&keys];
+        let spilling = Restoring::new(|| of(Some(testing::spill(memory_bytes))));
+        let spilling = spilling.keyed(keyed).in_any_order(letters_in_order);
+        let in_memory = Restoring::new(|| of(None)).keyed(keyed).in_any_order(letters_in_order);
+        spilling.same_as(&in_memory, &script);
+        spilling.check(&script);
     }
 }
 

@@ -6,7 +6,8 @@ use super::fold::input;
 use super::model::{events, letters_in_order};
 use super::restoring::{all_aggregates, script};
 use super::*;
-use crate::operator::{AggregateStep, OnError};
+use crate::operator::spilled_keys::ByKey;
+use crate::operator::{AggregateStep, KeyWindowAggregate, OnError};
 use crate::restoring::Restoring;
 use crate::spill::{Spill, SpillStore, testing};
 
@@ -145,4 +146,64 @@ fn a_store_that_fails_fails_the_task_and_says_where() {
     );
     // nothing that was taken in is gone
     assert_eq!(parts(&mut operator, 9).concat().len(), 80_000);
+}
+
+fn sessions(memory_bytes: Option<usize>) -> KeyWindowAggregate {
+    let aggregates =
+        vec![built_in("n", AggregateFunction::Count, None), built_in("note", AggregateFunction::Last, Some(4))];
+    let spec = spec(&input(), &[0], WindowSpec::Session { gap: Duration::from_millis(100) }, 0, aggregates);
+    KeyWindowAggregate::new(WindowAggregateSpec { spill: memory_bytes.map(testing::spill), ..spec }).unwrap()
+}
+
+#[test]
+fn many_sessions_stay_within_their_budget_and_come_by_their_ends() {
+    const MEMORY_BYTES: usize = 2 << 20;
+    let (mut spilling, mut in_memory) = (sessions(Some(MEMORY_BYTES)), sessions(None));
+    let mut most = 0;
+    for (first, time) in (0..60_000).step_by(2_000).zip((0..50).cycle()) {
+        let rows = rows_of(first..first + 2_000, time);
+        put_in(&mut spilling, &input(), &rows);
+        put_in(&mut in_memory, &input(), &rows);
+        most = most.max(ByKey::state_bytes(&spilling));
+    }
+    assert!(most < MEMORY_BYTES && spilling.keys_spilled() > 40_000, "{most}, {}", spilling.keys_spilled());
+    let ends = |operator: &mut KeyWindowAggregate, time: i64| -> Vec<Vec<Cell>> {
+        let mut all = results(&advance(operator, time));
+        loop {
+            let mut out = Output::default();
+            if !operator.go_on(&mut out).unwrap() {
+                return all;
+            }
+            all.extend(results(&out));
+        }
+    };
+    for time in [110, i64::MAX] {
+        let (mut found, mut expected) = (ends(&mut spilling, time), ends(&mut in_memory, time));
+        assert!(found.iter().map(|row| format!("{:?}", row[2])).is_sorted_by_key(|end| (end.len(), end)));
+        let text = |rows: &mut Vec<Vec<Cell>>| rows.sort_by_key(|row| format!("{row:?}"));
+        text(&mut found);
+        text(&mut expected);
+        assert!(!found.is_empty() && found == expected, "{} and {} rows", found.len(), expected.len());
+    }
+    assert_eq!((spilling.keys_spilled(), spilling.windows_open()), (0, 0));
+}
+
+#[test]
+fn a_barrier_among_sessions_copies_nothing_and_blocks_that_have_not_changed_stay_the_same() {
+    let mut sessions = sessions(None);
+    put_in(&mut sessions, &input(), &rows_of(0..40_000, 5));
+    let ids = |sessions: &mut KeyWindowAggregate| -> Vec<u128> {
+        let snapshot = sessions.snapshot().unwrap();
+        assert!(snapshot.tables.iter().all(|table| table.rows.is_empty()), "rows are made at the barrier");
+        snapshot.tables[0].later.iter().map(crate::state::Later::id).collect()
+    };
+    let before = sessions.snapshot().unwrap();
+    let first = ids(&mut sessions);
+    put_in(&mut sessions, &input(), &rows_of(39_999..40_000, 6));
+    let second = ids(&mut sessions);
+    let same: Vec<bool> = first.iter().zip(&second).map(|(one, other)| one == other).collect();
+    assert_eq!(same, [true, true, false]);
+    advance(&mut sessions, i64::MAX);
+    let before = before.made().unwrap();
+    assert_eq!(before.rows("windows").iter().map(|rows| rows.num_rows()).sum::<usize>(), 40_000);
 }

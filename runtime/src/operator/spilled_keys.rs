@@ -1,0 +1,395 @@
+//! Keys that do not fit into memory, with all that an operator keeps for them.
+//!
+//! A key is in memory or in the store, never in both, and moves as a whole: what is written of it are its rows of the
+//! operator's own snapshot, and what comes back is restored. The keys of a batch are looked up before it is handled. A key
+//! that waits for a time, of a watermark or of the clock, has a mark by which it comes back when the time does. When state
+//! takes more than its share of memory, the half of the keys that has gone unused for longest leaves.
+//!
+//! ```text
+//! `e` `p` `x` · time, sign flipped: 8 bytes · key bytes   no value: the key waits for this time, see `Wake`
+//! `k` · partition: 1 byte · key bytes                      the key (see `state/key_rows.rs`) and what is kept of it:
+//!     bits: which times it waits for · these, 8 bytes each · for each table: bytes of its rows: 4, rows (see `spill/rows.rs`)
+//! ```
+//!
+//! A snapshot shares what is in the store as of now, partition by partition; rows are read of it when it is written.
+//! Refused: parts of a key. What is kept of one key fits into memory.
+
+mod stored;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch};
+use sha2::{Digest, Sha256};
+
+use stored::{Parts, Stored, mark_of, place_of, read_block, read_mark};
+
+use super::OperatorError;
+use super::aggregate_fold::internal;
+use super::saved_table::SavedTable;
+use crate::limits::BATCH_ROWS;
+use crate::spill::{Spill, SpillError, Value};
+use crate::state::{Chunked, KeyRows, KeyTable, Later, next_freezing};
+
+/// Partitions that a snapshot shares as a whole.
+const PARTITIONS: usize = 1 << 8;
+
+/// Keys of neighbouring partitions that are one block of a snapshot.
+const BLOCK_KEYS: u64 = 4_096;
+
+/// Keys that are due and come back at once.
+const DUE_AT_ONCE: usize = 1_024;
+
+/// Keys whose rows are made at once when they leave.
+const LEAVING_AT_ONCE: usize = 1_024;
+
+/// What a key in the store may wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wake {
+    /// a watermark
+    Event,
+    /// the host's clock, which the task has to be told of
+    Processing,
+    /// the host's clock, with the next rows
+    Expiry,
+}
+
+/// The times that a key waits for, by [`Wake`].
+pub(super) type Wakes = [Option<i64>; 3];
+
+impl Wake {
+    const ALL: [Self; 3] = [Self::Event, Self::Processing, Self::Expiry];
+
+    fn mark(self) -> u8 {
+        match self {
+            Self::Event => b'e',
+            Self::Processing => b'p',
+            Self::Expiry => b'x',
+        }
+    }
+}
+
+/// An operator whose keys can leave memory one by one.
+pub(super) trait ByKey {
+    /// The keys that are in memory.
+    fn key_table(&self) -> &KeyTable;
+    /// These are about to leave: [`ByKey::saved`] asks for some of them at a time.
+    fn leaving(&mut self, _slots: &[u32]) {}
+    /// What is kept of keys: rows of each table of a snapshot. A key without any is forgotten.
+    fn saved(&mut self, slots: &[u32]) -> Result<Vec<Vec<RecordBatch>>, OperatorError>;
+    /// What each of the keys waits for.
+    fn wakes(&self, slots: &[u32]) -> Vec<Wakes>;
+    /// Forgets all keys but these; old and new slots of those.
+    fn keep(&mut self, slots: &[u32]) -> Result<Vec<(u32, u32)>, OperatorError>;
+    /// Takes back what [`ByKey::saved`] gave, some rows of each table, of keys without any in memory.
+    fn load(&mut self, tables: &[RecordBatch]) -> Result<(), OperatorError>;
+    /// Bytes of all that is kept in memory.
+    fn state_bytes(&self) -> usize;
+}
+
+/// What the operator has in the store.
+pub(super) struct SpilledKeys {
+    spill: Spill,
+    tables: Arc<Vec<Stored>>,
+    partitions: Vec<Partition>,
+    /// keys in the store
+    held: u64,
+    bytes: u64,
+    /// the first time that a key waits for by the host's clock
+    processing: Option<i64>,
+    /// by slot: the batch that used it last
+    used: Chunked<u32>,
+    batch: u32,
+    /// rows taken in since memory was last measured
+    unmeasured: usize,
+    encoded: KeyRows,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Partition {
+    keys: u64,
+    /// of its last write
+    number: u64,
+}
+
+impl SpilledKeys {
+    /// Nothing yet; `tables` are those of the operator's snapshot.
+    pub(super) fn new(spill: Spill, tables: &[&SavedTable]) -> Result<Self, OperatorError> {
+        let tables: Result<Vec<Stored>, OperatorError> = tables.iter().map(|table| Stored::new(table)).collect();
+        Ok(Self {
+            spill,
+            tables: Arc::new(tables?),
+            partitions: vec![Partition::default(); PARTITIONS],
+            held: 0,
+            bytes: 0,
+            processing: None,
+            used: Chunked::new(0),
+            batch: 0,
+            unmeasured: 0,
+            encoded: KeyRows::default(),
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn keys_spilled(&self) -> u64 {
+        self.held
+    }
+
+    /// Whether there is nothing to look up.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held == 0
+    }
+
+    /// The first time of the host's clock that a key in the store waits for.
+    pub(super) fn next_processing_time(&self) -> Option<i64> {
+        self.processing
+    }
+
+    /// Keys are in use, those from slot `known` on too.
+    pub(super) fn note_used(&mut self, slots: &[u32], known: Range<u32>) {
+        self.batch = self.batch.saturating_add(1);
+        for slot in slots.iter().copied().chain(known) {
+            self.used.set(slot, self.batch);
+        }
+    }
+
+    /// Keys have other slots.
+    pub(super) fn renumber(&mut self, moves: &[(u32, u32)]) {
+        self.used.renumber(moves);
+    }
+
+    fn encode(&mut self, table: &KeyTable, columns: &[ArrayRef], rows: usize) -> Result<(), OperatorError> {
+        let columns: Vec<&ArrayRef> = columns.iter().collect();
+        self.encoded.encode(table.fields(), &columns, rows).map_err(|error| internal(&error))
+    }
+
+    /// Brings back what is kept of the keys from slot `known` on, which are new in memory.
+    pub(super) fn look_up(&mut self, of: &mut impl ByKey, known: usize) -> Result<(), OperatorError> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let new: Vec<u32> = (known as u32..of.key_table().len() as u32).collect();
+        for slots in new.chunks(BATCH_ROWS) {
+            let columns = of.key_table().keys(slots).map_err(|error| internal(&error))?;
+            self.encode(of.key_table(), &columns, slots.len())?;
+            // neighbours in the store one after the other
+            let mut keys: Vec<Vec<u8>> = (0..slots.len()).map(|row| place_of(self.encoded.row(row))).collect();
+            keys.sort_unstable();
+            let mut found = Vec::new();
+            for key in keys {
+                if let Some(value) = self.spill.area.get(&key)? {
+                    found.push((key, value));
+                }
+            }
+            self.bring_back(of, &found)?;
+        }
+        Ok(())
+    }
+
+    /// Brings keys back that wait for a time up to `until`, the earliest first. `Some`: not all, but all that wait for an
+    /// earlier time than this.
+    pub(super) fn bring_due(
+        &mut self,
+        of: &mut impl ByKey,
+        wake: Wake,
+        until: i64,
+    ) -> Result<Option<i64>, OperatorError> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        let to = until.checked_add(1).map_or_else(|| vec![wake.mark() + 1], |end| mark_of(wake, end, &[]));
+        let (mut found, mut more, mut last) = (Vec::new(), false, None);
+        for mark in self.spill.area.range(&[wake.mark()], &to) {
+            let (mark, _) = mark?;
+            let damaged = || self.spill.area.damaged("a key waits for a time and is not there");
+            let (time, key) = read_mark(&mark).ok_or_else(damaged)?;
+            more = found.len() == DUE_AT_ONCE;
+            if more {
+                break;
+            }
+            last = Some(time);
+            let key = place_of(key);
+            let value = self.spill.area.get(&key)?.ok_or_else(damaged)?;
+            found.push((key, value));
+        }
+        let known = of.key_table().len() as u32;
+        self.bring_back(of, &found)?;
+        self.note_used(&[], known..of.key_table().len() as u32);
+        Ok(last.filter(|_| more))
+    }
+
+    fn bring_back(&mut self, of: &mut impl ByKey, found: &[(Vec<u8>, Value)]) -> Result<(), OperatorError> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        let area = self.spill.area.clone();
+        let count = self.tables.len();
+        let mut gone: Vec<Vec<u8>> = Vec::with_capacity(found.len());
+        let mut processing = false;
+        for (place, value) in found {
+            let parts = Parts::read(value, count);
+            let parts = parts.ok_or_else(|| area.damaged("what is kept of a key ends too early"))?;
+            for (wake, time) in Wake::ALL.into_iter().zip(parts.wakes) {
+                gone.extend(time.map(|time| mark_of(wake, time, place.get(2..).unwrap_or_default())));
+                processing |= wake == Wake::Processing && time.is_some();
+            }
+            gone.push(place.clone());
+            self.count(place, value.len(), false);
+        }
+        gone.sort_unstable();
+        area.write::<SpillError>(0, |put| gone.iter().try_for_each(|key| put(key, None)))?;
+        if processing {
+            let mark = Wake::Processing.mark();
+            let first = area.range(&[mark], &[mark + 1]).next().transpose()?;
+            self.processing = first.and_then(|(mark, _)| Some(read_mark(&mark)?.0));
+        }
+        let mut tables = Vec::with_capacity(count);
+        for (number, table) in self.tables.iter().enumerate() {
+            let rows = table.read(found.iter().map(|(_, value)| value), number, count);
+            tables.push(rows.map_err(|reason| area.damaged(reason))?);
+        }
+        of.load(&tables)
+    }
+
+    /// Notes that a key has come to the store, or has left it.
+    fn count(&mut self, place: &[u8], value_bytes: usize, comes: bool) {
+        let bytes = (place.len() + value_bytes) as u64;
+        let partition = place.get(1).and_then(|partition| self.partitions.get_mut(usize::from(*partition)));
+        let Some(partition) = partition else { return };
+        partition.number = next_freezing();
+        let change = |of: &mut u64, by: u64| *of = if comes { *of + by } else { of.saturating_sub(by) };
+        change(&mut partition.keys, 1);
+        change(&mut self.held, 1);
+        change(&mut self.bytes, bytes);
+    }
+
+    /// Measures what is in memory, now and then, and writes half of it to the store if it is too much. `rows` have come in.
+    pub(super) fn spill_if_over(&mut self, of: &mut impl ByKey, rows: usize) -> Result<(), OperatorError> {
+        self.unmeasured = self.unmeasured.saturating_add(rows);
+        // looking at all values takes time by their number
+        if self.unmeasured.saturating_mul(16) < of.key_table().len() {
+            return Ok(());
+        }
+        self.unmeasured = 0;
+        let bytes = of.state_bytes() + self.used.bytes();
+        let over = bytes > self.spill.memory_bytes;
+        if over {
+            self.write_unused(of)?;
+        }
+        self.spill.counters.state(if over { bytes / 2 } else { bytes }, self.bytes);
+        Ok(())
+    }
+
+    fn write_unused(&mut self, of: &mut impl ByKey) -> Result<(), OperatorError> {
+        let slots = 0..of.key_table().len() as u32;
+        let mut by_use: Vec<(u32, u32)> =
+            slots.map(|slot| (self.used.get(slot).copied().unwrap_or_default(), slot)).collect();
+        if by_use.is_empty() {
+            return Ok(());
+        }
+        let half = by_use.len() / 2;
+        by_use.select_nth_unstable(half);
+        let (unused, kept) = by_use.split_at(by_use.len().min(half + 1));
+        let sorted = |slots: &[(u32, u32)]| {
+            let mut slots: Vec<u32> = slots.iter().map(|(_, slot)| *slot).collect();
+            slots.sort_unstable();
+            slots
+        };
+        let (unused, kept) = (sorted(unused), sorted(kept));
+        self.write(of, &unused)?;
+        let moves = of.keep(&kept)?;
+        self.renumber(&moves);
+        Ok(())
+    }
+
+    fn write(&mut self, of: &mut impl ByKey, slots: &[u32]) -> Result<(), OperatorError> {
+        of.leaving(slots);
+        let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::with_capacity(slots.len());
+        let mut about_bytes = 0;
+        for slots in slots.chunks(LEAVING_AT_ONCE) {
+            let columns = of.key_table().keys(slots).map_err(|error| internal(&error))?;
+            self.encode(of.key_table(), &columns, slots.len())?;
+            let keys: Vec<Vec<u8>> = (0..slots.len()).map(|row| self.encoded.row(row).to_vec()).collect();
+            let rows = self.rows_by_key(of, slots, &keys)?;
+            for ((key, wakes), tables) in keys.iter().zip(of.wakes(slots)).zip(&rows) {
+                if tables.iter().all(Vec::is_empty) {
+                    continue;
+                }
+                let parts = Parts { wakes, tables: tables.iter().map(Vec::as_slice).collect() };
+                let large = || self.spill.area.damaged("what is kept of a key is more than 4 GiB");
+                let (place, value) = (place_of(key), parts.write().ok_or_else(large)?);
+                for (wake, time) in Wake::ALL.into_iter().zip(wakes) {
+                    entries.extend(time.map(|time| (mark_of(wake, time, key), Vec::new())));
+                    if let (Wake::Processing, Some(time)) = (wake, time) {
+                        self.processing = Some(self.processing.map_or(time, |first| first.min(time)));
+                    }
+                }
+                about_bytes += place.len() + value.len();
+                self.count(&place, value.len(), true);
+                entries.push((place, value));
+            }
+        }
+        entries.sort_unstable();
+        let write = |put: &mut crate::spill::Put<'_, SpillError>| {
+            entries.iter().try_for_each(|(key, value)| put(key, Some(value)))
+        };
+        Ok(self.spill.area.write(about_bytes, write)?)
+    }
+
+    /// Rows of keys as bytes: by key, then by table.
+    fn rows_by_key(
+        &mut self,
+        of: &mut impl ByKey,
+        slots: &[u32],
+        keys: &[Vec<u8>],
+    ) -> Result<Vec<Vec<Vec<u8>>>, OperatorError> {
+        let numbers: HashMap<&[u8], usize> = keys.iter().enumerate().map(|(at, key)| (key.as_slice(), at)).collect();
+        let mut rows = vec![vec![Vec::new(); self.tables.len()]; keys.len()];
+        let (tables, saved) = (Arc::clone(&self.tables), of.saved(slots)?);
+        for (number, (table, batches)) in tables.iter().zip(saved).enumerate() {
+            for batch in batches {
+                let columns = batch.columns().get(..table.keys).unwrap_or_default();
+                self.encode(of.key_table(), columns, batch.num_rows())?;
+                let writer = table.codec.writer(batch.columns()).map_err(|error| internal(&error))?;
+                for row in 0..batch.num_rows() {
+                    let key = numbers.get(self.encoded.row(row)).and_then(|key| rows.get_mut(*key));
+                    let to = key.and_then(|tables| tables.get_mut(number));
+                    let unknown = || OperatorError::Internal { reason: "a row of a key that does not leave".into() };
+                    writer.push(row, to.ok_or_else(unknown)?);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// What is in the store as it is now, by table of the snapshot.
+    pub(super) fn freeze(&self) -> Vec<Vec<Later>> {
+        if self.is_empty() {
+            return vec![Vec::new(); self.tables.len()];
+        }
+        let area = Arc::new(self.spill.area.freeze());
+        let mut blocks: Vec<(Range<usize>, u128)> = Vec::new();
+        let (mut from, mut keys, mut digest) = (0, 0, Sha256::new());
+        for (number, partition) in self.partitions.iter().enumerate() {
+            keys += partition.keys;
+            digest.update(partition.number.to_le_bytes());
+            if keys >= BLOCK_KEYS || number + 1 == PARTITIONS && keys > 0 {
+                digest.update((from as u64).to_le_bytes());
+                let all = std::mem::take(&mut digest).finalize();
+                let id = all.first_chunk().map_or(0, |bytes: &[u8; 16]| u128::from_le_bytes(*bytes));
+                blocks.push((from..number + 1, id));
+                (from, keys) = (number + 1, 0);
+            }
+        }
+        let later = |number: usize, (partitions, id): &(Range<usize>, u128)| {
+            let (area, tables) = (Arc::clone(&area), Arc::clone(&self.tables));
+            let (partitions, id) = (partitions.clone(), id ^ (number as u128 + 1) << 64);
+            Later::new(move || id, move || read_block(&area, &tables, number, &partitions))
+        };
+        (0..self.tables.len()).map(|number| blocks.iter().map(|block| later(number, block)).collect()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Keys and what is kept of them as bytes of the store, see [`super`].
+
+use std::hash::BuildHasher;
+use std::ops::Range;
+
+use arrow_array::{RecordBatch, RecordBatchOptions};
+use arrow_schema::SchemaRef;
+
+use super::{Wake, Wakes};
+use crate::operator::OperatorError;
+use crate::operator::aggregate_fold::internal;
+use crate::operator::saved_table::SavedTable;
+use crate::spill::{FrozenArea, RowCodec, SpillError, Value};
+use crate::state::StateError;
+
+const KEY: u8 = b'k';
+
+/// One table of the operator's snapshot.
+pub(super) struct Stored {
+    pub(super) codec: RowCodec,
+    schema: SchemaRef,
+    pub(super) keys: usize,
+}
+
+/// A value taken apart.
+pub(super) struct Parts<'a> {
+    pub(super) wakes: Wakes,
+    /// by table, its rows
+    pub(super) tables: Vec<&'a [u8]>,
+}
+
+pub(super) fn place_of(key: &[u8]) -> Vec<u8> {
+    let hash = foldhash::quality::FixedState::with_seed(0).hash_one(key);
+    let mut place = Vec::with_capacity(2 + key.len());
+    place.extend([KEY, (hash >> 56) as u8]);
+    place.extend_from_slice(key);
+    place
+}
+
+pub(super) fn mark_of(wake: Wake, time: i64, key: &[u8]) -> Vec<u8> {
+    let mut mark = Vec::with_capacity(9 + key.len());
+    mark.push(wake.mark());
+    mark.extend_from_slice(&(time as u64 ^ 1 << 63).to_be_bytes());
+    mark.extend_from_slice(key);
+    mark
+}
+
+/// The time of a mark, and its key.
+pub(super) fn read_mark(mark: &[u8]) -> Option<(i64, &[u8])> {
+    let (time, key) = mark.get(1..)?.split_first_chunk::<8>()?;
+    Some(((u64::from_be_bytes(*time) ^ 1 << 63) as i64, key))
+}
+
+impl<'a> Parts<'a> {
+    pub(super) fn read(mut value: &'a [u8], tables: usize) -> Option<Self> {
+        let bits = *value.split_off_first()?;
+        let mut wakes = Wakes::default();
+        for (bit, wake) in wakes.iter_mut().enumerate() {
+            if bits >> bit & 1 == 1 {
+                *wake = Some(i64::from_le_bytes(*value.split_off(..8)?.first_chunk()?));
+            }
+        }
+        let mut parts = Self { wakes, tables: Vec::with_capacity(tables) };
+        for _ in 0..tables {
+            let length = u32::from_le_bytes(*value.split_off(..4)?.first_chunk()?);
+            parts.tables.push(value.split_off(..length as usize)?);
+        }
+        value.is_empty().then_some(parts)
+    }
+
+    pub(super) fn write(&self) -> Option<Vec<u8>> {
+        let bits = self.wakes.iter().enumerate().map(|(bit, wake)| u8::from(wake.is_some()) << bit).sum();
+        let mut value: Vec<u8> = vec![bits];
+        self.wakes.iter().flatten().for_each(|time| value.extend_from_slice(&time.to_le_bytes()));
+        for rows in &self.tables {
+            value.extend_from_slice(&u32::try_from(rows.len()).ok()?.to_le_bytes());
+            value.extend_from_slice(rows);
+        }
+        Some(value)
+    }
+}
+
+impl Stored {
+    pub(super) fn new(table: &SavedTable) -> Result<Self, OperatorError> {
+        let schema = table.schema().clone();
+        let fields: Vec<_> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+        let codec = RowCodec::new(fields.iter()).map_err(|error| internal(&error))?;
+        Ok(Self { codec, schema, keys: table.keys() })
+    }
+
+    /// Rows of values, of which this is table `number` of `count`.
+    pub(super) fn read<'a>(
+        &self,
+        values: impl Iterator<Item = &'a Value>,
+        number: usize,
+        count: usize,
+    ) -> Result<RecordBatch, String> {
+        let mut rows = self.codec.reader(0);
+        for value in values {
+            let parts = Parts::read(value, count).ok_or("what is kept of a key ends too early")?;
+            let bytes = parts.tables.get(number).copied().unwrap_or_default();
+            rows.read(bytes).ok_or("a row ends too early")?.map_err(|error| error.to_string())?;
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.rows()));
+        let columns = rows.finish().map_err(|error| error.to_string())?;
+        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(|error| error.to_string())
+    }
+}
+
+/// Rows of one table of some partitions, as they were.
+pub(super) fn read_block(
+    area: &FrozenArea,
+    tables: &[Stored],
+    number: usize,
+    partitions: &Range<usize>,
+) -> Result<RecordBatch, StateError> {
+    let elsewhere = |error: SpillError| StateError::Elsewhere { reason: error.to_string() };
+    let place = |partition: usize| u8::try_from(partition).map_or(vec![KEY + 1], |partition| vec![KEY, partition]);
+    let entries =
+        area.range(&place(partitions.start), &place(partitions.end)).map(|entry| entry.map(|(_, value)| value));
+    let values = entries.collect::<Result<Vec<Value>, _>>().map_err(elsewhere)?;
+    let table = tables.get(number).ok_or(StateError::ColumnCount { expected: tables.len(), found: number })?;
+    table.read(values.iter(), number, tables.len()).map_err(|reason| elsewhere(area.damaged(reason)))
+}
