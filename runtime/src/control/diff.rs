@@ -288,12 +288,7 @@ fn component(running: &Shape<'_>, slot: &SlotId, old: &Known, new: &Known, found
 }
 
 /// What it takes, and what to know about it.
-fn component_effect(
-    running: &Shape<'_>,
-    slot: &SlotId,
-    old: &Known,
-    new: &Known,
-) -> (Effect, Option<&'static str>) {
+fn component_effect(running: &Shape<'_>, slot: &SlotId, old: &Known, new: &Known) -> (Effect, Option<&'static str>) {
     let drops = (Effect::DropsState, Some("its state is of another kind"));
     let is_stateful = running.is_stateful(&slot.step);
     if old.kind != new.kind {
@@ -305,9 +300,7 @@ fn component_effect(
         Some(Verdict::Identical | Verdict::Compatible) if processes => (Effect::Swap, None),
         Some(Verdict::Migrate { .. }) if processes => (Effect::Swap, Some("its state is migrated")),
         // rows of open windows are kept as the component reads them
-        _ if old.kind == OperatorKind::WindowProcessor && old.signature.inputs != new.signature.inputs => {
-            drops
-        }
+        _ if old.kind == OperatorKind::WindowProcessor && old.signature.inputs != new.signature.inputs => drops,
         _ if is_stateful && old.signature.state != new.signature.state => drops,
         _ => (Effect::Rebuild, None),
     }
