@@ -110,7 +110,7 @@ type Case = (&'static [(&'static str, &'static str)], &'static [&'static str]);
 
 #[test]
 fn each_change_is_told_with_what_it_takes() {
-    let table: [Case; 23] = [
+    let table: [Case; 24] = [
         // guests only
         (&[("word = \"a\"", "word = \"b\"")], &["swap step `tag`: config.word \"a\" → \"b\""]),
         (&[("word = \"a\"", "word = \"a\", x = 1")], &["swap step `tag`: config.x none → 1"]),

@@ -232,7 +232,7 @@ fn sliding(size: i64, every: i64, offset: i64) -> WindowSpec {
 
 /// The same of one task to four, with restores on the way.
 fn in_tasks(rule: JoinRule, columns: JoinColumns, (results, late): (Vec<String>, u64), script: &[Event]) {
-    let make = || join_operator(&columns, rule).unwrap();
+    let make = || join_operator(&columns, rule, None).unwrap();
     Restoring::new(make).keyed(&[&[0], &[0]]).worded(text).equals(&Outcome::of(results, 0, late), script);
 }
 
