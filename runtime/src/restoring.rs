@@ -13,8 +13,11 @@
 //! - a snapshot does not come back from a state file as it was;
 //! - a restored operator does not give the same snapshot again;
 //! - results, side outputs, dead rows with their reasons, or the counts of late and skipped rows differ after a restore
-//!   in one task, in two tasks that become three half-way to the end, or in three that become one. Rows are compared as a
-//!   multiset: order between keys is no promise.
+//!   in one task, in two tasks that become three half-way to the end, in three that become four, or in four that become one.
+//!   Rows are compared as a multiset: order between keys is no promise.
+//!
+//! `equals` holds what comes out against a model: from one task on to four, each put away and taken up again by another number
+//! of tasks after each third of the script.
 //!
 //! `keyed` says which columns of each input are the step's key; rows go to tasks by these, as in a pipeline, and the
 //! operator's tables are shared out by `Cut::share`. Without it the operator stays in one task. `in_any_order` takes
@@ -58,6 +61,32 @@ struct Seen {
     skipped: u64,
 }
 
+/// What has come out, to be held against a model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Outcome {
+    /// results as `[cells] @ time`, or as `worded` has it, sorted
+    pub(crate) results: Vec<String>,
+    /// rows that could not be handled
+    pub(crate) dead: usize,
+    /// rows that were late
+    pub(crate) late: u64,
+}
+
+impl Outcome {
+    /// Of results in any order.
+    pub(crate) fn of(mut results: Vec<String>, dead: usize, late: u64) -> Self {
+        results.sort();
+        Self { results, dead, late }
+    }
+}
+
+impl From<Seen> for Outcome {
+    fn from(seen: Seen) -> Self {
+        let of = |kind: &'static str| seen.rows.iter().filter_map(move |row| row.strip_prefix(kind));
+        Self::of(of("result: ").map(str::to_owned).collect(), of("dead: ").count(), seen.late)
+    }
+}
+
 impl Seen {
     fn sorted(mut self) -> Self {
         self.rows.sort();
@@ -69,22 +98,33 @@ impl Seen {
 pub(crate) struct Restoring<F> {
     make: F,
     keys: Option<Vec<Vec<usize>>>,
-    comparable: fn(&mut [Cell]),
+    wording: Wording,
 }
+
+/// How rows become texts that can be compared.
+#[derive(Clone, Copy)]
+struct Wording {
+    comparable: fn(&mut [Cell]),
+    result: fn(&[Cell], i64) -> String,
+}
+
+/// A row with its time.
+const PLAIN: fn(&[Cell], i64) -> String = |row, time| format!("{row:?} @ {time}");
 
 /// An operator in several tasks.
 struct Tasks<'a> {
     operators: Vec<Box<dyn Operator>>,
     /// by input
     keys: &'a [Vec<usize>],
-    comparable: fn(&mut [Cell]),
+    wording: Wording,
     watermark: i64,
 }
 
 impl<F: Fn() -> Box<dyn Operator>> Restoring<F> {
     /// Of the operators that `make` makes, all alike.
     pub(crate) fn new(make: F) -> Self {
-        Self { make, keys: None, comparable: |_| {} }
+        let wording = Wording { comparable: |_| {}, result: PLAIN };
+        Self { make, keys: None, wording }
     }
 
     /// The key columns of each input.
@@ -94,7 +134,12 @@ impl<F: Fn() -> Box<dyn Operator>> Restoring<F> {
 
     /// Changes results before they are compared.
     pub(crate) fn in_any_order(self, comparable: fn(&mut [Cell])) -> Self {
-        Self { comparable, ..self }
+        Self { wording: Wording { comparable, ..self.wording }, ..self }
+    }
+
+    /// Says results, with their times, as a model says them.
+    pub(crate) fn worded(self, result: fn(&[Cell], i64) -> String) -> Self {
+        Self { wording: Wording { result, ..self.wording }, ..self }
     }
 
     /// Panics where a restore can be told from none.
@@ -111,7 +156,7 @@ impl<F: Fn() -> Box<dyn Operator>> Restoring<F> {
         }
         assert_eq!(straight, disturbed, "a snapshot changes what the operator does");
         let straight = straight.sorted();
-        let spread: &[(usize, usize)] = if self.keys.is_some() { &[(1, 1), (2, 3), (3, 1)] } else { &[(1, 1)] };
+        let spread: &[(usize, usize)] = if self.keys.is_some() { &[(1, 1), (2, 3), (3, 4), (4, 1)] } else { &[(1, 1)] };
         for (position, (cut, before)) in cuts.iter().enumerate() {
             for (first, then) in spread {
                 let found = self.run_on(cut, before.clone(), script, position, (*first, *then));
@@ -127,6 +172,30 @@ impl<F: Fn() -> Box<dyn Operator>> Restoring<F> {
     /// Panics where the operators put out other rows than those of `other`, in whatever order.
     pub(crate) fn same_as<G: Fn() -> Box<dyn Operator>>(&self, other: &Restoring<G>, script: &[Event]) {
         assert_eq!(self.straight(script), other.straight(script));
+    }
+
+    /// Panics where what comes out is not what `model` says, whatever number of tasks begins, from one to four.
+    pub(crate) fn equals(&self, model: &Outcome, script: &[Event]) {
+        let most = if self.keys.is_some() { TASKS_MAX } else { 1 };
+        for tasks in 1..=most {
+            let then = [tasks, tasks % most + 1, (tasks + 1) % most + 1];
+            let found = Outcome::from(self.restored_by(then, script));
+            assert_eq!(found, *model, "the model is on the right; one after the other {then:?} tasks are on the left");
+        }
+    }
+
+    /// A third of the script by each of these numbers of tasks.
+    fn restored_by(&self, numbers: [usize; 3], script: &[Event]) -> Seen {
+        let (mut seen, mut tasks) = (Seen::default(), self.tasks(numbers[0]));
+        for (at, event) in script.iter().enumerate() {
+            for (third, number) in (1..).zip(&numbers[1..]) {
+                if at == script.len() * third / 3 {
+                    tasks = self.restored(&through_files(tasks.cut()), *number);
+                }
+            }
+            tasks.take(event, &mut seen);
+        }
+        seen
     }
 
     fn straight(&self, script: &[Event]) -> Seen {
@@ -162,7 +231,7 @@ impl<F: Fn() -> Box<dyn Operator>> Restoring<F> {
         Tasks {
             operators: (0..tasks).map(|_| (self.make)()).collect(),
             keys: self.keys.as_deref().unwrap_or_default(),
-            comparable: self.comparable,
+            wording: self.wording,
             watermark: i64::MIN,
         }
     }
@@ -180,6 +249,9 @@ impl<F: Fn() -> Box<dyn Operator>> Restoring<F> {
 
 const STEP: &str = "step";
 
+/// As many tasks as a model is held against at most.
+const TASKS_MAX: usize = 4;
+
 /// The cut as a checkpoint would give it back.
 fn through_files(mut cut: Cut) -> Cut {
     for task in cut.steps.values_mut().flat_map(BTreeMap::values_mut) {
@@ -194,7 +266,7 @@ fn through_files(mut cut: Cut) -> Cut {
 
 impl Tasks<'_> {
     fn take(&mut self, event: &Event, seen: &mut Seen) {
-        let comparable = self.comparable;
+        let wording = self.wording;
         match event {
             Event::Rows(input, batch) => {
                 let parts = match self.operators.len() {
@@ -204,7 +276,7 @@ impl Tasks<'_> {
                 for (task, part) in parts {
                     let mut out = Output::default();
                     self.operators[task].on_input(*input, part, &mut out).unwrap();
-                    note(out, comparable, seen);
+                    note(out, wording, seen);
                 }
             }
             Event::Watermark(time) if *time <= self.watermark => {}
@@ -213,8 +285,8 @@ impl Tasks<'_> {
                 for operator in &mut self.operators {
                     let mut out = Output { rows_at_once: 2, ..Output::default() };
                     operator.on_watermark(Watermark(*time), &mut out).unwrap();
-                    note(out, comparable, seen);
-                    let_out(operator.as_mut(), comparable, seen);
+                    note(out, wording, seen);
+                    let_out(operator.as_mut(), wording, seen);
                 }
             }
             Event::Clock(now_ms) => {
@@ -223,8 +295,8 @@ impl Tasks<'_> {
                     if operator.next_processing_time().is_some_and(|time_ms| time_ms <= *now_ms) {
                         operator.on_processing_time(*now_ms, &mut out).unwrap();
                     }
-                    note(out, comparable, seen);
-                    let_out(operator.as_mut(), comparable, seen);
+                    note(out, wording, seen);
+                    let_out(operator.as_mut(), wording, seen);
                 }
             }
         }
@@ -239,24 +311,25 @@ impl Tasks<'_> {
 }
 
 /// What is left of a firing, in parts of two rows or so.
-fn let_out(operator: &mut dyn Operator, comparable: fn(&mut [Cell]), seen: &mut Seen) {
+fn let_out(operator: &mut dyn Operator, wording: Wording, seen: &mut Seen) {
     loop {
         let mut out = Output { rows_at_once: 2, ..Output::default() };
         let left = operator.go_on(&mut out).unwrap();
-        note(out, comparable, seen);
+        note(out, wording, seen);
         if !left {
             return;
         }
     }
 }
 
-fn note(out: Output, comparable: fn(&mut [Cell]), seen: &mut Seen) {
+fn note(out: Output, wording: Wording, seen: &mut Seen) {
     let sides = out.sides.into_iter().map(|(number, batch)| (format!("side {number}"), batch));
     for (name, batch) in out.batches.into_iter().map(|batch| ("result".to_owned(), batch)).chain(sides) {
         let mut cells = rows(batch.columns().columns());
-        cells.iter_mut().for_each(|row| comparable(row));
+        cells.iter_mut().for_each(|row| (wording.comparable)(row));
         let rows = cells.iter().zip(batch.times());
-        seen.rows.extend(rows.map(|(row, time)| format!("{name}: {row:?} @ {time}")));
+        let word = if name == "result" { wording.result } else { PLAIN };
+        seen.rows.extend(rows.map(|(row, time)| format!("{name}: {}", word(row, *time))));
     }
     for dead in out.dead {
         let row = rows(dead.row.columns());

@@ -2,7 +2,7 @@
  *
  * The structs below are the contract's (wit/types.wit) as they lie in memory, so nothing is converted. Include the
  * header in one file and name the operator's functions there, once, with MS_MAP, MS_FILTER, MS_FLAT_MAP, MS_AGGREGATE,
- * MS_PROCESS or MS_WINDOW_PROCESS:
+ * MS_PROCESS, MS_WINDOW_PROCESS or MS_PARTITION (and MS_MIGRATE beside an aggregate or a process):
  *
  *     #include "millstream.h"
  *
@@ -187,6 +187,17 @@ typedef struct {
     ms_timers set;
 } ms_outcome;
 
+/* state of another version: all its fields, in their order */
+typedef struct {
+    uint32_t version;
+    ms_fields fields;
+} ms_state_schema;
+
+typedef struct {
+    const ms_state_schema *ptr;
+    uint32_t len;
+} ms_state_schemas;
+
 /* All rows of some windows, window by window: row j is of window groups[j]. */
 typedef struct {
     uint32_t windows;
@@ -200,6 +211,8 @@ typedef struct {
 #define MS_LITERAL(text) ((ms_text){(text), sizeof(text) - 1})
 #define MS_FIELD(name, kind, nullable) {{(name), sizeof(name) - 1}, (kind), (nullable)}
 #define MS_FIELDS(array) ((ms_fields){(array), sizeof(array) / sizeof((array)[0])})
+/* as the value of a static array of sources: {1, MS_STATE(fields of version 1)} */
+#define MS_STATE(array) {(array), sizeof(array) / sizeof((array)[0])}
 
 _Static_assert(sizeof(void *) == 4, "operators are built for wasm32");
 _Static_assert(sizeof(ms_field) == 12 && sizeof(ms_column) == 32 && sizeof(ms_batch) == 12, "as the contract lays it out");
@@ -207,6 +220,7 @@ _Static_assert(sizeof(ms_signature) == 32 && sizeof(ms_failure) == 12, "as the c
 
 _Static_assert(sizeof(ms_process_signature) == 56 && sizeof(ms_side_output) == 16, "as the contract lays it out");
 _Static_assert(sizeof(ms_call) == 104 && sizeof(ms_outcome) == 96 && sizeof(ms_side_rows) == 24, "as the contract lays it out");
+_Static_assert(sizeof(ms_state_schema) == 12, "as the contract lays it out");
 
 /* ---- memory: an arena that each call starts anew ---- */
 
@@ -269,6 +283,12 @@ static inline ms_column ms_new_float64(uint32_t rows) {
     return column;
 }
 
+static inline ms_column ms_new_timestamp_ms(uint32_t rows) {
+    ms_column column = ms_new_int64(rows);
+    column.kind = MS_TIMESTAMP_MS;
+    return column;
+}
+
 /* Lets the column have nulls; all rows are there until validity.ptr[row] = 0. */
 static inline void ms_allow_nulls(ms_column *column, uint32_t rows) {
     column->has_validity = true;
@@ -324,11 +344,13 @@ static inline void ms_log(ms_log_level level, ms_text line) { ms_host_log(level,
 static inline void ms_counter(ms_text name, uint64_t delta) { ms_host_counter(name.ptr, name.len, delta); }
 static inline void ms_gauge(ms_text name, double value) { ms_host_gauge(name.ptr, name.len, value); }
 
+typedef enum { MS_SETTING_BOOLEAN, MS_SETTING_INT64, MS_SETTING_FLOAT64, MS_SETTING_TEXT } ms_setting_kind;
+
 /* A setting of the step's configuration. Text lasts as long as what ms_alloc gives. */
 typedef struct {
     uint8_t present; /* 0: the pipeline does not set it */
     uint8_t unused_[7];
-    uint8_t kind; /* 0 boolean, 1 int64, 2 float64, 3 text */
+    uint8_t kind; /* ms_setting_kind */
     uint8_t unused2_[7];
     union {
         bool boolean;
@@ -368,6 +390,7 @@ MS_RESULT_(ms_uint32s_result, ms_uint32s);
 MS_RESULT_(ms_expansion_result, ms_expansion);
 MS_RESULT_(ms_describe_process_result, ms_process_signature);
 MS_RESULT_(ms_outcome_result, ms_outcome);
+MS_RESULT_(ms_sources_result, ms_state_schemas);
 
 #define MS_EXPORT_(name) __attribute__((export_name("millstream:operator/" name)))
 #define MS_FREE_(symbol, name) \
@@ -499,5 +522,28 @@ MS_RESULT_(ms_outcome_result, ms_outcome);
         MS_ANSWER_(ms_expansion_result, ms_expansion, process(&windows, &output, why)); \
     } \
     MS_FREE_(ms_free_process, "window-processor@0.1.0#process")
+
+/* Beside MS_AGGREGATE or MS_PROCESS: the operator takes over state of other versions (wit/migrator.wit).
+ * bool sources(ms_state_schemas *sources, ms_text *why): the states that it knows beside its own
+ * bool migrate(uint32_t from, ms_batch *state, ms_batch *output, ms_failure *why): row i of the answer is what row i becomes;
+ * `from` is a version of sources, and state has its fields */
+#define MS_MIGRATE(sources, migrate) \
+    MS_EXPORT_("migrator@0.1.0#sources") ms_sources_result *ms_export_sources(void) { \
+        static ms_sources_result result; \
+        result = (ms_sources_result){0}; \
+        ms_text why = {"the configuration is refused", 28}; \
+        ms_state_schemas known = {0}; \
+        result.failed = !sources(&known, &why); \
+        if (result.failed) result.u.refused = why; \
+        else result.u.value = known; \
+        return &result; \
+    } \
+    MS_FREE_(ms_free_sources, "migrator@0.1.0#sources") \
+    MS_EXPORT_("migrator@0.1.0#migrate") \
+    ms_batch_result *ms_export_migrate(uint32_t from, uint32_t rows, ms_column *columns, uint32_t len) { \
+        ms_batch state = {rows, columns, len}; \
+        MS_ANSWER_(ms_batch_result, ms_batch, migrate(from, &state, &output, why)); \
+    } \
+    MS_FREE_(ms_free_migrate, "migrator@0.1.0#migrate")
 
 #endif

@@ -173,6 +173,28 @@ func lowerFields(fields []Field) list {
 	return lower(raw)
 }
 
+// AnswerSources answers sources: the states of other versions that the operator knows, or why the configuration is refused.
+func AnswerSources(sources []StateSchema, err error) Result {
+	if err != nil {
+		return keep(&struct {
+			failed uint32
+			reason list
+		}{failed: 1, reason: lowerText(err.Error())})
+	}
+	type schema struct {
+		version uint32
+		fields  list
+	}
+	raw := make([]schema, len(sources))
+	for i, given := range sources {
+		raw[i] = schema{given.Version, lowerFields(given.Fields)}
+	}
+	return keep(&struct {
+		failed  uint32
+		sources list
+	}{sources: lower(raw)})
+}
+
 // AnswerBatch answers a call whose result is a batch.
 func AnswerBatch(batch *Batch, err error) Result {
 	if err != nil {

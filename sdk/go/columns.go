@@ -1,8 +1,8 @@
 // Package millstream has the columns, signatures and failures of Millstream operators in Go.
 //
 // An operator is one function over columns. Import the package of its kind (mapper, filter, flatmapper, aggregator,
-// processor, windowprocessor or partitioner),
-// which exports it, and call Register in an init function:
+// processor, windowprocessor or partitioner; migrator beside an aggregator or a processor that takes over state of other
+// versions), which exports it, and call Register in an init function:
 //
 //	package main
 //
@@ -51,6 +51,12 @@ type Signature struct {
 	StateVersion uint32
 }
 
+// StateSchema is state of one version: all its fields, in their order.
+type StateSchema struct {
+	Version uint32
+	Fields  []Field
+}
+
 // Varlen holds values of varying length: row i is Bytes[Offsets[i]:Offsets[i+1]].
 type Varlen struct {
 	Offsets []uint32
@@ -79,6 +85,9 @@ type Column struct {
 	// Validity has one byte a row, 0 where the row is null. Nil: no row is null.
 	Validity []byte
 }
+
+// IsNull is whether row i is null.
+func (c *Column) IsNull(i int) bool { return c.Validity != nil && c.Validity[i] == 0 }
 
 // Batch is rows as columns, in the order of the declared fields.
 type Batch struct {

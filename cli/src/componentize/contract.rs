@@ -20,6 +20,12 @@ const FILES: [(&str, &str); 11] = [
     ("world.wit", include_str!("../../../wit/world.wit")),
 ];
 
+/// The world that is joined to that of an operator which takes over state of other versions.
+const MIGRATION_WORLD: &str = "state-migration";
+
+/// The start of what such an operator exports.
+const MIGRATION_EXPORTS: &[u8] = b"millstream:operator/migrator@";
+
 /// What the preview1 adapter imports.
 const ADAPTER_WORLD: &str = "package millstream:operator@0.1.0;\n\nworld preview1-adapter {\n    import host;\n}\n";
 
@@ -88,13 +94,22 @@ impl Kind {
 
     /// The kind that a core module's exports say it is; none where they say nothing, or more than one.
     pub(super) fn of_core_module(core: &[u8]) -> Option<Kind> {
-        let named = |kind: &Kind| core.windows(kind.exports().len()).any(|bytes| bytes == kind.exports());
-        let mut found = Kind::ALL.into_iter().filter(named);
+        let mut found = Kind::ALL.into_iter().filter(|kind| names(core, kind.exports()));
         match (found.next(), found.next()) {
             (Some(kind), None) => Some(kind),
             _ => None,
         }
     }
+}
+
+/// The world that a core module's exports ask for beside that of its kind, if they do.
+pub(super) fn joined_world(core: &[u8]) -> Option<&'static str> {
+    names(core, MIGRATION_EXPORTS).then_some(MIGRATION_WORLD)
+}
+
+/// Whether the module has these bytes, as it has the names of its exports.
+fn names(core: &[u8], wanted: &[u8]) -> bool {
+    core.windows(wanted.len()).any(|bytes| bytes == wanted)
 }
 
 impl fmt::Display for Kind {

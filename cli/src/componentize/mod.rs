@@ -15,7 +15,7 @@ pub(crate) use project::{BuildError, BuildOptions, BuildReport, Language, build}
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
-use contract::Contract;
+use contract::{Contract, joined_world};
 
 /// The adapter that stands in for WASI preview1, as text.
 const PREVIEW1: &str = include_str!("preview1.wat");
@@ -76,6 +76,9 @@ pub(crate) fn componentize(core: &[u8], world: Option<&str>) -> Result<Vec<u8>, 
     if !has_component_type(core).map_err(unfit)? {
         let kind = kind.ok_or(ComponentizeError::NoWorld)?;
         embed(&contract, kind.world(), &mut module)?;
+        if let Some(world) = joined_world(core) {
+            embed(&contract, world, &mut module)?;
+        }
     }
     let adapter = preview1(&contract)?;
     ComponentEncoder::default()

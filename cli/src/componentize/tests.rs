@@ -81,6 +81,37 @@ const FILTER: &str = r#"(module
     (func (export "millstream:operator/filter@0.1.0#select") (param i32 i32 i32) (result i32) i32.const 64)
 )"#;
 
+/// Names of what a component exports.
+fn exports(component: &[u8]) -> Vec<String> {
+    let wit_component::DecodedWasm::Component(resolve, world) = wit_component::decode(component).unwrap() else {
+        panic!("not a component")
+    };
+    resolve.worlds[world].exports.keys().map(|key| resolve.name_world_key(key)).collect()
+}
+
+#[test]
+fn a_module_that_takes_over_state_exports_that_too() {
+    let function = |name: &str, parameters: &str| {
+        format!(r#"(func (export "millstream:operator/{name}") {parameters} (result i32) i32.const 16)"#)
+    };
+    let functions = [
+        function("aggregator@0.1.0#describe", ""),
+        function("aggregator@0.1.0#create", ""),
+        function("aggregator@0.1.0#accumulate", "(param i32 i32 i32 i32 i32 i32 i32 i32)"),
+        function("aggregator@0.1.0#merge", "(param i32 i32 i32 i32 i32 i32)"),
+        function("aggregator@0.1.0#finish", "(param i32 i32 i32)"),
+        function("migrator@0.1.0#sources", ""),
+        function("migrator@0.1.0#migrate", "(param i32 i32 i32 i32)"),
+    ];
+    let memory = r#"(memory (export "memory") 1)
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)"#;
+    let module = |functions: &[String]| wat::parse_str(format!("(module {memory} {})", functions.concat())).unwrap();
+    let found = |functions: &[String]| exports(&componentize(&module(functions), None).unwrap());
+    let [aggregator, migrator] = ["aggregator", "migrator"].map(|name| format!("millstream:operator/{name}@0.1.0"));
+    assert_eq!(found(&functions), [aggregator.clone(), migrator]);
+    assert_eq!(found(&functions[..5]), [aggregator]);
+}
+
 #[test]
 fn a_module_that_exports_a_world_becomes_its_component_without_wasi() {
     let component = componentize(&wat::parse_str(FILTER).unwrap(), None).unwrap();

@@ -26,7 +26,7 @@ const SCRIPTS: [(Kind, &str); 7] = [
 ];
 
 /// The Go package, which becomes part of the project.
-const GO_SDK: [File; 12] = [
+const GO_SDK: [File; 13] = [
     ("millstream/go.mod", include_str!("../../../sdk/go/go.mod")),
     ("millstream/columns.go", include_str!("../../../sdk/go/columns.go")),
     ("millstream/host_wasm.go", include_str!("../../../sdk/go/host_wasm.go")),
@@ -34,6 +34,7 @@ const GO_SDK: [File; 12] = [
     ("millstream/mapper/mapper.go", include_str!("../../../sdk/go/mapper/mapper.go")),
     ("millstream/aggregator/aggregator.go", include_str!("../../../sdk/go/aggregator/aggregator.go")),
     ("millstream/filter/filter.go", include_str!("../../../sdk/go/filter/filter.go")),
+    ("millstream/migrator/migrator.go", include_str!("../../../sdk/go/migrator/migrator.go")),
     ("millstream/partitioner/partitioner.go", include_str!("../../../sdk/go/partitioner/partitioner.go")),
     ("millstream/flatmapper/flatmapper.go", include_str!("../../../sdk/go/flatmapper/flatmapper.go")),
     ("millstream/process.go", include_str!("../../../sdk/go/process.go")),

@@ -269,10 +269,9 @@ fn component(running: &Shape<'_>, slot: &SlotId, old: &Known, new: &Known, found
     if old.digest == new.digest && same_settings {
         return;
     }
-    let effect = component_effect(running, slot, old, new);
+    let (effect, note) = component_effect(running, slot, old, new);
     let add = |key: String, from: Option<String>, to: Option<String>| {
         let (part, name) = (running.role(&slot.step), slot.step.clone());
-        let note = (effect == Effect::DropsState).then_some("its state is of another kind");
         Difference { part, name, key: Some(key), from, to, effect, note }
     };
     if old.digest != new.digest {
@@ -288,21 +287,22 @@ fn component(running: &Shape<'_>, slot: &SlotId, old: &Known, new: &Known, found
     }
 }
 
-fn component_effect(running: &Shape<'_>, slot: &SlotId, old: &Known, new: &Known) -> Effect {
+/// What it takes, and what to know about it.
+fn component_effect(running: &Shape<'_>, slot: &SlotId, old: &Known, new: &Known) -> (Effect, Option<&'static str>) {
+    let drops = (Effect::DropsState, Some("its state is of another kind"));
     let is_stateful = running.is_stateful(&slot.step);
     if old.kind != new.kind {
-        return if is_stateful { Effect::DropsState } else { Effect::Rebuild };
+        return if is_stateful { drops } else { (Effect::Rebuild, None) };
     }
     let fits = running.input(&slot.step).map(|input| judge(&old.signature, &new.signature, input));
     let processes = old.signature.process == new.signature.process;
     match fits {
-        Some(Verdict::Identical | Verdict::Compatible) if processes => Effect::Swap,
+        Some(Verdict::Identical | Verdict::Compatible) if processes => (Effect::Swap, None),
+        Some(Verdict::Migrate { .. }) if processes => (Effect::Swap, Some("its state is migrated")),
         // rows of open windows are kept as the component reads them
-        _ if old.kind == OperatorKind::WindowProcessor && old.signature.inputs != new.signature.inputs => {
-            Effect::DropsState
-        }
-        _ if is_stateful && old.signature.state != new.signature.state => Effect::DropsState,
-        _ => Effect::Rebuild,
+        _ if old.kind == OperatorKind::WindowProcessor && old.signature.inputs != new.signature.inputs => drops,
+        _ if is_stateful && old.signature.state != new.signature.state => drops,
+        _ => (Effect::Rebuild, None),
     }
 }
 

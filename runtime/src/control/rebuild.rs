@@ -26,7 +26,8 @@ use crate::metrics::NodeCounts;
 use crate::pipeline::build::{RunOptions, StartError};
 use crate::pipeline::cut::Cut;
 use crate::pipeline::handover::{Handed, places};
-use crate::pipeline::resolve::Resolution;
+use crate::pipeline::plan::SlotId;
+use crate::pipeline::resolve::{Resolution, Resolved};
 use crate::pipeline::task::TaskError;
 
 /// A change of shape that is asked for.
@@ -163,7 +164,11 @@ impl Run {
         let cut = match (tasks.outcome().await, cut) {
             (Ok(Ending::Checkpoint), _) => None,
             // where no source has come to the barrier all of them had ended before
-            (Ok(Ending::Input), Ok(Some(cut))) if !self.is_kept && life.handover().has_sources() => Some(cut),
+            (Ok(Ending::Input), Ok(Some(mut cut))) if !self.is_kept && life.handover().has_sources() => {
+                let state = |(slot, of): (&SlotId, &Resolved)| Some((slot.clone(), of.signature.state.clone()?));
+                cut.kept_by = old.components.iter().filter_map(state).collect();
+                Some(cut)
+            }
             (ended, _) => {
                 tell(Err(NotDone::Ended));
                 return Rebuilt::Ended(ended);

@@ -20,6 +20,7 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc::Receiver;
 
 mod ends;
+mod migrates;
 mod refused;
 mod rescale;
 mod shape;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
+use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
 use millstream::record::{Kind, Schema};
 use serde_json::Value;
 
@@ -25,6 +25,7 @@ fn array(kind: Kind, values: &[Value]) -> ArrayRef {
         Kind::Text => Arc::new(values.iter().map(Value::as_str).collect::<StringArray>()),
         Kind::Float64 => Arc::new(values.iter().map(Value::as_f64).collect::<Float64Array>()),
         Kind::Int64 => Arc::new(values.iter().map(Value::as_i64).collect::<Int64Array>()),
+        Kind::Boolean => Arc::new(values.iter().map(Value::as_bool).collect::<BooleanArray>()),
         other => panic!("no case has columns of kind {other}"),
     }
 }

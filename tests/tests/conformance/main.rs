@@ -7,6 +7,10 @@
 //! - `failed`: rows that the guest refuses
 //! - `expected`: columns of the answer; of a filter, the columns of the rows that it keeps
 //! - of an aggregate also `groups`, a group for each row (repeated too), and `accumulators`, how many groups there are
+//! - of a partitioner also `targets`, how many tasks there are; the answer is a column `task`
+//! - of a window-processor also `windows`, each as `[start, end]`, and `times`; `groups` has the window of each row, and the
+//!   answer a column `window`
+//! - `from`, a version: then `input` is state of that version, which an aggregate or processor takes over
 
 // clippy knows tests by their attribute, not their helpers
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -22,8 +26,10 @@ use serde_json::{Map, Value};
 
 mod columns;
 mod folded;
+mod migrations;
 mod processors;
 mod rowwise;
+mod windows;
 
 type Row = Map<String, Value>;
 type Columns = BTreeMap<String, Vec<Value>>;
@@ -36,12 +42,18 @@ struct Case {
     about: String,
     guests: Vec<String>,
     #[serde(default)]
-    config: BTreeMap<String, f64>,
+    config: BTreeMap<String, Value>,
     rows: Option<usize>,
     input: Columns,
     #[serde(default)]
     groups: Vec<u32>,
     accumulators: Option<usize>,
+    targets: Option<u32>,
+    #[serde(default)]
+    windows: Vec<(i64, i64)>,
+    #[serde(default)]
+    times: Vec<i64>,
+    from: Option<u32>,
     #[serde(default)]
     failed: Vec<u32>,
     expected: Columns,
@@ -64,7 +76,9 @@ fn read(file: &Path) -> Case {
     for column in case.input.values_mut() {
         repeat(column, rows);
     }
-    repeat(&mut case.groups, if case.accumulators.is_some() { rows } else { 0 });
+    if case.accumulators.is_some() {
+        repeat(&mut case.groups, rows);
+    }
     // an aggregate answers for each group, all others for each row
     if case.rows.is_some() && case.accumulators.is_none() {
         case.expected.values_mut().for_each(|column| repeat(column, rows));
@@ -88,7 +102,11 @@ fn as_rows(columns: &Columns) -> Vec<Row> {
 }
 
 fn settings(case: &Case) -> Settings {
-    Arc::new(case.config.iter().map(|(name, value)| (name.clone(), Setting::from(*value))).collect())
+    let setting = |value: &Value| match value.as_i64() {
+        Some(whole) => Setting::from(whole),
+        None => Setting::from(value.as_f64().unwrap()),
+    };
+    Arc::new(case.config.iter().map(|(name, value)| (name.clone(), setting(value))).collect())
 }
 
 /// The guest, or why it was not built.
@@ -101,7 +119,9 @@ fn guest(sandbox: &Sandbox, case: &Case, name: &str) -> Result<Guest, String> {
 
 fn check(case: &Case, guest: &mut Guest) {
     match guest.kind() {
+        _ if case.from.is_some() => migrations::check(case, guest),
         OperatorKind::Aggregator => folded::check(case, guest),
+        OperatorKind::WindowProcessor => windows::check(case, guest),
         _ => rowwise::check(case, guest),
     }
 }
@@ -129,10 +149,12 @@ fn guests_of_one_meaning_answer_the_same_in_every_language() {
         }
     }
     assert!(asked > 0, "no guest is built; run `cargo xtask guests`");
-    for (name, why) in missing {
-        // Rust is always there; compilers of other languages need not be
-        let may_miss = name.ends_with("-c") || name.ends_with("-go");
-        assert!(may_miss && std::env::var_os("CI").is_none(), "{why}");
-        println!("SKIPPED conformance of {name}: {why}");
-    }
+    missing.iter().for_each(|(name, why)| skipped(name, why));
+}
+
+/// Rust is always there; compilers of other languages need not be.
+fn skipped(name: &str, why: &str) {
+    let may_miss = name.ends_with("-c") || name.ends_with("-go");
+    assert!(may_miss && std::env::var_os("CI").is_none(), "{why}");
+    println!("SKIPPED conformance of {name}: {why}");
 }

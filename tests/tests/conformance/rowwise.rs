@@ -1,4 +1,4 @@
-//! Maps, filters and flat maps: rows are answered for one by one.
+//! Maps, filters, flat maps and partitioners: rows are answered for one by one.
 
 use arrow_array::RecordBatch;
 use millstream::wasm::{CallError, Guest, OperatorKind};
@@ -13,10 +13,10 @@ pub(crate) fn check(case: &Case, guest: &mut Guest) {
     let whole = columns::batch(case, &guest.signature().inputs.clone());
     let wanted = (as_rows(&case.expected), case.failed.clone());
     let name = format!("{} of {}", guest.component().name(), case.name);
-    assert_eq!(answer(guest, &whole), wanted, "{name}");
+    assert_eq!(answer(case, guest, &whole), wanted, "{name}");
     for cut in cuts(whole.num_rows()) {
-        let (mut rows, mut failed) = answer(guest, &whole.slice(0, cut));
-        let (behind, failed_behind) = answer(guest, &whole.slice(cut, whole.num_rows() - cut));
+        let (mut rows, mut failed) = answer(case, guest, &whole.slice(0, cut));
+        let (behind, failed_behind) = answer(case, guest, &whole.slice(cut, whole.num_rows() - cut));
         rows.extend(behind);
         failed.extend(failed_behind.iter().map(|row| row + u32::try_from(cut).unwrap()));
         assert!((rows, failed) == wanted, "{name}: cut at row {cut} the answer is another one");
@@ -24,18 +24,18 @@ pub(crate) fn check(case: &Case, guest: &mut Guest) {
 }
 
 /// As the runtime asks: rows that the guest refuses are left out, and the others tried again.
-fn answer(guest: &mut Guest, input: &RecordBatch) -> Answer {
-    let failed = match call(guest, input) {
+fn answer(case: &Case, guest: &mut Guest, input: &RecordBatch) -> Answer {
+    let failed = match call(case, guest, input) {
         Ok(rows) => return (rows, Vec::new()),
         Err(CallError::Rows(failures)) => failures.iter().map(|failure| failure.row).collect::<Vec<_>>(),
         Err(error) => panic!("{}: {error}", guest.component().name()),
     };
     let good = (0..input.num_rows()).filter(|row| !failed.contains(&u32::try_from(*row).unwrap()));
-    let rows = good.flat_map(|row| call(guest, &input.slice(row, 1)).unwrap()).collect();
+    let rows = good.flat_map(|row| call(case, guest, &input.slice(row, 1)).unwrap()).collect();
     (rows, failed)
 }
 
-fn call(guest: &mut Guest, input: &RecordBatch) -> Result<Vec<Row>, CallError> {
+fn call(case: &Case, guest: &mut Guest, input: &RecordBatch) -> Result<Vec<Row>, CallError> {
     Ok(match guest.kind() {
         OperatorKind::Mapper => run::record_batch_rows(&guest.transform(input)?),
         OperatorKind::Filter => {
@@ -48,10 +48,11 @@ fn call(guest: &mut Guest, input: &RecordBatch) -> Result<Vec<Row>, CallError> {
             assert!(made.origin.is_sorted() && made.origin.iter().all(|row| (*row as usize) < input.num_rows()));
             run::record_batch_rows(&made.output)
         }
-        kind @ (OperatorKind::Aggregator
-        | OperatorKind::Processor
-        | OperatorKind::WindowProcessor
-        | OperatorKind::Partitioner) => {
+        OperatorKind::Partitioner => {
+            let tasks = guest.route(input, case.targets.unwrap_or(1))?;
+            tasks.into_iter().map(|task| Row::from_iter([("task".to_owned(), task.into())])).collect()
+        }
+        kind @ (OperatorKind::Aggregator | OperatorKind::Processor | OperatorKind::WindowProcessor) => {
             panic!("{kind}: does not answer row by row")
         }
     })

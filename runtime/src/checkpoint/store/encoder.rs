@@ -3,6 +3,7 @@
 //! It is not one of the runtime's threads for blocking calls: it gives way to all others, and memory that it takes and gives back a
 //! megabyte at a time stays its own. It ends with the last store that knows it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,25 +31,28 @@ impl Encoder {
         answer.await.map_err(|error| StoreError::Ending(error.to_string()))
     }
 
-    fn hand(&self, mut work: Work) -> Result<(), StoreError> {
+    fn hand(&self, work: Work) -> Result<(), StoreError> {
         let mut thread = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = thread.as_ref() {
-            match thread.send(work) {
-                Ok(()) => return Ok(()),
-                // what it did last has panicked
-                Err(unsent) => work = unsent.0,
-            }
-        }
-        let (sender, receiver) = channel::<Work>();
-        let started = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
-            give_way();
-            receiver.into_iter().for_each(|work| work());
-        });
-        started.map_err(|error| StoreError::Ending(error.to_string()))?;
-        let _ = sender.send(work);
+        let sender = match thread.take() {
+            Some(sender) => sender,
+            None => start()?,
+        };
+        let sent = sender.send(work).map_err(|error| StoreError::Ending(error.to_string()));
         *thread = Some(sender);
-        Ok(())
+        sent
     }
+}
+
+fn start() -> Result<Sender<Work>, StoreError> {
+    let (sender, receiver) = channel::<Work>();
+    let started = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
+        give_way();
+        for work in receiver {
+            // whoever has asked hears of a panic: there is no answer
+            let _ = catch_unwind(AssertUnwindSafe(work));
+        }
+    });
+    started.map(|_| sender).map_err(|error| StoreError::Ending(error.to_string()))
 }
 
 /// A third of what another thread gets where there are fewer processors than threads that have something to do, and not before one

@@ -52,12 +52,17 @@ fn signature(outputs: Kind, state: Option<u32>) -> Signature {
     }
 }
 
-/// Component files are their own digests; `-n` in the name of one is the version of its state, `-text` its output.
+/// Component files are their own digests; `-n` in the name of one is the version of its state, `-text` its output, and one that
+/// `-takes` takes over the state of version 1.
 fn known(file: &str, kind: OperatorKind, settings: Settings) -> Known {
     let output = if file.contains("-text") { Kind::Text } else { Kind::Int64 };
     let version = file.split('-').find_map(|part| part.trim_end_matches(".wasm").parse().ok()).unwrap_or(1);
     let state = (kind == OperatorKind::Aggregator).then_some(version);
-    Known { digest: file.to_owned(), file: file.to_owned(), kind, signature: signature(output, state), settings }
+    let mut signature = signature(output, state);
+    if file.contains("-takes") {
+        signature.sources.extend(self::signature(output, Some(1)).state);
+    }
+    Known { digest: file.to_owned(), file: file.to_owned(), kind, signature, settings }
 }
 
 fn shape(text: &str) -> (Plan, BTreeMap<SlotId, Known>) {
@@ -105,7 +110,7 @@ type Case = (&'static [(&'static str, &'static str)], &'static [&'static str]);
 
 #[test]
 fn each_change_is_told_with_what_it_takes() {
-    let table: [Case; 23] = [
+    let table: [Case; 24] = [
         // guests only
         (&[("word = \"a\"", "word = \"b\"")], &["swap step `tag`: config.word \"a\" → \"b\""]),
         (&[("word = \"a\"", "word = \"a\", x = 1")], &["swap step `tag`: config.x none → 1"]),
@@ -153,6 +158,10 @@ fn each_change_is_told_with_what_it_takes() {
         (
             &[("\"tags.wasm\"", "\"tags-2.wasm\"")],
             &["DROPS step `sums`: component tags.wasm → tags-2.wasm (its state is of another kind)"],
+        ),
+        (
+            &[("\"tags.wasm\"", "\"tags-2-takes.wasm\"")],
+            &["swap step `sums`: component tags.wasm → tags-2-takes.wasm (its state is migrated)"],
         ),
         (
             &[("state_ttl = \"1h\"", "state_ttl = \"2h\"")],

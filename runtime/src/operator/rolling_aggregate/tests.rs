@@ -11,10 +11,10 @@ use super::*;
 use crate::clock::Clock;
 use crate::operator::window_aggregate::tests::fold::{Joined, input};
 use crate::operator::window_aggregate::tests::model::{
-    Event as Happening, aggregates, batches, events, expected_result,
+    Event as Happening, aggregates, batches, events, expected_result, script,
 };
 use crate::operator::{AggregateCall, AggregateFunction, AggregateStep, OnError};
-use crate::restoring::{Event, Restoring};
+use crate::restoring::{Outcome, Restoring};
 use crate::spill::testing;
 use crate::state::cells::{Cell, batch, rows};
 use crate::window::{Firing, Trigger};
@@ -112,7 +112,11 @@ proptest! {
         emit in emits(),
         rows_a_batch in 1usize..50,
     ) {
-        prop_assert_eq!(run(&happenings, &keys, emit, rows_a_batch), model(&happenings, &keys, emit));
+        let (results, dead) = model(&happenings, &keys, emit);
+        prop_assert_eq!(run(&happenings, &keys, emit, rows_a_batch), (results.clone(), dead));
+        let make = || Box::new(RollingAggregate::new(spec(&keys, emit, aggregates())).unwrap()) as Box<dyn Operator>;
+        let script = script(&happenings, rows_a_batch);
+        Restoring::new(make).keyed(&[&keys]).equals(&Outcome::of(results, dead, 0), &script);
     }
 
     #[test]
@@ -122,11 +126,7 @@ proptest! {
         emit in emits(),
         rows_a_batch in 4usize..50,
     ) {
-        let mut script = Vec::new();
-        for (rows, watermark) in batches(&happenings, rows_a_batch) {
-            script.push(Event::rows(0, as_batch(&rows)));
-            script.extend(watermark.map(Event::Watermark));
-        }
+        let script = script(&happenings, rows_a_batch);
         let make = || {
             let aggregates = aggregates();
             let outputs = aggregates.iter().map(|_| None).collect();
@@ -155,11 +155,7 @@ proptest! {
         rows_a_batch in 1usize..50,
         memory_bytes in prop_oneof![Just(1_usize), 50_000_usize..500_000],
     ) {
-        let mut script = Vec::new();
-        for (rows, watermark) in batches(&happenings, rows_a_batch) {
-            script.push(Event::rows(0, as_batch(&rows)));
-            script.extend(watermark.map(Event::Watermark));
-        }
+        let script = script(&happenings, rows_a_batch);
         let keyed: &[&[usize]] = &[&keys];
         let spilling = Restoring::new(|| bounded(&keys, emit, Some(memory_bytes))).keyed(keyed);
         spilling.same_as(&Restoring::new(|| bounded(&keys, emit, None)).keyed(keyed), &script);

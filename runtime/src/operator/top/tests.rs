@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::restoring::{Event, Restoring};
+use crate::restoring::{Event, Outcome, Restoring};
 use crate::state::cells::{Cell, batch, rows};
 
 fn input() -> Schema {
@@ -223,9 +223,13 @@ proptest! {
         });
         let mut found: Vec<_> = rows.map(|(row, time)| format!("{row:?} @ {time}")).collect();
         found.sort();
-        prop_assert_eq!((found, out.late_rows), model(&happenings, &keys, n, ties));
+        let (expected, late) = model(&happenings, &keys, n, ties);
+        prop_assert_eq!((&found, out.late_rows), (&expected, late));
         let make = || Box::new(Top::new(spec.clone()).unwrap()) as Box<dyn Operator>;
-        Restoring::new(make).keyed(&[&spec.partition_keys()]).check(&script);
+        let partition_keys = spec.partition_keys();
+        let restoring = Restoring::new(make).keyed(&[&partition_keys]);
+        restoring.equals(&Outcome::of(expected, 0, late), &script);
+        restoring.check(&script);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::Clock;
 use crate::operator::{AggregateCall, AggregateFunction, AggregateStep, result_field};
-use crate::restoring::{Event, Restoring};
+use crate::restoring::{Event, Outcome, Restoring};
 use crate::spill::testing;
 use crate::state::cells::{self, Cell};
 use crate::wasm::{Component, GuestOptions, OperatorKind, Sandbox, SandboxOptions};
@@ -260,8 +260,9 @@ proptest! {
         let of_aggregates = WindowAggregateSpec { aggregates, ..made() };
         let mut oracle = AggregateStep::new(of_aggregates, OnError::DeadLetter, vec![None; 3]).unwrap();
         let mut whole = step(made());
-        let mut script = Vec::new();
-        let mut reached = i64::MIN;
+        let (mut script, mut reached) = (Vec::new(), i64::MIN);
+        // what the accumulators, which have a model of their own, say of the guest's columns
+        let (mut results, mut dead, mut late) = (Vec::new(), 0, 0);
         for (rows, watermark) in happenings.iter().chain([&(Vec::new(), i64::MAX)]) {
             let rows: Vec<Asked<'_>> = rows.iter().map(|(key, v, time)| (KEYS[*key], "", *v, *time)).collect();
             reached = reached.max(*watermark);
@@ -275,16 +276,21 @@ proptest! {
                 lines.sort();
                 (lines, out.late_rows, out.dead.len())
             });
-            prop_assert_eq!(found, expected);
+            prop_assert_eq!(&found, &expected);
+            results.extend(expected.0);
+            (late, dead) = (late + expected.1, dead + expected.2);
             if !rows.is_empty() {
                 script.push(Event::rows(0, asked(&rows)));
             }
             script.push(Event::Watermark(reached));
         }
-        Restoring::new(|| Box::new(step(made())) as Box<dyn Operator>).keyed(&[&[0]]).check(&script);
+        let restoring = Restoring::new(|| Box::new(step(made())) as Box<dyn Operator>).keyed(&[&[0]]);
+        restoring.check(&script);
         let spilling = || WindowAggregateSpec { spill: Some(testing::spill(memory_bytes)), ..made() };
         let spilling = Restoring::new(|| Box::new(step(spilling())) as Box<dyn Operator>).keyed(&[&[0]]);
-        spilling.same_as(&Restoring::new(|| Box::new(step(made())) as Box<dyn Operator>).keyed(&[&[0]]), &script);
+        spilling.same_as(&restoring, &script);
         spilling.check(&script);
+        let restoring = restoring.worded(|row, time| format!("{:?} @ {time}", &row[..6]));
+        restoring.equals(&Outcome::of(results, dead, late), &script);
     }
 }

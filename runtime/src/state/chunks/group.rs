@@ -19,7 +19,7 @@ pub(super) const GROUP_CHUNKS: usize = 64;
 
 /// Groups that may lie behind each other before their values are copied into one. Copies overlap where a checkpoint is written
 /// slowly and something else asks for the state meanwhile.
-const DEPTH_MAX: usize = 4;
+const DEPTH_MAX: usize = 16;
 
 pub(super) type Values<T> = Box<[T; CHUNK_ROWS]>;
 

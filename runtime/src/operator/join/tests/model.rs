@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::restoring::Restoring;
+use crate::restoring::{Outcome, Restoring};
 use crate::spill::testing;
 
 /// What happens, as data that a model can look at.
@@ -230,6 +230,12 @@ fn sliding(size: i64, every: i64, offset: i64) -> WindowSpec {
     WindowSpec::Sliding { size, every, offset_ms: offset }
 }
 
+/// The same of one task to four, with restores on the way.
+fn in_tasks(rule: JoinRule, columns: JoinColumns, (results, late): (Vec<String>, u64), script: &[Event]) {
+    let make = || join_operator(&columns, rule, None).unwrap();
+    Restoring::new(make).keyed(&[&[0], &[0]]).worded(text).equals(&Outcome::of(results, 0, late), script);
+}
+
 /// Restores at every position.
 fn restored(rule: JoinRule, columns: JoinColumns, script: &[Event]) {
     let keys: &[&[usize]] = &[&[0], &[0]];
@@ -260,8 +266,10 @@ proptest! {
         let offset = offset % every;
         let mut operator = WindowJoin::new(columns(kind, true), sliding(size, every, offset)).unwrap();
         let found = run(&mut operator, &script(&happenings));
-        prop_assert_eq!(found, window_model(&happenings, kind, size, every, offset));
+        let expected = window_model(&happenings, kind, size, every, offset);
+        prop_assert_eq!(&found, &expected);
         prop_assert_eq!(operator.slices_held(), 0);
+        in_tasks(JoinRule::Window(sliding(size, every, offset)), columns(kind, true), expected, &script(&happenings));
     }
 
     #[test]
@@ -269,8 +277,10 @@ proptest! {
         let window = WindowSpec::Session { gap: Duration::from_millis(gap as u64) };
         let mut operator = SessionJoin::new(columns(kind, true), window).unwrap();
         let found = run(&mut operator, &script(&happenings));
-        prop_assert_eq!(found, session_model(&happenings, kind, gap));
+        let expected = session_model(&happenings, kind, gap);
+        prop_assert_eq!(&found, &expected);
         prop_assert_eq!(operator.rows_held(), 0);
+        in_tasks(JoinRule::Window(window), columns(kind, true), expected, &script(&happenings));
     }
 
     #[test]
@@ -284,8 +294,11 @@ proptest! {
         let lower = if upper.is_none() { lower.abs() } else { lower };
         let mut operator = IntervalJoin::new(columns(kind, false), bounds(Some(lower), upper));
         let found = run(&mut operator, &script(&happenings));
-        prop_assert_eq!(found, interval_model(&happenings, kind, Some(lower), upper));
+        let expected = interval_model(&happenings, kind, Some(lower), upper);
+        prop_assert_eq!(&found, &expected);
         prop_assert_eq!((operator.rows_held(), operator.keys_held()), (0, 0));
+        let rule = JoinRule::Interval(bounds(Some(lower), upper));
+        in_tasks(rule, columns(kind, false), expected, &script(&happenings));
     }
 
     #[test]
@@ -293,7 +306,9 @@ proptest! {
         let ends = ttl.map_or([Bound::None; 2], |ttl| [Bound::Offset(-ttl), Bound::Offset(ttl)]);
         let bounds = JoinBounds { lower: ends[0], upper: ends[1], strict: false };
         let mut operator = IntervalJoin::new(columns(JoinKind::Inner, false), bounds);
-        prop_assert_eq!(run(&mut operator, &script(&happenings)), always_model(&happenings, ttl));
+        let expected = always_model(&happenings, ttl);
+        prop_assert_eq!(&run(&mut operator, &script(&happenings)), &expected);
+        in_tasks(JoinRule::Interval(bounds), columns(JoinKind::Inner, false), expected, &script(&happenings));
     }
 }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::fold::{Joined, UNMERGEABLE, input};
-use super::model::{Event, Seen, aggregates, batches, events, expected_result, letters_in_order};
+use super::model::{Event, Seen, aggregates, batches, events, expected_result, letters_in_order, script};
 use super::*;
 use crate::operator::KeyWindowAggregate;
+use crate::restoring::{Outcome, Restoring};
 
 fn keyed(input: &Schema, window: WindowSpec, lateness_ms: u64, aggregates: Vec<AggregateCall>) -> KeyWindowAggregate {
     KeyWindowAggregate::new(spec(input, &[0], window, lateness_ms, aggregates)).unwrap()
@@ -190,7 +191,12 @@ proptest! {
         let (mut sorted, mut expected) = (found, model(&events, window, lateness, rows_a_batch));
         sorted.0.sort();
         expected.0.sort();
-        prop_assert_eq!(sorted, expected);
+        prop_assert_eq!(&sorted, &expected);
+        let make = || Box::new(keyed(&input(), window, lateness as u64, aggregates())) as Box<dyn Operator>;
+        Restoring::new(make)
+            .keyed(&[&[0]])
+            .in_any_order(letters_in_order)
+            .equals(&Outcome::of(expected.0, expected.1, expected.2), &script(&events, rows_a_batch));
     }
 }
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::fold::{Joined, input};
 use super::*;
+use crate::restoring::{self, Outcome, Restoring};
 
 #[derive(Clone, Debug)]
 pub(in crate::operator) enum Event {
@@ -240,6 +241,18 @@ pub(in crate::operator) fn batches(events: &[Event], rows_a_batch: usize) -> Vec
     batches
 }
 
+/// The batches and watermarks as the harness of restores takes them.
+pub(in crate::operator) fn script(events: &[Event], rows_a_batch: usize) -> Vec<restoring::Event> {
+    let mut script = Vec::new();
+    for (rows, watermark) in batches(events, rows_a_batch) {
+        let cells: Vec<_> = rows.iter().map(|row| row.0.clone()).collect();
+        let rows = Batch::new(batch(&input(), &cells), rows.iter().map(|row| row.1).collect()).unwrap();
+        script.push(restoring::Event::rows(0, rows));
+        script.extend(watermark.map(restoring::Event::Watermark));
+    }
+    script
+}
+
 fn model(events: &[Event], keys: &[usize], shape: Shape, rows_a_batch: usize) -> Seen {
     let seen = (Vec::new(), 0, 0);
     let mut model = Model { shape, keys, watermark: i64::MIN, windows: BTreeMap::new(), seen };
@@ -307,6 +320,15 @@ proptest! {
         let (mut sorted, mut expected) = (found, model(&events, &keys, shape, rows_a_batch));
         sorted.0.sort();
         expected.0.sort();
-        prop_assert_eq!(sorted, expected);
+        prop_assert_eq!(&sorted, &expected);
+        let make = || {
+            let operator = late(&input(), &keys, shape.spec(), shape.lateness as u64, aggregates());
+            Box::new(operator) as Box<dyn Operator>
+        };
+        let (results, dead, late_rows) = expected;
+        Restoring::new(make)
+            .keyed(&[&keys])
+            .in_any_order(letters_in_order)
+            .equals(&Outcome::of(results, dead, late_rows), &script(&events, rows_a_batch));
     }
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::fold::input;
-use super::model::{Event, batches, events};
+use super::model::{Event, batches, events, script};
 use super::*;
 use crate::operator::KeyWindowAggregate;
+use crate::restoring::{Outcome, Restoring};
 
 /// A window of a key.
 #[derive(Clone, Debug, Default)]
@@ -237,14 +238,15 @@ fn run(events: &[Event], case: Case, clock_steps: bool, rows_a_batch: usize) -> 
     assert_eq!((operator.keys_held(), operator.windows_open()), (0, 0), "something is left after the end");
     let mut found = Vec::new();
     for part in &out.batches {
-        for (row, time) in rows(part.columns().columns()).iter().zip(part.times()) {
-            let [key, Cell::Time(start), Cell::Time(end), Cell::Int(n), Cell::Int(total)] = row.as_slice() else {
-                panic!("{row:?}")
-            };
-            found.push(format!("{key:?} {start}..{end} {n} {total} @ {time}"));
-        }
+        found.extend(rows(part.columns().columns()).iter().zip(part.times()).map(|(row, time)| worded(row, *time)));
     }
     (found, out.late_rows)
+}
+
+/// A result as the model says it.
+fn worded(row: &[Cell], time: i64) -> String {
+    let [key, Cell::Time(start), Cell::Time(end), Cell::Int(n), Cell::Int(total)] = row else { panic!("{row:?}") };
+    format!("{key:?} {start}..{end} {n} {total} @ {time}")
 }
 
 fn model(events: &[Event], case: Case, rows_a_batch: usize) -> (Vec<String>, u64) {
@@ -299,7 +301,11 @@ proptest! {
             let (mut found, (mut expected, expected_late)) = (found, model(&events, case, rows_a_batch));
             found.sort();
             expected.sort();
-            prop_assert_eq!((found, late), (expected, expected_late));
+            prop_assert_eq!((&found, late), (&expected, expected_late));
+            Restoring::new(|| Box::new(made(case, &Clock::virtual_at_ms(0))) as Box<dyn Operator>)
+                .keyed(&[&[0]])
+                .worded(worded)
+                .equals(&Outcome::of(expected, 0, expected_late), &script(&events, rows_a_batch));
         }
     }
 }
