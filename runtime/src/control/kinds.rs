@@ -90,8 +90,8 @@ impl Noted {
                 continue;
             }
             let Some(spec) = plan.spec.steps.iter().find(|spec| spec.name.value == *step) else { continue };
-            let now = now.get(step);
-            if now.is_some_and(|now| now.shape != then.shape) && self.given_up.contains(step) {
+            let is_another = now.get(step).is_none_or(|now| now.shape != then.shape);
+            if is_another && self.given_up.contains(step) {
                 cut.steps.remove(step);
                 cut.kept_by.retain(|id, _| id.step != *step);
                 notes.push(format!("step `{step}` begins empty: its state was given up by an approved change"));
@@ -204,6 +204,7 @@ mod tests {
         assert_eq!(settled(&windows("1s"), &windows("2s"), true, 3), Ok(0));
         assert_eq!(settled(&windows("1s"), &windows("1s"), true, 3), Ok(1));
         assert_eq!(settled(&windows("1s"), &format!("{JOIN} }}"), true, 3), Ok(0), "of another kind");
+        assert_eq!(settled(&windows("1s"), "select = [\"key\"]", true, 3), Ok(0), "that keeps nothing");
         assert_eq!(settled(&windows("1s"), &windows("2s"), false, 3), Ok(1), "nobody gave it up");
     }
 }

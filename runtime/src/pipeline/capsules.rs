@@ -33,7 +33,8 @@ pub fn path(spec: &PipelineSpec, default: Option<&Path>) -> Option<PathBuf> {
 
 /// The file that a pipeline was read from, from wherever it is looked for.
 pub(super) fn file_of(spec: &PipelineSpec) -> Option<String> {
-    let file = std::path::absolute(&spec.path).ok().filter(|_| !spec.path.as_os_str().is_empty())?;
+    // a pipeline that was built has a name there that is no file
+    let file = std::path::absolute(&spec.path).ok().filter(|file| file.is_file())?;
     Some(file.display().to_string())
 }
 

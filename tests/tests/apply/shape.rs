@@ -46,7 +46,9 @@ async fn a_configuration_changes_at_a_barrier_and_stays_through_changes_of_shape
     passed(&handle, "named", ROWS / 2).await;
     assert_eq!(handle.rescale(2, &["named".to_owned()]).await.unwrap().generation, Some(1));
     let report = handle.set(&[("named.limits.memory".to_owned(), "32MiB".to_owned())]).await.unwrap();
-    assert_eq!((report.effect, report.generation), (Some(Effect::Rebuild), Some(2)));
+    assert_eq!((report.effect, report.generation, handle.status().generation), (Some(Effect::Swap), None, 1));
+    let running_now = handle.status().node("named").unwrap().components.clone();
+    assert_eq!((running_now.len(), running_now[0].version), (1, 3), "the same component under other limits");
     drop(handle);
     running.wait().await.unwrap();
     assert_one_cut(&rows.await.unwrap(), "source", ("first", "second"));
