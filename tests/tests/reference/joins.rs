@@ -89,12 +89,15 @@ fn in_windows(rows: &[Came], kind: Kind, window: Window) -> (Vec<Value>, u64) {
     (bounds.into_iter().flat_map(of).collect(), rows.iter().filter(|came| open(came).is_empty()).count() as u64)
 }
 
+/// A session: its start, its end and its rows.
+type Session<'a> = (i64, i64, Vec<&'a Came>);
+
 /// Sessions of the rows of both sides; a row without a key is one by itself.
 fn in_sessions(rows: &[Came], kind: Kind, gap: i64) -> (Vec<Value>, u64) {
-    let (mut sessions, mut late): (Vec<(i64, i64, Vec<&Came>)>, u64) = (Vec::new(), 0);
+    let (mut sessions, mut late): (Vec<Session<'_>>, u64) = (Vec::new(), 0);
     for came in rows {
         let (mut start, mut end, mut all) = (came.time(), came.time() + gap, Vec::new());
-        let touches = |session: &mut (i64, i64, Vec<&Came>)| {
+        let touches = |session: &mut Session<'_>| {
             // what has fired is gone
             let open = session.1 - 1 > came.watermark;
             let of_key = came.row.key.is_some() && session.2[0].row.key == came.row.key;
