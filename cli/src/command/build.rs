@@ -27,7 +27,7 @@ pub(crate) struct Build {
 
 impl Build {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        let options = BuildOptions { out: self.out, world: self.world, stream: true };
+        let options = BuildOptions { out: self.out, world: self.world, stream: true, quick: false };
         let report = componentize::build(&self.project, &options)?;
         let paint = Stream::Stderr.paint();
         let compiler = report

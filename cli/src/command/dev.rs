@@ -32,7 +32,8 @@ use crate::watch::{self, TreeWatch};
 ///   millstream dev .                                     a project made by `millstream new`
 ///   millstream dev pipeline.toml --project upper=./upper a pipeline with the sources of its steps
 ///
-/// Components without a project are swapped when their .wasm files change, as with `run --watch`.
+/// Components without a project are swapped when their .wasm files change, as with `run --watch`. Rust is built for the next
+/// try, in parts and without link-time optimization; `millstream build` makes what is to be deployed.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Dev {
@@ -318,7 +319,8 @@ fn digest(component: &Path) -> Option<Digest> {
 /// Builds off the threads that run the pipeline. Outer error: the process itself cannot go on.
 async fn build(project: &Project, first: bool) -> Result<Result<BuildReport, BuildError>, Failure> {
     let folder = project.folder.clone();
-    let options = BuildOptions { out: Some(project.component.clone()), stream: first, ..BuildOptions::default() };
+    let options =
+        BuildOptions { out: Some(project.component.clone()), stream: first, quick: true, ..BuildOptions::default() };
     tokio::task::spawn_blocking(move || componentize::build(&folder, &options))
         .await
         .map_err(|error| Failure::Process { what: "build", reason: error.to_string() })

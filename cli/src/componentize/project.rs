@@ -53,6 +53,8 @@ pub(crate) struct BuildOptions {
     pub(crate) world: Option<String>,
     /// the compiler's messages go to this process's standard error while it works, instead of into the error alone
     pub(crate) stream: bool,
+    /// sooner rather than small and fast: for `dev`
+    pub(crate) quick: bool,
 }
 
 /// What was built.
@@ -176,7 +178,7 @@ pub(crate) fn build(project: &Path, options: &BuildOptions) -> Result<BuildRepor
         None => detect(project)?,
     };
     let compile = Stopwatch::start();
-    let Compiled { core, name } = toolchain::compile(language, project, options.stream)?;
+    let Compiled { core, name } = toolchain::compile(language, project, options.quick, options.stream)?;
     let compile_time = compile.elapsed();
     let name = manifest.name.unwrap_or(name);
     let options = BuildOptions { world: options.world.clone().or(manifest.kind), ..options.clone() };

@@ -16,6 +16,17 @@ const CLANG_OLDEST: u32 = 14;
 /// Newest clang that is tried by its versioned name.
 const CLANG_NEWEST: u32 = 22;
 
+/// For a build that is wanted at once: what has not changed is kept, and the component is not optimized as a whole. Over what the
+/// project's own profile says.
+const QUICK: [&str; 6] = [
+    "--config",
+    "profile.release.lto=\"off\"",
+    "--config",
+    "profile.release.incremental=true",
+    "--config",
+    "profile.release.codegen-units=16",
+];
+
 /// What a compiler made.
 pub(super) struct Compiled {
     /// the core module
@@ -24,10 +35,10 @@ pub(super) struct Compiled {
     pub(super) name: String,
 }
 
-/// Compiles the project.
-pub(super) fn compile(language: Language, project: &Path, stream: bool) -> Result<Compiled, BuildError> {
+/// Compiles the project. `quick`: sooner rather than small and fast, where the language's compiler has the choice.
+pub(super) fn compile(language: Language, project: &Path, quick: bool, stream: bool) -> Result<Compiled, BuildError> {
     match language {
-        Language::Rust => rust(project, stream),
+        Language::Rust => rust(project, quick, stream),
         Language::C => c(project, stream),
         Language::Go => go(project, stream),
     }
@@ -47,7 +58,7 @@ pub(super) fn c_sources(project: &Path) -> Result<Vec<PathBuf>, BuildError> {
     Ok(sources)
 }
 
-fn rust(project: &Path, stream: bool) -> Result<Compiled, BuildError> {
+fn rust(project: &Path, quick: bool, stream: bool) -> Result<Compiled, BuildError> {
     require_rust_target(project)?;
     let mut cargo = Command::new("cargo");
     cargo.args([
@@ -58,6 +69,7 @@ fn rust(project: &Path, stream: bool) -> Result<Compiled, BuildError> {
         "--message-format",
         "json-render-diagnostics",
     ]);
+    cargo.args(QUICK.iter().filter(|_| quick));
     let messages = run(cargo.current_dir(project), stream, &missing("cargo", "curl https://sh.rustup.rs -sSf | sh"))?;
     let manifest = project.join("Cargo.toml");
     let Some((path, name)) = messages.lines().filter_map(|line| module_of(line, &manifest)).next_back() else {
