@@ -108,7 +108,7 @@ fn a_component_that_was_built_anew_is_found_in_the_checkpoint_store() {
     millstream(&folder, &["run", "p.toml"], Some(SECRET)).expect(0);
     let listed = millstream(&folder, &["capsule", "ls", "p.toml", "--json"], None).expect(0).stdout;
     let listed: Value = serde_json::from_str(listed.trim()).unwrap();
-    let capsule = listed["path"].as_str().unwrap();
+    let capsule = listed["capsule"].as_str().unwrap();
     let replay = |more: &[&str]| millstream(&folder, &[&["replay", capsule][..], more].concat(), Some(SECRET));
 
     folder.install("uppercase.wasm", "map.wasm");

@@ -241,3 +241,10 @@ fn dying_at_random_moments_with_checkpoints_and_output_in_hdfs_loses_and_repeats
         is_killed(&place, seed);
     }
 }
+
+#[test]
+fn a_process_that_hdfs_has_forgotten_wakes_up_and_changes_nothing() {
+    if let Some(place) = hdfs("object_stores::a_process_that_hdfs_has_forgotten_wakes_up_and_changes_nothing") {
+        is_taken_over(&place);
+    }
+}

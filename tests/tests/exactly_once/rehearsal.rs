@@ -82,9 +82,10 @@ kafka = {{ brokers = "{address}", topic = "{rows}" }}
         produce(&address, &input, if more.is_empty() { ROWS * 3 / 4..ROWS } else { ROWS / 2..ROWS * 3 / 4 });
         let ended = rehearse.stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8_lossy(&ended.stderr);
-        assert_eq!(ended.status.code(), Some(1), "every row differs: {said}");
-        let report: Value = serde_json::from_slice(&ended.stdout).unwrap();
+        let report: Value = serde_json::from_slice(&ended.stdout).unwrap_or_else(|_| panic!("{said}"));
         let (read, step) = (report["rows_read"].as_u64().unwrap(), &report["trial"]["steps"][0]);
+        // behind the newest checkpoint there may be nothing yet
+        assert_eq!(ended.status.code(), Some(i32::from(read > 0)), "every row differs: {said}");
         assert!(read >= rows_at_least && read <= ROWS as u64, "{read} rows");
         assert_eq!((step["compared"].as_u64(), step["differing"].as_u64()), (Some(read), Some(read)), "{report}");
         assert_eq!(groups(&address), before, "a group of its own, or of anybody");

@@ -61,7 +61,7 @@ impl JsonDecoder {
     /// Decodes all records of `frames`.
     pub(in crate::format) fn decode(&mut self, frames: &Frames, columns: &mut Columns) -> decode::Decoded {
         self.misses = 0;
-        let utf8 = simdutf8::basic::from_utf8(&frames.bytes).is_ok();
+        let utf8 = decode::all_utf8(frames);
         decode::rows(frames, columns, |columns, range| {
             let record = frames.bytes.get(range.clone()).unwrap_or_default();
             if !utf8 {

@@ -276,6 +276,15 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+#[test]
+fn a_character_that_is_cut_between_two_records_is_wrong_in_both() {
+    let records = [&b"{\"auction\":1,\"channel\":\"\xce"[..], b"\x80\"}"];
+    let decoded = decode_as(&schema(), &mut frames(records));
+    let reasons: Vec<&str> = decoded.bad.iter().map(|bad| bad.reason.as_str()).collect();
+    assert!(reasons.len() == 2 && reasons.iter().all(|reason| reason.contains("not UTF-8")), "{reasons:?}");
+    assert_same(&schema(), &mut frames(records));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
