@@ -41,6 +41,9 @@ pub const SWEEP_PAUSE: Duration = Duration::from_millis(5);
 /// the cut however much it is.
 pub const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long state may be migrated ahead of the cut at all. Meanwhile no other change can be made, and no key is forgotten.
+pub const SWEEP_LONGEST: Duration = Duration::from_secs(600);
+
 /// Memory of one guest instance unless the step says otherwise.
 pub const GUEST_MEMORY_BYTES: usize = 64 << 20;
 

@@ -280,8 +280,9 @@ fn sound(spec: PipelineSpec) -> Result<PipelineSpec, ApplyError> {
 fn edited(running: &Resolution, spec: PipelineSpec) -> Result<Resolution, ApplyError> {
     let mut components = running.components.clone();
     for (slot, resolved) in &mut components {
-        if let Some(limits) = limits(&spec, slot) {
-            resolved.limits = limits;
+        if let Some(limits) = limits(&spec, slot).filter(|limits| *limits != resolved.limits) {
+            // a version of its own
+            (resolved.limits, resolved.number) = (limits, 0);
         }
         let (before, after) = (config(&running.plan.spec, slot), config(&spec, slot));
         let Some(after) = after.filter(|after| Some(*after) != before) else { continue };
@@ -294,7 +295,7 @@ fn edited(running: &Resolution, spec: PipelineSpec) -> Result<Resolution, ApplyE
         let described = resolved.component.describe(resolved.kind, &settings);
         let path = resolved.path.clone();
         resolved.signature = described.map_err(|source| SwapError::Describe { path, source })?;
-        resolved.settings = settings;
+        (resolved.settings, resolved.number) = (settings, 0);
     }
     Resolution::of(sound(spec)?, components).map_err(|error| ApplyError::Wrong(Box::new(error)))
 }

@@ -371,16 +371,20 @@ impl Life {
         if !change.has_trials() {
             self.no_trial_runs()?;
         }
+        // what was tried has run under its number
+        let new: BTreeSet<SlotId> = offers.iter().filter(|(_, of)| of.number == 0).map(|(id, _)| id.clone()).collect();
         if noted == Noted::Swapped {
             self.versions().number(&mut offers);
         }
+        let new: Offers =
+            offers.iter().filter(|(id, _)| new.contains(id)).map(|(id, of)| (id.clone(), of.clone())).collect();
         let changed = self.change(change, &offers, &components);
-        let (change, mut verdicts, sweeps) = changed.inspect_err(|_| self.versions().give_back(&offers))?;
+        let (change, mut verdicts, sweeps) = changed.inspect_err(|_| self.versions().give_back(&new))?;
         if !sweeps.is_empty() {
             // checkpoints are taken meanwhile; nothing else changes what runs
             drop(components);
             let ahead = self.migrate_ahead(&sweeps).await;
-            ahead.map_err(|error| error.with_path_of(&offers)).inspect_err(|_| self.versions().give_back(&offers))?;
+            ahead.map_err(|error| error.with_path_of(&offers)).inspect_err(|_| self.versions().give_back(&new))?;
             components = self.shared.components.lock().await;
         }
         let barrier_watch = Stopwatch::start();
@@ -393,7 +397,7 @@ impl Life {
         fail_point("swap-passed");
         let barrier_ms = milliseconds(barrier_watch.elapsed());
         if let Some((step, reason)) = change.ballot().and_then(Ballot::against) {
-            self.versions().give_back(&offers);
+            self.versions().give_back(&new);
             return Err(SwapError::Migration { path: PathBuf::new(), step, reason }.with_path_of(&offers));
         }
         if self.has_failed() {

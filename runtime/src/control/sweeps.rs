@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::run::Life;
 use super::swap::SwapError;
 use crate::clock::Stopwatch;
-use crate::limits::SWEEP_PATIENCE;
+use crate::limits::{SWEEP_LONGEST, SWEEP_PATIENCE};
 use crate::pipeline::change::Change;
 use crate::pipeline::sweep::{Sweep, SweepProgress};
 
@@ -80,7 +80,7 @@ impl Life {
         }
         let begin = sweeps.all.iter().map(|(at, sweep)| (at.clone(), Arc::clone(sweep)));
         self.send(&Arc::new(Change::with_sweeps(begin))).await?;
-        let mut since_all: Option<Stopwatch> = None;
+        let (since_begin, mut since_all) = (Stopwatch::start(), None::<Stopwatch>);
         loop {
             if let Some(failed) = sweeps.failed() {
                 return Err(cannot(failed));
@@ -94,8 +94,9 @@ impl Life {
             if since_all.is_none() && sweeps.all(|progress| progress.has_seen_all) {
                 since_all = Some(Stopwatch::start());
             }
-            if since_all.is_some_and(|since| since.elapsed() > SWEEP_PATIENCE) {
-                // state changes quicker than it is migrated, which does not get better
+            let is_late = since_all.as_ref().is_some_and(|since| since.elapsed() > SWEEP_PATIENCE);
+            if is_late || since_begin.elapsed() > SWEEP_LONGEST {
+                // state changes, or comes, quicker than it is migrated, which does not get better
                 return Ok(());
             }
             tokio::time::sleep(LOOK).await;

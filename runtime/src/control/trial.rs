@@ -38,6 +38,9 @@ use crate::wasm::ExactVersion;
 /// Between two looks at a trial.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Before it is tried again to end a trial that could not be ended.
+const END_AGAIN: Duration = Duration::from_secs(5);
+
 /// How long the running version is timed before a watched swap that has a budget for cost; no longer than the watch.
 const BASELINE: Duration = Duration::from_secs(2);
 
@@ -389,7 +392,11 @@ async fn look_after(shared: Weak<Shared>, trial: Arc<Trial>) {
         }
         match life.end_trial(&trial, ending).await {
             Ok(()) | Err(SwapError::NoTrial | SwapError::Ended) => {}
-            Err(error) => tracing::warn!(steps = names, %error, "a trial cannot be ended; it is tried again"),
+            Err(error) => {
+                tracing::warn!(steps = names, %error, "a trial cannot be ended; it is tried again");
+                // each try may migrate all state
+                tokio::time::sleep(END_AGAIN).await;
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::aggregate_built_in::BuiltIn;
 use super::window_aggregate_slice::{Aggregate, SliceState};
 use crate::record::EventTime;
-use crate::state::{CHUNK_ROWS, Chunked, FrozenKeys, Later, StateError};
+use crate::state::{Chunked, FrozenKeys, Later, StateError};
 
 /// Chunks in a block: some hundred KiB to a MiB of rows.
 const BLOCK_CHUNKS: usize = 64;
@@ -63,15 +63,17 @@ impl FrozenSlices {
         let mut blocks = Vec::new();
         let (mut waiting, mut rows_waiting) = (Vec::new(), 0);
         for (slice, frozen) in self.slices.iter().enumerate() {
-            let mut left = frozen.state.touched;
-            for start in (0..frozen.state.rows.chunks_end()).step_by(BLOCK_CHUNKS) {
+            let there_in = |chunks: Range<usize>| chunks.filter(|chunk| frozen.state.rows.has(*chunk)).count();
+            let end = frozen.state.rows.chunks_end();
+            let all_there = there_in(0..end);
+            for start in (0..end).step_by(BLOCK_CHUNKS) {
                 let chunks = start..start + BLOCK_CHUNKS;
-                let there = chunks.clone().filter(|chunk| frozen.state.rows.has(*chunk)).count();
-                let rows = left.min(there * CHUNK_ROWS);
-                left -= rows;
-                if rows == 0 {
+                let there = there_in(chunks.clone());
+                if there == 0 {
                     continue;
                 }
+                // about: where its rows are nobody has counted, and keys of other slices may have slots between them
+                let rows = (frozen.state.touched * there).div_ceil(all_there);
                 // a slice of some size does not share: it stays the same block when those before it go
                 if rows >= OWN_ROWS && !waiting.is_empty() {
                     blocks.push(std::mem::take(&mut waiting));

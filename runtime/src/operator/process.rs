@@ -57,8 +57,8 @@ pub struct ProcessStep {
     spec: ProcessSpec,
     handler: Handler,
     watermark: Watermark,
-    /// timers of this clock up to this time have yet to fire
-    firing: Option<(TimerClock, i64, Moment)>,
+    /// timers of this clock up to this time have yet to fire; first those in memory up to another, if that is there
+    firing: Option<(TimerClock, i64, Moment, Option<i64>)>,
     /// look for keys to forget when there are so many
     compact_at: usize,
     /// keys that do not fit into memory, where that is bounded
@@ -101,6 +101,7 @@ impl ProcessStep {
             timers: Timers::default(),
             chained: 0,
             chained_max: limits::TIMERS_CHAINED,
+            keys_then: 0,
             slots: Vec::new(),
             groups: Groups::new(),
             leaving: Vec::new(),
@@ -121,6 +122,15 @@ impl ProcessStep {
         self.bring_expired(now_ms)?;
         self.handler.state.sweep(now_ms);
         Ok(Moment { now_ms, watermark: self.watermark })
+    }
+
+    /// Timers that are set from here on are counted, for the keys that there are.
+    fn begin_to_fire(&mut self) {
+        let spilled = self.spilled.as_ref().map_or(0, |spilled| spilled.keys_spilled());
+        self.firing = None;
+        self.handler.chained = 0;
+        self.handler.keys_then =
+            self.handler.state.table.len().saturating_add(usize::try_from(spilled).unwrap_or(usize::MAX));
     }
 
     /// Handles a part of the timers of `clock` that are due at `until`. False: no more may be put out at once.
@@ -147,7 +157,8 @@ impl ProcessStep {
             }
             self.put_out(results.in_order_of_time()?, out);
             if out.is_full() {
-                self.firing = Some((clock, until, moment));
+                self.firing = Some((clock, until, moment, (upto < until).then_some(upto)));
+                self.spill_if_over(fired)?;
                 return Ok(false);
             }
         }
@@ -158,10 +169,14 @@ impl ProcessStep {
     /// Handles the timers of `clock` that are due at `until`, and those that handling them makes due, until as much has been
     /// put out as may be at once.
     fn fire(&mut self, clock: TimerClock, until: i64, moment: Moment, out: &mut Output) -> Result<(), OperatorError> {
-        self.firing = None;
+        // those that have come back and did not get their turn are worked off before others come
+        let mut came = self.firing.take().and_then(|(.., came)| came);
         loop {
             // timers before the first that may still be in the store
-            let more = self.bring_due(clock, until)?;
+            let more = match came.take() {
+                Some(came) => Some(came),
+                None => self.bring_due(clock, until)?,
+            };
             if !self.fire_part((clock, until, more.unwrap_or(until)), moment, out)? {
                 return Ok(());
             }
@@ -224,12 +239,12 @@ impl Operator for ProcessStep {
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
         self.watermark = watermark;
         let moment = self.moment()?;
-        self.handler.chained = 0;
+        self.begin_to_fire();
         self.fire(TimerClock::Event, watermark.0, moment, out)
     }
 
     fn go_on(&mut self, out: &mut Output) -> Result<bool, OperatorError> {
-        let Some((clock, until, moment)) = self.firing else { return Ok(false) };
+        let Some((clock, until, moment, _)) = self.firing else { return Ok(false) };
         self.fire(clock, until, moment, out)?;
         Ok(true)
     }
@@ -242,7 +257,7 @@ impl Operator for ProcessStep {
 
     fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<(), OperatorError> {
         let moment = Moment { now_ms, ..self.moment()? };
-        self.handler.chained = 0;
+        self.begin_to_fire();
         self.fire(TimerClock::Processing, now_ms, moment, out)
     }
 

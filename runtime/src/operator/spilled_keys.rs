@@ -38,6 +38,9 @@ const PARTITIONS: usize = 1 << 8;
 /// Keys of neighbouring partitions that are one block of a snapshot.
 const BLOCK_KEYS: u64 = 4_096;
 
+/// Bytes of these, however few keys that are: a block is in memory as a whole while it is written.
+const BLOCK_BYTES: u64 = 16 << 20;
+
 /// Keys that are due and come back at once.
 const DUE_AT_ONCE: usize = 1_024;
 
@@ -109,6 +112,7 @@ pub(super) struct SpilledKeys {
 #[derive(Clone, Copy, Debug, Default)]
 struct Partition {
     keys: u64,
+    bytes: u64,
     /// of its last write
     number: u64,
 }
@@ -131,7 +135,7 @@ impl SpilledKeys {
         })
     }
 
-    #[cfg(test)]
+    /// Keys in the store.
     pub(super) fn keys_spilled(&self) -> u64 {
         self.held
     }
@@ -260,6 +264,7 @@ impl SpilledKeys {
         partition.number = next_freezing();
         let change = |of: &mut u64, by: u64| *of = if comes { *of + by } else { of.saturating_sub(by) };
         change(&mut partition.keys, 1);
+        change(&mut partition.bytes, bytes);
         change(&mut self.held, 1);
         change(&mut self.bytes, bytes);
     }
@@ -370,16 +375,18 @@ impl SpilledKeys {
         }
         let area = Arc::new(self.spill.area.freeze());
         let mut blocks: Vec<(Range<usize>, u128)> = Vec::new();
-        let (mut from, mut keys, mut digest) = (0, 0, Sha256::new());
+        let (mut from, mut keys, mut bytes, mut digest) = (0, 0, 0, Sha256::new());
         for (number, partition) in self.partitions.iter().enumerate() {
             keys += partition.keys;
+            bytes += partition.bytes;
             digest.update(partition.number.to_le_bytes());
-            if keys >= BLOCK_KEYS || number + 1 == PARTITIONS && keys > 0 {
+            let is_full = keys >= BLOCK_KEYS || bytes >= BLOCK_BYTES;
+            if is_full || number + 1 == PARTITIONS && keys > 0 {
                 digest.update((from as u64).to_le_bytes());
                 let all = std::mem::take(&mut digest).finalize();
                 let id = all.first_chunk().map_or(0, |bytes: &[u8; 16]| u128::from_le_bytes(*bytes));
                 blocks.push((from..number + 1, id));
-                (from, keys) = (number + 1, 0);
+                (from, keys, bytes) = (number + 1, 0, 0);
             }
         }
         let later = |number: usize, (partitions, id): &(Range<usize>, u128)| {

@@ -49,20 +49,24 @@ impl Swept {
         }
     }
 
-    /// The next slots of `state` to be handed over, at most so many; fewer are all there are.
-    fn take(&mut self, state: &SliceState, most: usize) -> Vec<u32> {
-        let mut slots = Vec::new();
-        if !self.has_seen_all() {
-            slots.extend(state.slots_from(self.upto).take(most));
-            let next = slots.last().filter(|_| slots.len() == most).map(|last| last + 1);
-            self.upto = next.unwrap_or(u32::MAX);
+    /// The next slots of `state` that have not been handed over yet, at most so many; fewer are all there are.
+    fn first(&mut self, state: &SliceState, most: usize) -> Vec<u32> {
+        // of no slots it cannot be told whether they are all
+        if self.has_seen_all() || most == 0 {
+            return Vec::new();
         }
-        let again = self.changed.len().saturating_sub(most - slots.len().min(most));
-        for slot in self.changed.drain(again..) {
-            self.bits.get_mut((slot / 64) as usize).into_iter().for_each(|bits| *bits &= !(1 << (slot % 64)));
-            slots.push(slot);
-        }
+        let slots: Vec<u32> = state.slots_from(self.upto).take(most).collect();
+        let next = slots.last().filter(|_| slots.len() == most).map(|last| last + 1);
+        self.upto = next.unwrap_or(u32::MAX);
         slots
+    }
+
+    /// Slots that have changed since they were handed over, at most so many.
+    fn again(&mut self, most: usize, to: &mut Vec<u32>) {
+        for slot in self.changed.drain(self.changed.len().saturating_sub(most)..) {
+            self.bits.get_mut((slot / 64) as usize).into_iter().for_each(|bits| *bits &= !(1 << (slot % 64)));
+            to.push(slot);
+        }
     }
 
     /// Whether every slot has been handed over once; those that are new since count as changed.
@@ -104,16 +108,24 @@ impl<'a> Sweeping<'a> {
     pub(crate) fn piece(&mut self, components: &[Kept], most: usize) -> Result<Piece, StateError> {
         let mut piece = Piece { seen_all: true, ..Piece::default() };
         let mut left = most;
+        let mut taken = Vec::with_capacity(self.slices.len());
         for state in &mut self.slices {
             piece.open.push(state.slice.start);
             let mut swept = state.swept.take().unwrap_or_default();
-            let slots = swept.take(state, left);
+            let slots = swept.first(state, left);
             piece.seen_all &= swept.has_seen_all();
             state.swept = Some(swept);
-            if slots.is_empty() {
-                continue;
-            }
             left = left.saturating_sub(slots.len());
+            taken.push(slots);
+        }
+        // what is new comes before what comes again: else a slice that always changes would keep others from their turn
+        for (state, slots) in self.slices.iter_mut().zip(&mut taken) {
+            let Some(swept) = &mut state.swept else { continue };
+            let before = slots.len();
+            swept.again(left, slots);
+            left = left.saturating_sub(slots.len() - before);
+        }
+        for (state, slots) in self.slices.iter().zip(taken).filter(|(_, slots)| !slots.is_empty()) {
             let keys = self.parts.table.keys(&slots)?;
             let rows = components.iter().map(|kept| kept.rows(self.parts, state, &keys, &slots));
             let rows = rows.collect::<Result<_, _>>()?;
@@ -225,7 +237,8 @@ impl Made {
     /// Migrates a piece, in the place of what was made of these slots before. The error is for people.
     pub(crate) fn take_in(&mut self, piece: Piece) -> Result<(), String> {
         let Self { migrations, empty, slices } = self;
-        slices.retain(|start, _| piece.open.contains(start));
+        // in the order of time
+        slices.retain(|start, _| piece.open.binary_search(start).is_ok());
         for PieceOfSlice { start, slots, rows } in piece.slices {
             let of_slice = slices.entry(start).or_insert_with(|| empty.clone());
             for ((migration, columns), rows) in migrations.iter_mut().zip(of_slice).zip(&rows) {

@@ -1,6 +1,6 @@
 //! Where the calls of a step that fail become files.
 //!
-//! The task writes them itself, between two batches: of each step at most some in ten seconds ([`Gate`](crate::wasm::Gate) decides), each as
+//! The task writes them itself, between two batches: of each step at most some in ten seconds ([`crate::wasm::Gate`] decides), each as
 //! small as its call could be made, and not flushed to the disk. So a dead letter that names a capsule is behind it.
 
 use std::path::{Path, PathBuf};

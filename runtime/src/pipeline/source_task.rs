@@ -56,6 +56,10 @@ pub(super) struct SourceTask {
     pub(super) paused: bool,
 }
 
+/// Ticks of a migration after which a source that gives nothing says how far it is and shows what it has given: as long as
+/// it would otherwise be quiet for.
+const SWEEP_TICKS: u32 = 50;
+
 /// What a source task does next.
 enum Next {
     Command(Option<Command>),
@@ -71,9 +75,10 @@ enum Next {
 /// Runs until the source ends or is told to stop.
 pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
     task.chain.begin()?;
+    let mut ticks = 0_u32;
     loop {
         task.chain.sweep();
-        if task.drift.as_ref().is_some_and(DriftMember::is_ahead) {
+        if ticks.is_multiple_of(SWEEP_TICKS) && task.drift.as_ref().is_some_and(DriftMember::is_ahead) {
             // nothing comes for now: what has come is to be seen
             task.chain.flush().await?;
         }
@@ -108,9 +113,22 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
                 task.chain.processing_time().await?;
                 continue;
             }
-            Next::CaughtUp | Next::Sweep => continue,
+            Next::CaughtUp => {
+                ticks = 0;
+                continue;
+            }
+            Next::Sweep => {
+                // the source's own `Quiet` does not come while it is interrupted by these
+                ticks = ticks.wrapping_add(1);
+                if ticks.is_multiple_of(SWEEP_TICKS) {
+                    task.progress().await?;
+                    task.chain.flush().await?;
+                }
+                continue;
+            }
             Next::Event(event) => event,
         };
+        ticks = 0;
         let failed = |source| TaskError::Source { name: task.name.clone(), subtask: task.chain.subtask, source };
         match event.map_err(failed)? {
             SourceEvent::Batch { partition, batch, bad } => {

@@ -98,6 +98,7 @@ impl Sweep {
     }
 
     fn work(&self) {
+        let _broken = Broken(self);
         let mut work = self.lock();
         while !self.is_over() {
             if work.waiting.is_none() {
@@ -152,6 +153,17 @@ impl Sweep {
     /// Never held for long.
     fn noted(&self) -> MutexGuard<'_, SweepProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says so where the thread that migrates ends by a panic: nobody would ask for the next piece.
+struct Broken<'a>(&'a Sweep);
+
+impl Drop for Broken<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.noted().failed = Some("the thread that migrates has panicked; please report it".to_owned());
+        }
     }
 }
 

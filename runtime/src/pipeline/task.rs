@@ -435,7 +435,9 @@ impl Chain {
         let change = barrier.change.downcast_ref::<Change>();
         let ballot = change.and_then(Change::ballot);
         if let Some(change) = change {
-            self.try_out(change)?;
+            if ballot.is_none() {
+                self.try_out(change)?;
+            }
             self.begin_sweeps(change);
         }
         let ready = match (change, ballot) {
@@ -461,6 +463,8 @@ impl Chain {
             let watch = Stopwatch::start();
             self.report.reached(barrier.id);
             if ballot.verdict().await {
+                // a trial that ends with what cannot be goes on
+                self.try_out(change)?;
                 self.succeed(ready);
                 self.replace(change)?;
             } else {

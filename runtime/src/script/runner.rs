@@ -392,11 +392,12 @@ impl<'a> Course<'a> {
 
 /// Node and reason of a dead letter.
 fn reason(letter: &[Cell]) -> String {
-    let text = |column: usize| match letter.get(column) {
+    let schema = crate::pipeline::dead_letter_schema();
+    let text = |column: &str| match schema.index_of(column).and_then(|column| letter.get(column)) {
         Some(Cell::Text(text)) => text.clone(),
         _ => String::new(),
     };
-    format!("`{}`: {}", text(0), text(2))
+    format!("`{}`: {}", text("node"), text("reason"))
 }
 
 /// Rows as one batch.

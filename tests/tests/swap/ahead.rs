@@ -167,6 +167,24 @@ fn what_was_migrated_ahead_is_what_a_migration_at_the_cut_makes() {
 }
 
 #[test]
+fn windows_that_are_open_at_once_are_all_handed_over() {
+    for window in windows() {
+        let mut step = Stepped::new(window);
+        // of the first more than a piece has room for, of the others other keys, all before it begins
+        step.rows((0..20_000).map(|key| (key, key)), 0);
+        (1..6).for_each(|after| step.rows((0..5_000).map(|key| (key * after, 1)), after * SECOND * 3 / 2));
+        let expected = step.migration("migrate-sum-2").run(step.state()).unwrap();
+        let (sweep, task) = step.begin("migrate-sum-2");
+        step.catch_up(&sweep, &task);
+        task.finish(&mut step.operator).unwrap();
+        assert_eq!(sweep.progress().rows_at_cut, 0, "{window:?}");
+        step.adopt(&task);
+        assert!(cells(&step.state()) == cells(&expected), "{window:?}");
+        sweep.end();
+    }
+}
+
+#[test]
 fn what_is_left_for_the_cut_are_the_keys_touched_since_and_not_the_state() {
     const KEYS: i64 = 200_000;
     let mut step = Stepped::rolling();

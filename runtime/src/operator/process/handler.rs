@@ -33,6 +33,8 @@ pub(super) struct Handler {
     pub(super) chained: usize,
     /// how many of these there may be, beside some for each key
     pub(super) chained_max: usize,
+    /// keys that there were at the last watermark, in memory or not
+    pub(super) keys_then: usize,
     pub(super) slots: Vec<u32>,
     pub(super) groups: Groups,
     /// timers of keys that are about to leave memory, by slot
@@ -200,7 +202,8 @@ impl Handler {
             let reason = format!("it has set more than {} timers in one task", limits::TIMERS_PER_TASK);
             return Err(OperatorError::Contract { reason });
         }
-        let most = self.chained_max + limits::TIMERS_CHAINED_PER_KEY * self.state.table.len();
+        let keys = self.keys_then.max(self.state.table.len());
+        let most = self.chained_max.saturating_add(limits::TIMERS_CHAINED_PER_KEY.saturating_mul(keys));
         if self.chained <= most {
             return Ok(());
         }

@@ -6,6 +6,7 @@ pub(in crate::operator) mod model;
 mod restoring;
 mod rules;
 mod sliding;
+mod sparse;
 mod spilling;
 mod triggers;
 

@@ -10,7 +10,10 @@ impl Chain {
     pub(super) fn begin_sweeps(&mut self, change: &Change) {
         for link in &mut self.links {
             if let Some(sweep) = change.take_sweep(&link.step, self.subtask) {
-                link.sweep = Some(SweepTask::begin(sweep));
+                let sweep = SweepTask::begin(sweep);
+                // what one that was given up has noted is not this one's
+                sweep.stop(link.operator.as_mut());
+                link.sweep = Some(sweep);
             }
         }
     }
