@@ -186,7 +186,7 @@ fn is_taken_over(place: &Place) {
     }
     let output = first.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(1) && said.contains("this one must stop"), "{said}");
+    assert!(output.status.code() == Some(1) && said.contains("shut out"), "{said}");
     place.assert_each_once("woken up");
 }
 

@@ -31,7 +31,10 @@ pub enum StoreError {
         holder: String,
     },
     /// another process has written the epoch: it owns the pipeline now
-    #[error("another process ({holder}) has written checkpoint {epoch} in `{place}`: this one must stop")]
+    #[error(
+        "another process ({holder}) has written checkpoint {epoch} in `{place}`: this process has been shut out, and what it \
+         has written since counts nowhere; start the pipeline again only where no other process runs it"
+    )]
     Fenced {
         /// which epoch
         epoch: u64,
@@ -41,7 +44,10 @@ pub enum StoreError {
         holder: String,
     },
     /// another process has taken the store over
-    #[error("another process runs this pipeline now ({holder} has taken `{place}` over): this one must stop")]
+    #[error(
+        "another process runs this pipeline now ({holder} has taken `{place}` over): this process has been shut out; start the \
+         pipeline again only where no other process runs it"
+    )]
     TakenOver {
         /// the store's folder of the pipeline
         place: String,

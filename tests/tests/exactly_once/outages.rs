@@ -28,6 +28,7 @@ async fn a_process_that_wakes_up_after_another_has_taken_over_changes_nothing() 
         job.run(&["--parallelism", "3"]).expect(0);
         job.assert_once("while the other stands still");
         zombie.signal("CONT");
+        // by the broker or by the store, whichever it asks first
         zombie.finish().expect(1).says(&["shut out"]);
         job.assert_once("after it woke up");
         // what it may have removed late is not what the last marker names
