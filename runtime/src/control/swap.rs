@@ -305,7 +305,12 @@ impl Life {
         Ok(planned)
     }
 
-    /// How long the last change held up the task that it held up longest; none before the first change.
+    /// What a row of state cost when some was last migrated at a cut, ns.
+    pub(super) fn migrated_row_ns(&self) -> Option<f64> {
+        Some(self.shared.migrated_row_ns.load(Ordering::Acquire)).filter(|bits| *bits > 0).map(f64::from_bits)
+    }
+
+    /// How long the last change that migrated nothing at its cut held up the task that it held up longest; none before the first.
     pub(super) fn last_pause_ns(&self) -> Option<u64> {
         Some(self.shared.last_pause_ns.load(Ordering::Acquire)).filter(|ns| *ns > 0)
     }
@@ -404,7 +409,10 @@ impl Life {
             // where it goes on after a failure is before the change
             return Err(SwapError::Ended);
         }
-        self.shared.last_pause_ns.store(pause_ns, Ordering::Release);
+        match change.migrated_row_ns() {
+            None => self.shared.last_pause_ns.store(pause_ns, Ordering::Release),
+            Some(row_ns) => self.shared.migrated_row_ns.store(row_ns.to_bits(), Ordering::Release),
+        }
         offers.retain(|slot, _| self.was_taken(&change, slot));
         if offers.is_empty() && !verdicts.is_empty() {
             return Err(SwapError::Ended);
@@ -455,7 +463,7 @@ impl Life {
         let mut succeeded = BTreeSet::new();
         for step in migrating {
             let mut successors = self.successors(&step, offers, running, &verdicts)?;
-            if successors.iter_mut().any(|successor| successor.operator.sweeping().is_none()) {
+            if !self.migrates_ahead(&step, &mut successors) {
                 change.add_successors(&step, successors);
                 succeeded.insert(step);
                 continue;
