@@ -168,7 +168,7 @@ impl Versions {
     }
 
     /// What was numbered last has never run.
-    pub(super) fn give_back(&mut self, offers: &Components) {
+    pub(super) fn give_back<'a>(&mut self, offers: impl IntoIterator<Item = (&'a SlotId, &'a Resolved)>) {
         for (slot, resolved) in offers {
             let unused = |history: &&mut History| {
                 let runs = history.kept.iter().any(|kept| kept.entry.number == resolved.number);
