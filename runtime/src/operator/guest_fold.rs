@@ -334,11 +334,11 @@ impl Operator for AggregateStep {
     }
 
     fn state_rows(&self) -> Option<u64> {
-        match &self.windows {
-            Windowed::Alike(windows) => Some(windows.state_rows()),
-            Windowed::Keyed(windows) => Some(windows.state_rows()),
+        Some(match &self.windows {
+            Windowed::Alike(windows) => windows.state_rows(),
+            Windowed::Keyed(windows) => windows.state_rows(),
             Windowed::Rolling(keys) => keys.state_rows(),
-        }
+        })
     }
 
     fn kept_columns(&self, slot: usize) -> Option<KeptColumns> {

@@ -116,9 +116,8 @@ impl RollingAggregate {
     }
 
     /// As [`super::WindowAggregate::sweeping`].
-    /// None where some may be in the store, where they are not counted.
-    pub(super) fn state_rows(&self) -> Option<u64> {
-        self.spilled.is_none().then_some(self.state.touched as u64)
+    pub(super) fn state_rows(&self) -> u64 {
+        self.state.touched as u64 + self.spilled.as_ref().map_or(0, |spilled| spilled.keys_spilled())
     }
 
     pub(super) fn sweeping(&mut self) -> Option<Sweeping<'_>> {
