@@ -450,3 +450,25 @@ fn versions_of(node: &Node, known: &BTreeMap<String, Vec<Version>>) -> String {
     };
     node.components.iter().map(text).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_says_what_of_the_pause_is_an_estimate_and_of_what() {
+        let line = |text: &str| serde_json::from_str::<Pause>(text).unwrap().line();
+        let plain = line(r#"{"pause_ns":400000,"from":"probe"}"#);
+        assert_eq!(plain, "a task would stand still for about 400 µs, as for a barrier that changed nothing\n");
+        let migrates = |row_from: &str| {
+            line(&format!(
+                r#"{{"pause_ns":2000000,"from":"last_change","migration":{{"rows":1000,"row_ns":1500.0,"row_from":"{row_from}","pause_ns":1500000}}}}"#
+            ))
+        };
+        let stated = migrates("stated");
+        for part in ["1000 rows of state", "an estimate", "1500 ns each", "as for the last change", "as stated"] {
+            assert!(stated.contains(part), "{part}: {stated}");
+        }
+        assert!(migrates("last_migration").contains("as measured when state was last migrated at a cut"));
+    }
+}

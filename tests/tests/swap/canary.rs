@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use millstream::control::{TrialRequest, TrialState, TrialStatus};
-use millstream::window::WindowSpec;
 
 use super::*;
 
@@ -69,34 +68,27 @@ fn of_second<'a>(windows: impl Iterator<Item = &'a Row>) -> BTreeSet<i64> {
 }
 
 async fn windows_of_both(parallelism: usize, is_promoted: bool) {
-    let seconds = Duration::from_secs;
-    let steps = [
-        ("tumbling", all(Step::aggregate().key_by(["key"]).tumbling(seconds(2)))),
-        ("counted", all(Step::aggregate().key_by(["key"]).window(WindowSpec::Count { rows: 500 }))),
-    ];
-    for (kind, step) in steps {
-        let windows = tried(step, parallelism, is_promoted).await;
-        assert_each_once(&windows);
-        let keys: BTreeSet<i64> = windows.iter().map(|row| int(row, "key")).collect();
-        // of one window all keys have a row: before the trial, in it, at its end
-        let mut by_number: BTreeMap<i64, usize> = BTreeMap::new();
-        let nth: Vec<usize> = windows
-            .iter()
-            .map(|row| {
-                let nth = by_number.entry(int(row, "key")).or_insert(0);
-                *nth += 1;
-                *nth
-            })
-            .collect();
-        let last = nth.iter().copied().max().unwrap();
-        let at = |wanted: usize| {
-            of_second(windows.iter().zip(&nth).filter(move |(_, nth)| **nth == wanted).map(|(row, _)| row))
-        };
-        assert!(at(1).is_empty(), "{kind}: before the trial");
-        let tried = at(last / 2);
-        assert!(!tried.is_empty() && tried.len() < keys.len(), "{kind}: {tried:?} of {keys:?}");
-        assert_eq!(at(last), if is_promoted { keys } else { BTreeSet::new() }, "{kind}");
-    }
+    let step = all(Step::aggregate().key_by(["key"]).tumbling(Duration::from_secs(2)));
+    let windows = tried(step, parallelism, is_promoted).await;
+    assert_each_once(&windows);
+    let keys: BTreeSet<i64> = windows.iter().map(|row| int(row, "key")).collect();
+    // of one window all keys have a row: before the trial, in it, at its end
+    let mut by_number: BTreeMap<i64, usize> = BTreeMap::new();
+    let nth: Vec<usize> = windows
+        .iter()
+        .map(|row| {
+            let nth = by_number.entry(int(row, "key")).or_insert(0);
+            *nth += 1;
+            *nth
+        })
+        .collect();
+    let last = nth.iter().copied().max().unwrap();
+    let at =
+        |wanted: usize| of_second(windows.iter().zip(&nth).filter(move |(_, nth)| **nth == wanted).map(|(row, _)| row));
+    assert!(at(1).is_empty(), "before the trial");
+    let tried = at(last / 2);
+    assert!(!tried.is_empty() && tried.len() < keys.len(), "{tried:?} of {keys:?}");
+    assert_eq!(at(last), if is_promoted { keys } else { BTreeSet::new() });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -141,10 +133,8 @@ async fn a_window_open_all_the_time_is_counted_under_the_version_that_fires_it()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_processor_goes_on_where_it_was_though_it_knows_nothing_of_what_its_canary_keeps() {
     for (parallelism, is_promoted) in [(1, true), (1, false), (3, true), (3, false)] {
-        let step = Step::process(path("version-process")).key_by(["key"]).from("numbers");
-        let totals = Step::select(["key", "rows"]).from("count.totals");
-        let pipeline = numbers(parallelism).step("count", step).step("totals", totals);
-        let job = start(pipeline, &["count"], &["totals"]).await;
+        let step = Step::process(path("version-process")).key_by(["key"]).side_output("totals").from("numbers");
+        let job = start(numbers(parallelism).step("count", step), &["count"], &["totals"]).await;
         let handle = job.handle();
         let trying = async {
             passed(&handle, "count", ALL / 4).await;
