@@ -336,9 +336,9 @@ impl WindowAggregate {
             if !self.is_late(start) {
                 break;
             }
-            self.states.remove(&start);
-            if let Some(spilled) = &mut self.spilled {
-                spilled.forget(start)?;
+            let gone = self.states.remove(&start);
+            if let (Some(spilled), Some(state)) = (&mut self.spilled, gone) {
+                spilled.forget(state.slice)?;
             }
             forgot = true;
         }
