@@ -5,22 +5,21 @@ use std::collections::BTreeSet;
 use super::*;
 
 const KEYS: u64 = 40_000;
-const MANY: u64 = 240_000;
 
-fn many_keys() -> Source {
-    many_rows(MANY)
+/// Rows of a run, and how many there are a second: what has spilled takes longer.
+fn pace(spills: bool) -> (u64, u64) {
+    if spills { (120_000, 30_000) } else { (240_000, RATE) }
 }
 
-fn many_rows(rows: u64) -> Source {
+fn many_keys(spills: bool) -> Source {
+    let (rows, rate) = pace(spills);
+    many_rows(rows, rate)
+}
+
+fn many_rows(rows: u64, rate: u64) -> Source {
     let kind = GeneratorKind::Sequence { keys: KEYS };
-    Source::generator(GeneratorSpec {
-        kind,
-        rows: Some(rows),
-        rate: Some(RATE),
-        seed: 3,
-        start_ms: 0,
-        interval_ns: None,
-    })
+    let (rows, rate) = (Some(rows), Some(rate));
+    Source::generator(GeneratorSpec { kind, rows, rate, seed: 3, start_ms: 0, interval_ns: None })
 }
 
 /// Where state may spill, if it is to: some of it fits into memory.
@@ -59,13 +58,15 @@ fn assert_ahead(report: &SwapReport, spills: bool) {
 }
 
 async fn a_processor_goes_on(parallelism: usize, spills: bool) {
+    let (all, _) = pace(spills);
     let scratch = Scratch::new(spills);
     let step = Step::process(path("version-process")).key_by(["key"]).side_output("totals").from("numbers");
-    let pipeline = Pipeline::new("ahead").parallelism(parallelism).source("numbers", many_keys()).step("count", step);
+    let pipeline =
+        Pipeline::new("ahead").parallelism(parallelism).source("numbers", many_keys(spills)).step("count", step);
     let job = start(scratch.of(pipeline, parallelism), &["count"], &["totals"]).await;
     let handle = job.handle();
     let changing = async {
-        passed(&handle, "count", MANY / 2).await;
+        passed(&handle, "count", all / 2).await;
         assert_eq!(handle.status().node("count").unwrap().counts.spilled_bytes > 0, spills);
         let report = swap(&handle, &[("count", &built::guest("migrate-process-2").unwrap())]).await.unwrap();
         drop(handle);
@@ -73,12 +74,12 @@ async fn a_processor_goes_on(parallelism: usize, spills: bool) {
     };
     let (outcome, report) = job.finish(changing).await;
     assert_ahead(&report, spills);
-    assert_eq!(outcome.rows.len() as u64, MANY);
+    assert_eq!(outcome.rows.len() as u64, all);
     assert_numbered_on(&outcome.rows);
     let versions: BTreeSet<&str> = outcome.rows.iter().map(|row| text(row, "version")).collect();
     assert_eq!(versions.len(), 2);
     // timers that the old version has set have stayed
-    assert_eq!(total(&outcome.windows, "rows"), MANY);
+    assert_eq!(total(&outcome.windows, "rows"), all);
     assert!(outcome.dead.is_empty());
 }
 
@@ -110,13 +111,14 @@ fn windows_by_key() -> Vec<(&'static str, Step)> {
 }
 
 async fn windows_go_on(parallelism: usize, spills: bool) {
+    let (all, _) = pace(spills);
     for (kind, step) in windows_by_key() {
         let scratch = Scratch::new(spills);
-        let pipeline = Pipeline::new("ahead").parallelism(parallelism).source("numbers", many_keys());
+        let pipeline = Pipeline::new("ahead").parallelism(parallelism).source("numbers", many_keys(spills));
         let job = start(scratch.of(pipeline.step("sums", step), parallelism), &[], &["sums"]).await;
         let handle = job.handle();
         let changing = async {
-            passed(&handle, "numbers", MANY / 2).await;
+            passed(&handle, "numbers", all / 2).await;
             let report = swap(&handle, &[("sums", &built::guest("migrate-sum-2").unwrap())]).await.unwrap();
             drop(handle);
             report
@@ -133,7 +135,7 @@ async fn windows_go_on(parallelism: usize, spills: bool) {
         assert!(of("rows_1") > 0 && of("rows_2") > 0, "{kind}");
         match kind {
             "count" => assert!(outcome.windows.iter().all(|row| int(row, "rows") == 4), "{kind}"),
-            _ => assert_eq!(of("rows"), MANY, "{kind}"),
+            _ => assert_eq!(of("rows"), all, "{kind}"),
         }
         assert!(outcome.dead.is_empty());
     }
@@ -154,15 +156,17 @@ async fn rows_flow_on_while_windows_of_each_key_are_migrated_that_have_spilled()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_a_processor_does_not_migrate_holds_all_tasks_back() {
     for (parallelism, spills) in [(1, false), (3, false), (3, true)] {
+        // by half of them there are keys with 13 rows
+        let all = 2 * pace(false).0;
+        let rate = if spills { RATE / 2 } else { RATE };
         let scratch = Scratch::new(spills);
         let step = Step::process(path("version-process")).key_by(["key"]).side_output("totals").from("numbers");
-        let pipeline = Pipeline::new("ahead").parallelism(parallelism).source("numbers", many_rows(2 * MANY));
+        let pipeline = Pipeline::new("ahead").parallelism(parallelism).source("numbers", many_rows(all, rate));
         let pipeline = scratch.of(pipeline.step("count", step), parallelism);
         let job = start(pipeline, &["count"], &["totals"]).await;
         let handle = job.handle();
         let changing = async {
-            // by then there are keys with 13 rows
-            passed(&handle, "count", MANY).await;
+            passed(&handle, "count", all / 2).await;
             let hostile = kinds::traps_at_13();
             let refused = swap(&handle, &[("count", &hostile)]).await.unwrap_err();
             let said = refused.to_string();
@@ -171,16 +175,17 @@ async fn a_key_that_a_processor_does_not_migrate_holds_all_tasks_back() {
             drop(handle);
         };
         let (outcome, ()) = job.finish(changing).await;
-        assert_eq!(outcome.rows.len() as u64, 2 * MANY);
+        assert_eq!(outcome.rows.len() as u64, all);
         assert!(outcome.rows.iter().all(|row| text(row, "version") == "version-000a"));
         assert_numbered_on(&outcome.rows);
-        assert_eq!(total(&outcome.windows, "rows"), 2 * MANY);
+        assert_eq!(total(&outcome.windows, "rows"), all);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_migrated_ahead_is_in_the_checkpoint_that_a_start_goes_on_from() {
     for spills in [false, true] {
+        let (all, _) = pace(spills);
         let folder = tempfile::tempdir().unwrap();
         let scratch = Scratch::new(spills);
         let file = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
@@ -189,17 +194,17 @@ async fn what_was_migrated_ahead_is_in_the_checkpoint_that_a_start_goes_on_from(
             let pipeline = Pipeline::new("restored")
                 .checkpoint(file("state"), Duration::from_secs(60))
                 .parallelism(parallelism)
-                .source("numbers", many_keys().parallelism(1))
+                .source("numbers", many_keys(spills).parallelism(1))
                 .step("count", step)
                 .sink("out", Sink::of(SinkKind::File { path: file("out/rows.json") }).from("count"));
             scratch.of(pipeline, parallelism).build().unwrap()
         };
         let running = run::start(pipeline("version-process", 1), &RunOptions::default()).await.unwrap();
         let handle = running.handle();
-        passed(&handle, "numbers", MANY / 3).await;
+        passed(&handle, "numbers", all / 3).await;
         let report = swap(&handle, &[("count", &built::guest("migrate-process-2").unwrap())]).await.unwrap();
         assert!(report.migrated.unwrap().rows_ahead > 0);
-        passed(&handle, "numbers", MANY / 2).await;
+        passed(&handle, "numbers", all / 2).await;
         handle.stop().await;
         drop(handle);
         running.wait().await.unwrap();
@@ -210,7 +215,7 @@ async fn what_was_migrated_ahead_is_in_the_checkpoint_that_a_start_goes_on_from(
             let part = std::fs::read_to_string(part.unwrap().path()).unwrap();
             rows.extend(part.lines().map(|line| serde_json::from_str::<Row>(line).unwrap()));
         }
-        assert_eq!(rows.len() as u64, MANY);
+        assert_eq!(rows.len() as u64, all);
         assert_numbered_on(&rows);
     }
 }
