@@ -1,14 +1,14 @@
 //! The checkpoints of one pipeline in one store: listed, loaded, written, thrown away.
 
 mod components;
-mod encoder;
+mod background;
 mod retain;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use encoder::Encoder;
+use background::Background;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::chunk;
@@ -46,7 +46,7 @@ pub struct Store {
     /// digests of the components that are here, once they have been listed
     components: Arc<Mutex<Option<BTreeSet<String>>>>,
     /// makes pieces of state into bytes
-    encoder: Encoder,
+    background: Background,
     /// what retention has left in the folders of epochs that are gone
     left: Arc<Mutex<HashMap<u64, Vec<String>>>>,
 }
@@ -125,7 +125,7 @@ impl Store {
             known: Arc::default(),
             frozen: Arc::default(),
             files: Arc::default(),
-            encoder: Encoder::default(),
+            background: Background::default(),
             components: Arc::default(),
             left: Arc::default(),
         }

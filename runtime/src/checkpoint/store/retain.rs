@@ -13,6 +13,12 @@ impl Store {
     /// Removes all but the newest `keep` checkpoints up to `upto`, and what was begun before them and never finished: a process
     /// that is late must not remove what a newer one goes on from. Files that a newer checkpoint or a savepoint refers to stay. Where one of these cannot be read, nothing is removed.
     pub async fn retain(&self, keep: usize, upto: u64) -> Result<(), StoreError> {
+        let store = self.clone();
+        let retain = async move { store.retain_here(keep, upto).await };
+        if self.objects.local_folder().is_some() { self.background.wait_for(retain).await? } else { retain.await }
+    }
+
+    async fn retain_here(&self, keep: usize, upto: u64) -> Result<(), StoreError> {
         let epochs = self.epochs().await?;
         let (mut kept, mut oldest) = (0, None);
         let (mut referred, mut components) = (Referred::new(), BTreeSet::new());

@@ -72,6 +72,11 @@ impl Store {
         Ok(new)
     }
 
+    /// Frees the frozen copies of large state, which takes milliseconds, behind the rows.
+    pub async fn let_go(&self, draft: Draft) -> Result<(), StoreError> {
+        self.background.run(move || drop(draft)).await
+    }
+
     async fn write_state(
         &self,
         epoch: u64,
@@ -113,7 +118,7 @@ impl Store {
             let content = state_file::encode(&piece)?;
             Ok((chunk::digest(&content), crc32fast::hash(&content), content))
         };
-        let encoded = if at_once { blocking(encode).await? } else { self.encoder.run(encode).await? };
+        let encoded = if at_once { blocking(encode).await? } else { self.background.run(encode).await? };
         let (digest, crc32, content) = encoded.map_err(|source| StoreError::State { step: step.to_owned(), source })?;
         if let Some(known) = self.known(&digest, content.len() as u64).await? {
             return Ok(Written { file: known, frozen });
@@ -121,7 +126,12 @@ impl Store {
         let file = StateFile { epoch, name, bytes: content.len() as u64, crc32, digest };
         let path = path_of(&file);
         let sealed = self.seal(&path, &epoch.to_string(), content).await?;
-        self.objects.put(&path, sealed).await?;
+        if at_once || self.objects.local_folder().is_none() {
+            self.objects.put(&path, sealed).await?;
+        } else {
+            let objects = self.objects.clone();
+            self.background.wait_for(async move { objects.put(&path, sealed).await }).await??;
+        }
         fail_point("state-written");
         Ok(Written { file, frozen })
     }

@@ -132,8 +132,7 @@ impl Session {
             };
             match written {
                 Ok(bytes) => {
-                    // frozen copies of large state take milliseconds to go
-                    drop(tokio::task::spawn_blocking(move || drop(draft)));
+                    self.store.let_go(draft).await?;
                     return Ok(bytes);
                 }
                 Err(error) if error.is_passing() => self.wait(&mut pause, error).await?,
