@@ -231,11 +231,18 @@ fn some_rows(random: &mut u64, rows: usize) -> Vec<(i64, i64)> {
     (0..rows).map(|_| (draw(random, below).cast_signed(), draw(random, 100).cast_signed())).collect()
 }
 
-/// Time goes on by a quarter of a second, with rows.
-fn turns(random: &mut u64, turn: i64, clock: &Clock) -> [Turn; 3] {
-    let now = turn * SECOND / 4;
+/// When a turn comes: each a quarter of a second after the one before, but for one before which all windows close and all that
+/// has a time to live outlives it.
+fn time_of(turn: i64) -> i64 {
+    turn * SECOND / 4 + if turn >= 15 { 100 * SECOND } else { 0 }
+}
+
+/// Time goes on, and rows come.
+fn turns(random: &mut u64, turn: i64, clock: &Clock) -> [Turn; 4] {
+    let now = time_of(turn);
     clock.set_ms(now);
-    [Turn::Rows(some_rows(random, 300), now), Turn::Watermark(now - SECOND), Turn::Clock]
+    let rows = Turn::Rows(some_rows(random, 300), now);
+    [Turn::Watermark(now - SECOND), Turn::Clock, rows, Turn::Watermark(now - SECOND)]
 }
 
 fn as_at_the_cut(kind: Kept, spills: bool, seed: u64) {
@@ -255,7 +262,7 @@ fn as_at_the_cut(kind: Kept, spills: bool, seed: u64) {
         std::thread::sleep(Duration::from_micros(draw(&mut random, 2_000)));
     }
     subject.catch_up(&sweep, &task);
-    subject.tell(&Turn::Rows(vec![(1, 1), (30_000, 1)], 30 * SECOND / 4));
+    subject.tell(&Turn::Rows(vec![(1, 1), (30_000, 1)], time_of(30)));
     let state = subject.state();
     let expected = subject.migration(1, &version(kind, 2)).run(state).unwrap();
     task.finish(subject.operator.as_mut()).unwrap();
