@@ -7,12 +7,10 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde_json::Value;
-use support::{Folder, guest};
-
-const ROWS: u64 = 24_000;
+use support::Folder;
+use support::numbers::{ROWS, numbers, shown, two_versions, wait_for_rows};
 
 /// Where the process dies.
 #[derive(Clone, Copy, Debug)]
@@ -24,37 +22,17 @@ enum Death {
 }
 
 fn folder(parallelism: usize) -> Folder {
-    let folder = Folder::new();
-    folder.write(
-        "pipeline.toml",
-        format!(
-            r#"
-name = "numbers"
-parallelism = {parallelism}
-checkpoint = {{ store = "state", interval = "50ms" }}
-[source.numbers]
-generator = {{ kind = "sequence", rows = {ROWS}, rate = 24_000 }}
+    let steps = r#"
 [step.tag]
 from = "numbers"
 map = "tag.wasm"
 keep = "all"
 [sink.out]
 from = "tag"
-file = {{ path = "out/rows.json" }}
-"#
-        ),
-    );
-    folder.install("version-map.wasm", "tag.wasm");
-    let text = std::fs::read(guest("version-map.wasm")).unwrap();
-    let (old, new) = (b"version-000a", b"version-000b");
-    let mut second = text.clone();
-    for at in 0..text.len().saturating_sub(old.len()) {
-        if &text[at..at + old.len()] == old {
-            second[at..at + new.len()].copy_from_slice(new);
-        }
-    }
-    assert_ne!(text, second);
-    folder.write("second.wasm", second);
+file = { path = "out/rows.json" }
+"#;
+    let folder = numbers(parallelism, 20, steps);
+    two_versions(&folder, "version-map.wasm", ("tag.wasm", "second.wasm"), ("version-000a", "version-000b"));
     folder
 }
 
@@ -65,18 +43,7 @@ fn die_in_swap(folder: &Folder, death: Death) {
         command.env("MILLSTREAM_FAILPOINT", point);
     }
     let process = support::Process::start(command);
-    let until = Instant::now() + support::SOON;
-    loop {
-        let status = folder.run(&["status", "numbers", "--json"]);
-        let status: Value = serde_json::from_str(&status.stdout).unwrap_or_default();
-        let nodes = status["status"]["nodes"].as_array();
-        let tag = nodes.and_then(|nodes| nodes.iter().find(|node| node["name"] == "tag"));
-        if tag.is_some_and(|tag| tag["counts"]["rows_in"].as_u64() > Some(ROWS / 6)) {
-            break;
-        }
-        assert!(Instant::now() < until, "no rows: {status}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_for_rows(folder, "tag");
     let swapped = folder.run(&["swap", "numbers", "tag=second.wasm"]);
     if let Death::After(pause) = death {
         assert_eq!(swapped.code, Some(0), "{}", swapped.stderr);
@@ -89,16 +56,10 @@ fn die_in_swap(folder: &Folder, death: Death) {
 /// Rows by epoch: number and whether the second version saw it.
 fn epochs(folder: &Folder) -> BTreeMap<u64, Vec<(u64, bool)>> {
     let mut epochs: BTreeMap<u64, Vec<(u64, bool)>> = BTreeMap::new();
-    for entry in std::fs::read_dir(folder.path("out")).unwrap() {
-        let entry = entry.unwrap();
-        let name = entry.file_name().into_string().unwrap();
-        let epoch = name.split('-').nth(1).unwrap().parse().unwrap();
-        for line in std::fs::read_to_string(entry.path()).unwrap().lines() {
-            let row: Value = serde_json::from_str(line).unwrap();
-            let second = row["version"] == "version-000b";
-            assert!(second || row["version"] == "version-000a", "{row}");
-            epochs.entry(epoch).or_default().push((row["sequence"].as_u64().unwrap(), second));
-        }
+    for (epoch, row) in shown(folder, "out") {
+        let second = row["version"] == "version-000b";
+        assert!(second || row["version"] == "version-000a", "{row}");
+        epochs.entry(epoch).or_default().push((row["sequence"].as_u64().unwrap(), second));
     }
     epochs
 }
@@ -165,26 +126,16 @@ fn three_tasks_that_die_in_a_swap_have_one_cut() {
 
 /// As [`folder`] with sums by key that another version can take over.
 fn sums(parallelism: usize) -> Folder {
-    let folder = Folder::new();
-    folder.write(
-        "pipeline.toml",
-        format!(
-            r#"
-name = "numbers"
-parallelism = {parallelism}
-checkpoint = {{ store = "state", interval = "50ms" }}
-[source.numbers]
-generator = {{ kind = "sequence", rows = {ROWS}, rate = 24_000, keys = 500 }}
+    let steps = r#"
 [step.tag]
 from = "numbers"
 key_by = "key"
-aggregate = {{ rows = "count()", sums = "sums.wasm" }}
+aggregate = { rows = "count()", sums = "sums.wasm" }
 [sink.out]
 from = "tag"
-file = {{ path = "out/rows.json" }}
-"#
-        ),
-    );
+file = { path = "out/rows.json" }
+"#;
+    let folder = numbers(parallelism, 500, steps);
     folder.install("migrate-sum-1.wasm", "sums.wasm");
     folder.install("migrate-sum-2.wasm", "second.wasm");
     folder
@@ -193,14 +144,10 @@ file = {{ path = "out/rows.json" }}
 /// Results of each key as counted by either version, in the order of its rows.
 fn assert_each_row_is_counted_once(folder: &Folder, dies_ahead: bool, what: &str) {
     let mut keys: BTreeMap<i64, BTreeMap<i64, (i64, i64)>> = BTreeMap::new();
-    for entry in std::fs::read_dir(folder.path("out")).unwrap() {
-        for line in std::fs::read_to_string(entry.unwrap().path()).unwrap().lines() {
-            let row: Value = serde_json::from_str(line).unwrap();
-            let [key, rows, first, second] =
-                ["key", "rows", "rows_1", "rows_2"].map(|name| row[name].as_i64().unwrap());
-            assert!(keys.entry(key).or_default().insert(rows, (first, second)).is_none(), "{what}: twice: {row}");
-            assert!(first + second == rows && !(dies_ahead && second > 0), "{what}: {row}");
-        }
+    for (_, row) in shown(folder, "out") {
+        let [key, rows, first, second] = ["key", "rows", "rows_1", "rows_2"].map(|name| row[name].as_i64().unwrap());
+        assert!(keys.entry(key).or_default().insert(rows, (first, second)).is_none(), "{what}: twice: {row}");
+        assert!(first + second == rows && !(dies_ahead && second > 0), "{what}: {row}");
     }
     assert_eq!(keys.values().map(BTreeMap::len).sum::<usize>() as u64, ROWS, "{what}");
     for (key, results) in keys {

@@ -7,25 +7,21 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
-use support::{Folder, guest};
-
-const ROWS: u64 = 24_000;
+use support::Folder;
+use support::numbers::{ROWS, numbers, shown, status, two_versions, wait_for_rows};
 
 /// Rows that are tagged and counted by key, with the second version of the map and of the aggregate beside.
 fn folder(parallelism: usize) -> Folder {
-    let folder = Folder::new();
-    folder.write(
-        "pipeline.toml",
-        format!(
-            r#"
-name = "numbers"
-parallelism = {parallelism}
-checkpoint = {{ store = "state", interval = "50ms" }}
-[source.numbers]
-generator = {{ kind = "sequence", rows = {ROWS}, rate = 24_000 }}
+    let folder = numbers(parallelism, 20, STEPS);
+    two_versions(&folder, "version-map.wasm", ("tag.wasm", "tag-2.wasm"), ("version-000a", "version-000b"));
+    two_versions(&folder, "version-sum.wasm", ("sums.wasm", "sums-2.wasm"), ("sum-a", "sum-b"));
+    folder
+}
+
+const STEPS: &str = r#"
 [step.tag]
 from = "numbers"
 map = "tag.wasm"
@@ -33,50 +29,19 @@ keep = "all"
 [step.sums]
 from = "numbers"
 key_by = ["key"]
-aggregate = {{ rows = "count()", sums = "sums.wasm" }}
+aggregate = { rows = "count()", sums = "sums.wasm" }
 [sink.out]
 from = "tag"
-file = {{ path = "out/rows.json" }}
+file = { path = "out/rows.json" }
 [sink.sums]
 from = "sums"
-file = {{ path = "sums/rows.json" }}
-"#
-        ),
-    );
-    for (name, first, old, new) in
-        [("version-map.wasm", "tag", "version-000a", "version-000b"), ("version-sum.wasm", "sums", "sum-a", "sum-b")]
-    {
-        folder.install(name, &format!("{first}.wasm"));
-        let (text, old, new) = (std::fs::read(guest(name)).unwrap(), old.as_bytes(), new.as_bytes());
-        let mut second = text.clone();
-        for at in 0..text.len().saturating_sub(old.len()) {
-            if &text[at..at + old.len()] == old {
-                second[at..at + new.len()].copy_from_slice(new);
-            }
-        }
-        assert_ne!(text, second);
-        folder.write(&format!("{first}-2.wasm"), second);
-    }
-    folder
-}
-
-fn status(folder: &Folder) -> Value {
-    serde_json::from_str(&folder.run(&["status", "numbers", "--json"]).stdout).unwrap_or_default()
-}
+file = { path = "sums/rows.json" }
+"#;
 
 /// Runs until a good part has been read, begins a trial, and is killed so long after.
 fn die_in_trial(folder: &Folder, how: &[&str], pause: Duration) -> Value {
     let process = folder.start(&["run", "pipeline.toml"]);
-    let until = Instant::now() + support::SOON;
-    let rows_in = |status: &Value| {
-        let nodes = status["status"]["nodes"].as_array();
-        let tag = nodes.and_then(|nodes| nodes.iter().find(|node| node["name"] == "tag"));
-        tag.and_then(|tag| tag["counts"]["rows_in"].as_u64())
-    };
-    while rows_in(&status(folder)) <= Some(ROWS / 6) {
-        assert!(Instant::now() < until, "no rows");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_for_rows(folder, "tag");
     let offers = ["swap", "numbers", "tag=tag-2.wasm", "sums=sums-2.wasm", "--detach"];
     folder.run(&[&offers[..], how].concat()).expect(0);
     std::thread::sleep(pause);
@@ -87,15 +52,7 @@ fn die_in_trial(folder: &Folder, how: &[&str], pause: Duration) -> Value {
 }
 
 fn rows(folder: &Folder, name: &str) -> Vec<Value> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder.path(name)).unwrap() {
-        let entry = entry.unwrap();
-        if !entry.file_name().to_string_lossy().starts_with('.') {
-            let text = std::fs::read_to_string(entry.path()).unwrap();
-            found.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
-        }
-    }
-    found
+    shown(folder, name).into_iter().map(|(_, row)| row).collect()
 }
 
 fn dies_and_goes_on_alone(how: &[&str]) {
@@ -149,4 +106,32 @@ fn a_process_that_dies_in_a_canary_goes_on_with_the_running_version_alone() {
 #[test]
 fn a_process_that_dies_in_a_shadow_trial_goes_on_without_it() {
     dies_and_goes_on_alone(&["--shadow", "1h"]);
+}
+
+/// The same with sums whose second version keeps other state: a checkpoint has all state as the running version keeps it.
+#[test]
+fn a_process_that_dies_in_a_canary_that_migrates_has_counted_each_row_in_the_running_version() {
+    for parallelism in [1, 3] {
+        let folder = folder(parallelism);
+        folder.install("migrate-sum-1.wasm", "sums.wasm");
+        folder.install("migrate-sum-2.wasm", "sums-2.wasm");
+        let trial = die_in_trial(&folder, &["--canary", "50%"], Duration::from_millis(250));
+        assert_eq!(trial["state"], "running", "{trial}");
+        folder.start(&["run", "pipeline.toml"]).finish().expect(0).says(&["restored from checkpoint"]);
+        let sums = rows(&folder, "sums");
+        assert_eq!(sums.len() as u64, ROWS);
+        let mut last: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+        let mut tried = 0;
+        for row in &sums {
+            let [key, count, first, second] =
+                ["key", "rows", "rows_1", "rows_2"].map(|name| row[name].as_u64().unwrap());
+            assert_eq!(first + second, count, "{row}");
+            tried += u64::from(second > 0);
+            let before = last.entry(key).or_default();
+            *before = (*before).max((count, second));
+        }
+        assert!(tried > 0, "the canary has shown nothing before the process died");
+        assert!(last.values().all(|(_, second)| *second == 0), "in the end all is the running version's: {last:?}");
+        assert_eq!(last.values().map(|(count, _)| count).sum::<u64>(), ROWS);
+    }
 }

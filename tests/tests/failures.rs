@@ -15,7 +15,8 @@ use millstream::pipeline::build::RunOptions;
 use millstream::pipeline::builder::{Pipeline, Sink, Source, Step};
 use millstream::record::{Batch, Field, Kind};
 use millstream::sink::{ChannelSink, SinkKind};
-use millstream_tests::run;
+use millstream::wasm::Digest;
+use millstream_tests::{built, run};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
@@ -333,4 +334,46 @@ fn windows_of_a_key_that_cannot_be_merged_are_dead_and_no_others() {
     assert!(letters.dead[0]["reason"].as_str().expect("a reason").contains("will not merge"));
     let error = run_few(&rows, step(OnError::Fail)).status.expect_err("a failure");
     assert!(error.contains("will not merge"), "{error}");
+}
+
+#[test]
+fn each_component_of_a_step_signs_what_it_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let same = built::same_logic("hostile-sum", &folder.path().join("again.wasm")).unwrap();
+    let digest = |path: &Path| Digest::of(&std::fs::read(path).unwrap()).to_string();
+    let (first, second) = (digest(&guests().join("hostile-sum.wasm")), digest(&same));
+    // a row that both refuse, and a group (2) without a result in either: the first is asked first, and then nobody
+    let rows = [(1, "good", 5), (1, "refuse", 1), (2, "good", -666), (1, "good", 6)];
+    let line = |(at, (group, word, value)): (usize, &(i64, &str, i64))| {
+        format!("{{\"at\":{at},\"group\":{group},\"word\":\"{word}\",\"value\":{value}}}\n")
+    };
+    let text: String = rows.iter().enumerate().map(line).collect();
+    std::fs::write(folder.path().join("rows.jsonl"), text).unwrap();
+    let steps = [
+        Step::aggregate().key_by(["group"]).tumbling(Duration::from_secs(100)),
+        Step::aggregate().key_by(["group"]).session(Duration::from_secs(100)),
+        Step::aggregate().key_by(["group"]),
+    ];
+    for (kind, step) in steps.into_iter().enumerate() {
+        let step = step.count("n").component("sum", "hostile-sum.wasm").component("again", same.display().to_string());
+        let outcome = run_step(folder.path(), Guest::Sum, step.on_error(OnError::DeadLetter), 1);
+        outcome.status.unwrap();
+        let mut signed: Vec<(String, i64, String)> = outcome
+            .dead
+            .iter()
+            .map(|letter| {
+                let row = letter_row(letter);
+                let word = row.get("word").and_then(Value::as_str).unwrap_or("a result").to_owned();
+                (word, int(letter, "version"), letter["component"].as_str().unwrap().to_owned())
+            })
+            .collect();
+        // the order of refusals is that of the components; a result follows when its window fires
+        assert_eq!(
+            signed.iter().filter(|(word, ..)| word == "refuse").map(|of| &of.2).collect::<Vec<_>>(),
+            [&first, &second],
+            "{kind}"
+        );
+        signed.retain(|(word, ..)| word == "a result");
+        assert_eq!(signed, [("a result".to_owned(), 1, first.clone())], "{kind}");
+    }
 }

@@ -267,6 +267,39 @@ impl Migrated {
 pub(super) struct Pause {
     pause_ns: u64,
     from: String,
+    /// what of it is for state that is migrated at the cut
+    #[serde(default)]
+    migration: Option<MigrationPause>,
+}
+
+#[derive(Debug, Deserialize)]
+struct MigrationPause {
+    rows: u64,
+    row_ns: f64,
+    row_from: String,
+    pause_ns: u64,
+}
+
+impl Pause {
+    fn line(&self) -> String {
+        let duration = |ns| figures::duration(Duration::from_nanos(ns));
+        let from = if self.from == "probe" { "a barrier that changed nothing" } else { "the last change" };
+        let Some(migration) = &self.migration else {
+            return format!("a task would stand still for about {}, as for {from}\n", duration(self.pause_ns));
+        };
+        let MigrationPause { rows, row_ns, row_from, pause_ns } = migration;
+        let row_from = match row_from.as_str() {
+            "last_migration" => "as measured when state was last migrated at a cut",
+            _ => "as stated for rows of a few numbers",
+        };
+        format!(
+            "a task would stand still for about {}: {} as for {from}, and {} to migrate state at the cut, an estimate \
+             of {rows} rows of state in the task with most of them at {row_ns:.0} ns each, {row_from}\n",
+            duration(self.pause_ns),
+            duration(self.pause_ns.saturating_sub(*pause_ns)),
+            duration(*pause_ns)
+        )
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -327,8 +360,8 @@ fn plan_text(planned: &[Planned], pause: Option<&Pause>, paint: Paint) -> String
             text.push_str(&format!("  {what}  {}\n", state.join(", ")));
         }
         match one.migration.as_deref() {
-            Some("ahead") => text.push_str("  while tasks go on, but for what changes in the last milliseconds\n"),
-            Some(_) => text.push_str("  while tasks stand still: the pause grows with the state\n"),
+            Some("ahead") => text.push_str("  ahead of the cut, while tasks go on: it does not count as a pause\n"),
+            Some(_) => text.push_str("  at the cut, while tasks stand still: the pause grows with the state\n"),
             None => {}
         }
         if parts.iter().all(|(_, state)| state.is_empty()) {
@@ -336,9 +369,7 @@ fn plan_text(planned: &[Planned], pause: Option<&Pause>, paint: Paint) -> String
         }
     }
     if let Some(pause) = pause {
-        let took = figures::duration(Duration::from_nanos(pause.pause_ns));
-        let from = if pause.from == "probe" { "a barrier that changed nothing" } else { "the last change" };
-        text.push_str(&format!("a task would stand still for about {took}, as for {from}\n"));
+        text.push_str(&pause.line());
     }
     text.push_str("nothing has changed");
     text
@@ -418,4 +449,26 @@ fn versions_of(node: &Node, known: &BTreeMap<String, Vec<Version>>) -> String {
         format!("{}{file}{tasks}", figures::version(Some(runs.version), &runs.digest))
     };
     node.components.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_says_what_of_the_pause_is_an_estimate_and_of_what() {
+        let line = |text: &str| serde_json::from_str::<Pause>(text).unwrap().line();
+        let plain = line(r#"{"pause_ns":400000,"from":"probe"}"#);
+        assert_eq!(plain, "a task would stand still for about 400 µs, as for a barrier that changed nothing\n");
+        let migrates = |row_from: &str| {
+            line(&format!(
+                r#"{{"pause_ns":2000000,"from":"last_change","migration":{{"rows":1000,"row_ns":1500.0,"row_from":"{row_from}","pause_ns":1500000}}}}"#
+            ))
+        };
+        let stated = migrates("stated");
+        for part in ["1000 rows of state", "an estimate", "1500 ns each", "as for the last change", "as stated"] {
+            assert!(stated.contains(part), "{part}: {stated}");
+        }
+        assert!(migrates("last_migration").contains("as measured when state was last migrated at a cut"));
+    }
 }

@@ -16,15 +16,20 @@ const CLANG_OLDEST: u32 = 14;
 /// Newest clang that is tried by its versioned name.
 const CLANG_NEWEST: u32 = 22;
 
-/// For a build that is wanted at once: what has not changed is kept, and the component is not optimized as a whole. Over what the
-/// project's own profile says.
-const QUICK: [&str; 6] = [
+/// For a build that is wanted at once: what has not changed is kept, and the component is not optimized as a whole. A profile of its
+/// own, over what the project's own says: what it made is kept beside what a full build has made, and neither is made anew for the
+/// other.
+const QUICK: [&str; 10] = [
+    "--profile",
+    "millstream-quick",
     "--config",
-    "profile.release.lto=\"off\"",
+    "profile.millstream-quick.inherits=\"release\"",
     "--config",
-    "profile.release.incremental=true",
+    "profile.millstream-quick.lto=\"off\"",
     "--config",
-    "profile.release.codegen-units=16",
+    "profile.millstream-quick.incremental=true",
+    "--config",
+    "profile.millstream-quick.codegen-units=16",
 ];
 
 /// What a compiler made.
@@ -61,15 +66,8 @@ pub(super) fn c_sources(project: &Path) -> Result<Vec<PathBuf>, BuildError> {
 fn rust(project: &Path, quick: bool, stream: bool) -> Result<Compiled, BuildError> {
     require_rust_target(project)?;
     let mut cargo = Command::new("cargo");
-    cargo.args([
-        "build",
-        "--release",
-        "--target",
-        "wasm32-unknown-unknown",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    cargo.args(QUICK.iter().filter(|_| quick));
+    cargo.args(["build", "--target", "wasm32-unknown-unknown", "--message-format", "json-render-diagnostics"]);
+    cargo.args(if quick { &QUICK[..] } else { &["--release"] });
     let messages = run(cargo.current_dir(project), stream, &missing("cargo", "curl https://sh.rustup.rs -sSf | sh"))?;
     let manifest = project.join("Cargo.toml");
     let Some((path, name)) = messages.lines().filter_map(|line| module_of(line, &manifest)).next_back() else {

@@ -35,6 +35,8 @@ pub(crate) struct FileWatch {
     _watcher: RecommendedWatcher,
     words: mpsc::Receiver<()>,
     seen: BTreeMap<PathBuf, Option<Look>>,
+    /// there may be changes of which no other word will come
+    has_heard: bool,
 }
 
 impl FileWatch {
@@ -50,36 +52,44 @@ impl FileWatch {
             folders.iter().map(|folder| (folder.as_path(), RecursiveMode::NonRecursive)).collect();
         let (watcher, words) = super::watch(&folders, |_| true)?;
         let seen = files.into_iter().map(|file| (Look::at(&file), file)).map(|(look, file)| (file, look)).collect();
-        Ok(Self { _watcher: watcher, words, seen })
+        Ok(Self { _watcher: watcher, words, seen, has_heard: false })
     }
 
-    /// Of files that `before` watches too, what it has seen last counts: a change in between is not missed.
+    /// Of files that `before` watches too, what it has reported last counts: a change in between, of which it may have heard and
+    /// not told, is reported at once. So are files that it does not watch.
     #[must_use]
     pub(crate) fn following(mut self, before: &Self) -> Self {
         for (file, look) in &mut self.seen {
-            if let Some(seen) = before.seen.get(file) {
-                *look = *seen;
-            }
+            *look = before.seen.get(file).copied().flatten();
         }
+        self.has_heard = true;
         self
     }
 
     /// Waits until some of the files have changed and are no longer being written. Never returns when the watcher is
-    /// gone. A file that has been removed is not reported until it is back.
+    /// gone. A file that has been removed is not reported until it is back. What is dropped before it is ready loses no change:
+    /// the next wait reports it.
     pub(crate) async fn changed(&mut self) -> Vec<PathBuf> {
         loop {
-            if !super::settled(&mut self.words).await {
-                std::future::pending::<()>().await;
-            }
-            let mut changed = Vec::new();
-            for (file, seen) in &mut self.seen {
-                if Look::at(file) == *seen {
-                    continue;
+            if !self.has_heard {
+                self.has_heard = self.words.recv().await.is_some();
+                if !self.has_heard || !super::quiet(&mut self.words).await {
+                    std::future::pending::<()>().await;
                 }
-                *seen = stable(file).await;
-                if seen.is_some() {
+            }
+            let mut looks = Vec::new();
+            for (file, seen) in &self.seen {
+                if Look::at(file) != *seen {
+                    looks.push((file.clone(), stable(file).await));
+                }
+            }
+            self.has_heard = false;
+            let mut changed = Vec::new();
+            for (file, look) in looks {
+                if look.is_some() {
                     changed.push(file.clone());
                 }
+                self.seen.insert(file, look);
             }
             if !changed.is_empty() {
                 return changed;
@@ -153,6 +163,25 @@ mod tests {
             assert_eq!(timeout(SOON, watch.changed()).await.unwrap(), std::slice::from_ref(&file));
             assert_eq!(std::fs::metadata(&file).unwrap().len(), 2_000);
             writer.unwrap().join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_change_that_was_heard_of_and_not_told_is_reported_by_the_watch_that_follows() {
+        run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let files = ["a.wasm", "b.wasm", "c.wasm"].map(|name| folder.path().join(name));
+            files.iter().for_each(|file| std::fs::write(file, "old").unwrap());
+            // given up while it waits for quiet, while it looks whether the first is whole, and the second
+            for wait_ms in [20, 90, 150] {
+                let mut watch = FileWatch::new(files[..2].to_vec()).unwrap();
+                files[..2].iter().for_each(|file| std::fs::write(file, format!("new {wait_ms}")).unwrap());
+                assert!(timeout(Duration::from_millis(wait_ms), watch.changed()).await.is_err());
+                let mut next = FileWatch::new(files.clone()).unwrap().following(&watch);
+                assert_eq!(timeout(SOON, next.changed()).await.unwrap(), files, "{wait_ms} ms; the third is new to it");
+                assert!(timeout(LATER, next.changed()).await.is_err(), "{wait_ms} ms: reported again");
+                assert_eq!(timeout(SOON, watch.changed()).await.unwrap(), files[..2], "{wait_ms} ms");
+            }
         });
     }
 

@@ -50,9 +50,11 @@ fn watch(
 
 /// Waits for a word and then until none has come for [`QUIET`]. `false` when the watcher is gone.
 async fn settled(words: &mut mpsc::Receiver<()>) -> bool {
-    if words.recv().await.is_none() {
-        return false;
-    }
+    words.recv().await.is_some() && quiet(words).await
+}
+
+/// Waits until no word has come for [`QUIET`]. `false` when the watcher is gone.
+async fn quiet(words: &mut mpsc::Receiver<()>) -> bool {
     while let Ok(word) = tokio::time::timeout(QUIET, words.recv()).await {
         if word.is_none() {
             return false;

@@ -61,14 +61,14 @@ impl<W: Fn(&Path) -> bool> Watched<W> {
         Ok(Self { files: FileWatch::new(slots.keys().cloned())?, slots, wanted })
     }
 
-    /// The pipeline has another shape: watches the files that it names now. Answers those that were not watched before.
-    fn follow(&mut self, resolution: &Resolution) -> Result<Vec<PathBuf>, Failure> {
+    /// The pipeline has another shape: watches the files that it names now. Those that have changed since they were last told of
+    /// are looked at at once, and those that were not watched before: either may no longer be what runs.
+    fn follow(&mut self, resolution: &Resolution) -> Result<(), Failure> {
         let mut slots = by_file(resolution);
         slots.retain(|path, _| (self.wanted)(path));
         self.files = FileWatch::new(slots.keys().cloned())?.following(&self.files);
-        let added = slots.keys().filter(|path| !self.slots.contains_key(*path)).cloned().collect();
         self.slots = slots;
-        Ok(added)
+        Ok(())
     }
 }
 
@@ -79,14 +79,12 @@ pub(crate) async fn swap_on_change<W: Fn(&Path) -> bool>(mut watched: Watched<W>
     loop {
         let changed = tokio::select! {
             changed = watched.files.changed() => changed,
-            Ok(()) = shapes.changed() => match watched.follow(&handle.resolution()) {
-                // one that has changed since it was applied is no longer what runs
-                Ok(added) => added,
-                Err(failure) => {
+            Ok(()) = shapes.changed() => {
+                if let Err(failure) = watched.follow(&handle.resolution()) {
                     refused(&format!("the files of the new shape are not watched: {failure}"), json);
-                    continue;
                 }
-            },
+                continue;
+            }
         };
         let mut requests = Vec::new();
         for file in changed {

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub)] // each test program uses a part
 
+pub mod numbers;
 pub mod visits;
 
 use std::io::{BufRead, BufReader, Read, Write};

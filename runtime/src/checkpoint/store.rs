@@ -1,7 +1,7 @@
 //! The checkpoints of one pipeline in one store: listed, loaded, written, thrown away.
 
-mod components;
 mod background;
+mod components;
 mod retain;
 mod write;
 

@@ -305,11 +305,11 @@ impl Session {
         &mut self,
         resolution: Resolution,
         sandbox: &Sandbox,
-        choice: Runs,
+        (choice, before): (Runs, Option<&Versions>),
     ) -> Result<Resolution, CheckpointError> {
         let Some(epoch) = self.restored_epoch() else { return Ok(resolution) };
         let from = kept::From { store: &self.store, epoch, known: &self.known };
-        let mut gone_on = kept::go_on(resolution, sandbox, from, (choice, self.clock.now_ms())).await?;
+        let mut gone_on = kept::go_on(resolution, sandbox, from, (choice, before), self.clock.now_ms()).await?;
         if let Some(cut) = &mut self.cut {
             let Resolution { plan, components } = &gone_on.resolution;
             let settled = self.noted.settle(epoch, &kinds::of(plan, components), plan, Arc::make_mut(cut))?;

@@ -63,12 +63,14 @@ fn instead<'a>(slot: &'a SlotVersions, declared: &str, choice: Runs) -> Option<&
     (is_kept && current.digest != declared).then_some(current)
 }
 
-/// Puts the versions of the checkpoint in the place of what the pipeline file names, where these are to run.
+/// Puts the versions of the checkpoint in the place of what the pipeline file names, where these are to run. `before`: what this
+/// process ran last, where it is to run what is [wanted](Runs::Wanted).
 pub(super) async fn go_on(
     resolution: Resolution,
     sandbox: &Sandbox,
     from: From<'_>,
-    (choice, now_ms): (Runs, i64),
+    (choice, before): (Runs, Option<&Versions>),
+    now_ms: i64,
 ) -> Result<GoneOn, CheckpointError> {
     let mut running = resolution.components.clone();
     let mut notes = Vec::new();
@@ -92,7 +94,7 @@ pub(super) async fn go_on(
         tracing::info!(step, version = number, digest, since, "a version of the checkpoint runs");
         first.get_or_insert((slot, version));
     }
-    let versions = Versions::going_on(from.known, &resolution.components, &running, now_ms);
+    let versions = Versions::going_on(from.known, (&resolution.components, &running), before, now_ms);
     let versions = if choice.is_same_process() { versions.declared_as(from.known) } else { versions };
     let Some((slot, version)) = first else { return Ok(GoneOn { resolution, versions, notes }) };
     let resolution = resolution

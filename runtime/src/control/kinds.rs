@@ -207,4 +207,63 @@ mod tests {
         assert_eq!(settled(&windows("1s"), "select = [\"key\"]", true, 3), Ok(0), "that keeps nothing");
         assert_eq!(settled(&windows("1s"), &windows("2s"), false, 3), Ok(1), "nobody gave it up");
     }
+
+    #[test]
+    fn what_a_checkpoint_notes_is_compared_and_what_it_does_not_note_is_not() {
+        use crate::checkpoint::StepEntry;
+        let window = "key_by = [\"key\"]\nwindow = { tumbling = \"1s\" }\naggregate = { n = \"count()\" }";
+        let then = of(&planned(window), &Components::new()).remove("s").unwrap();
+        let entry = |step: &str, kept: Option<KeptEntry>| StepEntry {
+            step: step.to_owned(),
+            components: Vec::new(),
+            tasks: Vec::new(),
+            kept,
+        };
+        let manifest = |kept: Option<KeptEntry>, given_up: &[&str]| Manifest {
+            pipeline: "p".into(),
+            epoch: 7,
+            attempt: "a".into(),
+            written_ms: 0,
+            finished: false,
+            sources: Vec::new(),
+            // what has been renamed since is not of `s`
+            steps: vec![entry("other", Some(KeptEntry { kind: "a top".into(), shape: "x".into() })), entry("s", kept)],
+            prepared: Vec::new(),
+            transactional_id: None,
+            versions: Vec::new(),
+            given_up: given_up.iter().map(|step| (*step).to_owned()).collect(),
+        };
+        let now = planned(&format!("{JOIN} }}"));
+        let settled = |manifest: &Manifest| {
+            let mut cut = cut(3);
+            let notes = Noted::from(manifest).settle(7, &of(&now, &Components::new()), &now, &mut cut);
+            notes.map(|notes| (notes.len(), cut.steps.len())).map_err(|error| error.to_string())
+        };
+        let refused = settled(&manifest(Some(then.clone()), &[])).unwrap_err();
+        assert!(refused.contains("an aggregate over tumbling windows, and a join without times"), "{refused}");
+        let refused = settled(&manifest(Some(then.clone()), &["other"]));
+        assert!(refused.is_err(), "another step's was given up: {refused:?}");
+        assert_eq!(settled(&manifest(Some(then), &["s"])), Ok((1, 0)));
+        assert_eq!(settled(&manifest(None, &[])), Ok((0, 1)), "a checkpoint of before says nothing");
+    }
+
+    #[test]
+    fn every_kind_of_window_has_words_of_its_own() {
+        let kind = |window: &str| {
+            let step = format!("key_by = [\"key\"]\n{window}\naggregate = {{ n = \"count()\" }}");
+            of(&planned(&step), &Components::new()).remove("s").unwrap().kind
+        };
+        let table = [
+            ("window = { tumbling = \"1s\" }", "over tumbling windows"),
+            ("window = { sliding = \"2s\", every = \"1s\" }", "over sliding windows"),
+            ("window = { session = \"1s\" }", "over session windows"),
+            ("window = { count = 5 }", "over windows of a number of rows"),
+            ("window = { count = 5, every = 2 }", "over sliding windows of a number of rows"),
+            ("window = { global = true }\ntrigger = { count = 3 }", "over a global window"),
+            ("", "without windows"),
+        ];
+        for (window, words) in table {
+            assert_eq!(kind(window), format!("an aggregate {words}"), "{window}");
+        }
+    }
 }

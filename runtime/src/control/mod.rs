@@ -31,7 +31,7 @@ pub use apply::{ApplyError, ApplyReport};
 pub use checkpoints::{CheckpointError, CheckpointStatus, Restored, StartFrom, cut_of, open_store};
 pub use diff::{Difference, Effect, Part};
 pub use judge::{Refusal, Verdict, judge};
-pub use plan::{ExpectedPause, MigrationPlan, PauseFigure, PlannedComponent, SwapPlan};
+pub use plan::{ExpectedPause, MigrationPause, MigrationPlan, PauseFigure, PlannedComponent, RowFigure, SwapPlan};
 pub use request::{Answer, Offer, Request, Value};
 pub use restart::{Decision, RestartPolicy, decide};
 pub use run::{OpenError, RunError};

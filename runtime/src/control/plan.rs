@@ -1,6 +1,6 @@
 //! What a swap would mean, told before it is done: verdicts, what becomes of state, how long tasks would stand still.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::judge::Verdict;
 use super::run::Life;
 use super::swap::{Offers, SwapError, Swapped};
+use crate::limits::MIGRATED_ROW_NS;
 use crate::pipeline::change::Change;
 use crate::pipeline::plan::{NodeKind, SlotId};
 
@@ -21,7 +22,7 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 pub struct SwapPlan {
     /// by component
     pub planned: Vec<PlannedComponent>,
-    /// how long a task would stand still; none where nobody can tell, as where state is migrated at the cut
+    /// how long a task would stand still; none where nobody can tell
     pub expected_pause: Option<ExpectedPause>,
 }
 
@@ -52,13 +53,39 @@ pub enum MigrationPlan {
     AtCut,
 }
 
-/// How long a task would stand still for a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// How long a task would stand still for a change. State that migrates ahead of the cut is not in it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ExpectedPause {
-    /// the task that it holds up longest, ns
+    /// the task that it holds up longest, with what it would migrate at the cut, ns
     pub pause_ns: u64,
-    /// where the figure is from
+    /// where the figure is from, but for what would be migrated
     pub from: PauseFigure,
+    /// what of it is for state that would be migrated at the cut; none where none would
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub migration: Option<MigrationPause>,
+}
+
+/// How long a task would stand still to migrate state: an estimate, rows times what one costs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct MigrationPause {
+    /// rows of state in the task that has most of them, as counted now
+    pub rows: u64,
+    /// what each would cost, ns
+    pub row_ns: f64,
+    /// where that is from
+    pub row_from: RowFigure,
+    /// all of them, ns
+    pub pause_ns: u64,
+}
+
+/// Where the cost of a migrated row is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowFigure {
+    /// measured when state was last migrated at a cut of this run
+    LastMigration,
+    /// [`MIGRATED_ROW_NS`]: of rows with a few numbers
+    Stated,
 }
 
 /// Where an expected pause is from.
@@ -84,17 +111,17 @@ impl Life {
             };
             planned.push(self.planned(change, migration));
         }
-        // how many rows of state there are is not known without a look at all of them
-        let at_cut = planned.iter().any(|planned| planned.migration == Some(MigrationPlan::AtCut));
-        Ok(SwapPlan { planned, expected_pause: if at_cut { None } else { self.expected_pause().await } })
+        let at_cut = planned.iter().filter(|planned| planned.migration == Some(MigrationPlan::AtCut));
+        let at_cut: BTreeSet<&str> = at_cut.map(|planned| planned.change.step.as_str()).collect();
+        let expected_pause = self.expected_pause(&at_cut).await;
+        Ok(SwapPlan { planned, expected_pause })
     }
 
     /// When the state of a step would be migrated.
     async fn migration_of(&self, step: &str, offers: &Offers) -> Result<MigrationPlan, SwapError> {
         let components = self.shared.components.lock().await.clone();
         let mut successors = self.successors(step, offers, &components, &BTreeMap::new())?;
-        let ahead = successors.iter_mut().all(|successor| successor.operator.sweeping().is_some());
-        Ok(if ahead { MigrationPlan::Ahead } else { MigrationPlan::AtCut })
+        Ok(if self.migrates_ahead(step, &mut successors) { MigrationPlan::Ahead } else { MigrationPlan::AtCut })
     }
 
     fn planned(&self, change: Swapped, migration: Option<MigrationPlan>) -> PlannedComponent {
@@ -126,15 +153,58 @@ impl Life {
         held
     }
 
-    /// The last change says most; before the first a barrier that changes nothing.
-    async fn expected_pause(&self) -> Option<ExpectedPause> {
-        if let Some(pause_ns) = self.last_pause_ns() {
-            return Some(ExpectedPause { pause_ns, from: PauseFigure::LastChange });
+    /// The last change says most; before the first a barrier that changes nothing. It counts the state that steps would
+    /// migrate at the cut.
+    async fn expected_pause(&self, at_cut: &BTreeSet<&str>) -> Option<ExpectedPause> {
+        let last = self.last_pause_ns().map(|pause_ns| (pause_ns, PauseFigure::LastChange));
+        if let (Some((pause_ns, from)), true) = (last, at_cut.is_empty()) {
+            return Some(ExpectedPause { pause_ns, from, migration: None });
         }
-        let life = self.clone();
+        let (life, probe) = (self.clone(), Arc::new(Change::with_count()));
+        let change = Arc::clone(&probe);
         // goes on to its end: half a barrier would hold up the pipeline
-        let probe = tokio::spawn(async move { life.send(&Arc::new(Change::default())).await });
-        let sent = tokio::time::timeout(PROBE_PATIENCE, probe).await.ok()?.ok()?.ok()?;
-        Some(ExpectedPause { pause_ns: sent.1, from: PauseFigure::Probe })
+        let sent = tokio::spawn(async move { life.send(&change).await });
+        let sent = tokio::time::timeout(PROBE_PATIENCE, sent).await.ok()?.ok()?.ok()?;
+        let (pause_ns, from) = last.unwrap_or((sent.1, PauseFigure::Probe));
+        if at_cut.is_empty() {
+            return Some(ExpectedPause { pause_ns, from, migration: None });
+        }
+        // steps of one task come one after the other
+        let rows = at_cut.iter().map(|step| probe.counted(step)).sum::<Option<u64>>()?;
+        let migration = migration_pause(rows, self.migrated_row_ns());
+        Some(ExpectedPause { pause_ns: pause_ns.saturating_add(migration.pause_ns), from, migration: Some(migration) })
+    }
+}
+
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // an estimate, not negative
+fn migration_pause(rows: u64, measured_row_ns: Option<f64>) -> MigrationPause {
+    let (row_ns, row_from) = match measured_row_ns {
+        Some(row_ns) => (row_ns, RowFigure::LastMigration),
+        None => (MIGRATED_ROW_NS, RowFigure::Stated),
+    };
+    MigrationPause { rows, row_ns, row_from, pause_ns: (rows as f64 * row_ns) as u64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_migration_at_the_cut_is_expected_to_take_what_a_row_took_last_or_what_is_stated() {
+        let stated = migration_pause(3_000, None);
+        assert_eq!((stated.pause_ns, stated.row_from), ((3_000.0 * MIGRATED_ROW_NS) as u64, RowFigure::Stated));
+        let measured = migration_pause(3_000, Some(250.0));
+        assert_eq!((measured.pause_ns, measured.row_from), (750_000, RowFigure::LastMigration));
+        assert_eq!((measured.rows, measured.row_ns), (3_000, 250.0));
+        assert_eq!(migration_pause(0, Some(250.0)).pause_ns, 0);
+    }
+
+    #[test]
+    fn of_a_step_the_task_with_most_rows_counts_and_one_that_does_not_know_leaves_all_unknown() {
+        let probe = Change::with_count();
+        [("a", Some(7)), ("a", Some(9)), ("a", Some(8)), ("b", Some(1)), ("b", None), ("b", Some(2))]
+            .into_iter()
+            .for_each(|(step, rows)| probe.count(step, rows));
+        assert_eq!((probe.counted("a"), probe.counted("b"), probe.counted("c")), (Some(9), None, None));
     }
 }

@@ -238,7 +238,7 @@ impl Run {
         if let Some(session) = &mut session {
             // a start from here on knows the new shape
             session.at_once = true;
-            runs = session.go_on(runs, &self.sandbox, Runs::Wanted).await?;
+            runs = session.go_on(runs, &self.sandbox, (Runs::Wanted, Some(&before))).await?;
         }
         let restore = cut.map(|cut| {
             let mut cut = cut.clone();

@@ -119,8 +119,10 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     /// the candidate that is tried, or was tried last
     pub(super) trial: std::sync::Mutex<Option<Arc<Trial>>>,
-    /// of the last change; 0: none yet
+    /// of the last change that migrated nothing at its cut; 0: none yet
     pub(super) last_pause_ns: AtomicU64,
+    /// what a row of state cost that was migrated at the cut of the last change that did: ns, as the bits of a float; 0: none did
+    pub(super) migrated_row_ns: AtomicU64,
     /// sources take nothing in
     paused: AtomicBool,
     /// another life is to follow, without a failure: the last barrier is on its way
@@ -186,6 +188,7 @@ impl Tasks {
             clock: options.clock.clone(),
             trial: std::sync::Mutex::new(None),
             last_pause_ns: AtomicU64::new(0),
+            migrated_row_ns: AtomicU64::new(0),
             paused: AtomicBool::new(options.paused),
             changing: AtomicBool::new(false),
             given_up: std::sync::Mutex::default(),

@@ -40,6 +40,13 @@ impl Life {
         Ok(successors)
     }
 
+    /// Whether `step` hands its state over to these ahead of the cut: each of its tasks can, so that their pause does not grow with
+    /// the state. What the versions of a canary have is put together where all stands still.
+    pub(super) fn migrates_ahead(&self, step: &str, successors: &mut [Successor]) -> bool {
+        let can = successors.iter_mut().all(|successor| successor.operator.sweeping().is_some());
+        can && !self.is_divided(step)
+    }
+
     /// What is to be done to the state of a task of `step` before `operator` can take it over.
     pub(super) fn migrations(
         &self,

@@ -99,7 +99,7 @@ impl Running {
         let first_epoch = session.as_ref().map_or(0, |session| session.epochs.next);
         let choice = Runs::Start(options.components);
         let runs = match &mut session {
-            Some(session) => session.go_on(resolution.clone(), &sandbox, choice).await?,
+            Some(session) => session.go_on(resolution.clone(), &sandbox, (choice, None)).await?,
             None => resolution.clone(),
         };
         let tasks = Tasks::start(runs, sandbox.clone(), options, session, (None, None)).await?;
@@ -140,6 +140,13 @@ impl Running {
             Some(Err(error)) => Err(RunError::Panic(error.to_string())),
             None => Ok(self.handle.status()),
         }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // its tasks are aborted, and so is whoever would have said so
+        self.handle.run.over.send_replace(true);
     }
 }
 
@@ -241,7 +248,10 @@ impl Run {
             Some(session) => {
                 // what was asked for holds until there is a checkpoint that knows of it
                 let own = session.restored_epoch() >= Some(first_epoch);
-                session.go_on(resolution, &self.sandbox, if own { Runs::AsOf } else { choice }).await?
+                let before = self.life.borrow().versions().clone();
+                let runs =
+                    if own { (Runs::AsOf, None) } else { (choice, Some(&before).filter(|_| choice == Runs::Wanted)) };
+                session.go_on(resolution, &self.sandbox, runs).await?
             }
             None => resolution,
         };
@@ -360,47 +370,67 @@ impl Handle {
     /// Where the pipeline fails meanwhile the swap is done once it runs again. Goes on to its end in a task of its own when
     /// the future is dropped: a barrier that only some sources have sent would hold up the pipeline for ever.
     pub async fn swap(&self, requests: &[(String, PathBuf)]) -> Result<SwapReport, SwapError> {
-        let _turn = self.run.changes.turn.lock().await;
-        loop {
-            let life = self.life();
-            match life.swap(requests).await {
-                Err(SwapError::Ended) if self.follows(&life).await => {}
-                result => return result,
+        let requests = requests.to_vec();
+        self.in_turn(|handle| async move {
+            loop {
+                let life = handle.life();
+                match life.swap(&requests).await {
+                    Err(SwapError::Ended) if handle.follows(&life).await => {}
+                    result => return result,
+                }
             }
-        }
+        })
+        .await
     }
 
     /// Puts back, at one cut, what the named steps ran before their present version; with none named, all that the last swap
     /// changed. Can be repeated, back to what ran when the pipeline was started or, after a failure, started again (at most
     /// seven versions back).
     pub async fn rollback(&self, steps: &[String]) -> Result<SwapReport, SwapError> {
-        let _turn = self.run.changes.turn.lock().await;
-        loop {
-            let life = self.life();
-            match life.rollback(steps).await {
-                Err(SwapError::Ended) if self.follows(&life).await => {}
-                result => return result,
+        let steps = steps.to_vec();
+        self.in_turn(|handle| async move {
+            loop {
+                let life = handle.life();
+                match life.rollback(&steps).await {
+                    Err(SwapError::Ended) if handle.follows(&life).await => {}
+                    result => return result,
+                }
             }
-        }
+        })
+        .await
     }
 
     /// Tries candidates for steps, named as for [`Handle::swap`]. Done once they are in place; how it goes tells
     /// [`Handle::trial`]. One trial goes on at a time, and no swap meanwhile. A pipeline that fails is started again without it.
     pub async fn try_out(&self, requests: &[(String, PathBuf)], spec: TrialSpec) -> Result<TrialStatus, SwapError> {
-        let _turn = self.run.changes.turn.lock().await;
-        self.life().try_out(requests, spec).await
+        let requests = requests.to_vec();
+        self.in_turn(|handle| async move { handle.life().try_out(&requests, spec).await }).await
     }
 
     /// Makes the candidates of the trial that goes on the versions of their steps, at one cut.
     pub async fn promote(&self) -> Result<TrialStatus, SwapError> {
-        let _turn = self.run.changes.turn.lock().await;
-        self.life().promote().await
+        self.in_turn(|handle| async move { handle.life().promote().await }).await
     }
 
     /// Ends the trial that goes on: the versions of before go on alone.
     pub async fn abandon_trial(&self) -> Result<TrialStatus, SwapError> {
-        let _turn = self.run.changes.turn.lock().await;
-        self.life().abandon_trial().await
+        self.in_turn(|handle| async move { handle.life().abandon_trial().await }).await
+    }
+
+    /// Does `what` when it is its turn, with nothing else that changes the pipeline meanwhile. It keeps its turn to its end also when
+    /// the future is dropped: a change of shape must not meet a half of it.
+    async fn in_turn<T, F>(&self, what: impl FnOnce(Self) -> F + Send + 'static) -> Result<T, SwapError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, SwapError>> + Send,
+    {
+        let handle = self.clone();
+        let done = async move {
+            let run = Arc::clone(&handle.run);
+            let _turn = run.changes.turn.lock().await;
+            what(handle).await
+        };
+        tokio::spawn(done).await.map_err(|_| SwapError::Ended)?
     }
 
     /// The trial that goes on, or went on last.

@@ -4,198 +4,31 @@
 //! through all sources, and every task changes between the same two rows. What cannot be done is refused before the
 //! barrier starts, so a refused swap leaves the running version as it was.
 
+mod error;
+mod offers;
+mod places;
+mod send;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::judge::{Refusal, Verdict, judge, judge_process};
-use super::kept;
+pub use self::error::SwapError;
+use super::judge::Verdict;
 use super::run::Life;
 use super::sweeps::{Migrated, Sweeps};
-use super::trial::TrialSpecError;
-use super::versions::{Earlier, Version, Versions};
+use super::versions::{Version, Versions};
 use crate::checkpoint::fail_point;
 use crate::clock::Stopwatch;
-use crate::error::near_match;
-use crate::operator::Replacement;
-use crate::pipeline::ballot::{Ballot, Chair};
-use crate::pipeline::build::{StartError, instantiate_for};
+use crate::pipeline::ballot::Ballot;
 use crate::pipeline::change::{Change, Successor};
-use crate::pipeline::plan::{NodeKind, SlotId};
+use crate::pipeline::plan::SlotId;
 use crate::pipeline::resolve::{Components, Resolved};
-use crate::pipeline::source_task::Command;
-use crate::pipeline::spec::StepSpec;
 use crate::pipeline::sweep::Sweep;
-use crate::record::{Barrier, BarrierId, Field, Schema};
-use crate::wasm::{CallError, DescribeError, GuestError, GuestMetrics, LoadError, OperatorKind};
-
-/// A swap was refused, or could not be carried out. The running version is as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum SwapError {
-    /// no such step
-    #[error("pipeline has no step `{step}` with a component; there are {known}{}", near.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default())]
-    UnknownStep {
-        /// what was asked for
-        step: String,
-        /// what there is
-        known: String,
-        /// the closest
-        near: Option<String>,
-    },
-    /// two components for one place
-    #[error("step `{step}` is to become both {} and {}; name it once", first.display(), second.display())]
-    Twice {
-        /// as it was named
-        step: String,
-        /// the file named first
-        first: PathBuf,
-        /// the file named then
-        second: PathBuf,
-    },
-    /// the file is not a component that can be used; the reason names the file
-    #[error("{source}")]
-    Load {
-        /// the file
-        path: PathBuf,
-        /// why
-        #[source]
-        source: Box<LoadError>,
-    },
-    /// the component refuses its configuration or fails to describe itself; the reason names the file
-    #[error("{source}")]
-    Describe {
-        /// the file
-        path: PathBuf,
-        /// why
-        #[source]
-        source: DescribeError,
-    },
-    /// the component does not fit
-    #[error("{} does not fit step `{step}`: {source}", path.display())]
-    Refused {
-        /// the file
-        path: PathBuf,
-        /// the step
-        step: String,
-        /// the first difference
-        #[source]
-        source: Box<Refusal>,
-    },
-    /// no guest could be made of it
-    #[error("{}: {source}", path.display())]
-    Guest {
-        /// the file
-        path: PathBuf,
-        /// why
-        #[source]
-        source: GuestError,
-    },
-    /// an aggregate fails to make an empty accumulator
-    #[error("{}: `create` fails: {source}", path.display())]
-    Create {
-        /// the file
-        path: PathBuf,
-        /// why
-        #[source]
-        source: Box<CallError>,
-    },
-    /// there is nothing to go back to
-    #[error("nothing to roll back: {what} {} the first version of this run; a swap puts another in place", if *several { "run" } else { "runs" })]
-    NoVersionBefore {
-        /// what was named
-        what: String,
-        /// more than one step
-        several: bool,
-    },
-    /// state cannot be migrated
-    #[error("step `{step}` stays as it is: {reason} ({})", path.display())]
-    Migration {
-        /// the file
-        path: PathBuf,
-        /// the step
-        step: String,
-        /// which state, and why
-        reason: String,
-    },
-    /// an operator could not be made of it
-    #[error(transparent)]
-    Start(StartError),
-    /// the version to go back to cannot be had
-    #[error("version {number} of step `{step}` cannot run: {reason}; `millstream swap` puts a file in place")]
-    Version {
-        /// the step
-        step: String,
-        /// its version
-        number: u64,
-        /// why
-        reason: String,
-    },
-    /// a candidate is being tried
-    #[error("a trial of {steps} goes on; end it with `promote` or `rollback` first")]
-    TrialRuns {
-        /// whose
-        steps: String,
-    },
-    /// no candidate is being tried
-    #[error("no trial goes on; `swap --shadow`, `--canary` and `--watch` begin one")]
-    NoTrial,
-    /// a trial cannot be asked for like this
-    #[error(transparent)]
-    TrialSpec(#[from] TrialSpecError),
-    /// a candidate cannot be tried beside this step
-    #[error("step `{step}` cannot try a candidate: {reason}")]
-    CannotTry {
-        /// the step
-        step: String,
-        /// why
-        reason: String,
-    },
-    /// the pipeline has ended
-    #[error("the pipeline has ended")]
-    Ended,
-}
-
-impl SwapError {
-    /// What would make a refused component fit: Rust, to be filled in.
-    pub fn stub(&self) -> Option<&str> {
-        match self {
-            Self::Refused { source, .. } => source.stub.as_deref(),
-            _ => None,
-        }
-    }
-
-    /// Says which of `offers` it is of.
-    fn with_path_of(self, offers: &Offers) -> Self {
-        let Self::Migration { step, reason, .. } = self else { return self };
-        let path = offers.iter().find(|(slot, _)| slot.step == step).map(|(_, offered)| offered.path.clone());
-        Self::Migration { path: path.unwrap_or_default(), step, reason }
-    }
-
-    /// A stable name.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::UnknownStep { .. } => "unknown_step",
-            Self::Twice { .. } => "named_twice",
-            Self::Load { .. } => "component",
-            Self::Describe { .. } => "describe",
-            Self::Refused { .. } => "does_not_fit",
-            Self::Guest { .. } | Self::Create { .. } => "guest",
-            Self::NoVersionBefore { .. } => "no_version_before",
-            Self::Migration { .. } => "migration",
-            Self::Start(_) => "start",
-            Self::Version { .. } => "version",
-            Self::TrialRuns { .. } => "trial_runs",
-            Self::NoTrial => "no_trial",
-            Self::TrialSpec(_) => "request",
-            Self::CannotTry { .. } => "cannot_be_tried",
-            Self::Ended => "ended",
-        }
-    }
-}
 
 /// A swap that took effect.
 #[derive(Clone, Debug, Serialize)]
@@ -286,26 +119,12 @@ impl Life {
         tokio::spawn(rollback).await.map_err(|_| SwapError::Ended)?
     }
 
-    /// What a swap would do, without doing it: everything is compiled and judged, the stream is not touched.
-    pub(super) async fn plan_swap(&self, requests: &[(String, PathBuf)]) -> Result<Vec<Swapped>, SwapError> {
-        self.judged(&self.offers(requests).await?).await
+    /// What a row of state cost when some was last migrated at a cut, ns.
+    pub(super) fn migrated_row_ns(&self) -> Option<f64> {
+        Some(self.shared.migrated_row_ns.load(Ordering::Acquire)).filter(|bits| *bits > 0).map(f64::from_bits)
     }
 
-    /// What these offers would mean.
-    pub(super) async fn judged(&self, offers: &Offers) -> Result<Vec<Swapped>, SwapError> {
-        let components = self.shared.components.lock().await;
-        let mut planned = Vec::with_capacity(offers.len());
-        for (slot, offered) in offers {
-            let running = components.get(slot).ok_or_else(|| self.unknown(&slot.step))?;
-            let (verdict, _) = self.replacements(slot, running, offered)?;
-            let (from, to) = (running.component.digest().to_string(), offered.component.digest().to_string());
-            let (step, slot, from_version) = (slot.step.clone(), slot.slot, running.number);
-            planned.push(Swapped { step, slot, from, from_version, to, to_version: None, verdict });
-        }
-        Ok(planned)
-    }
-
-    /// How long the last change held up the task that it held up longest; none before the first change.
+    /// How long the last change that migrated nothing at its cut held up the task that it held up longest; none before the first.
     pub(super) fn last_pause_ns(&self) -> Option<u64> {
         Some(self.shared.last_pause_ns.load(Ordering::Acquire)).filter(|ns| *ns > 0)
     }
@@ -318,43 +137,6 @@ impl Life {
 
     pub(super) fn versions(&self) -> std::sync::MutexGuard<'_, Versions> {
         self.shared.versions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Compiles and describes what is asked for, with the stream untouched and no lock held.
-    pub(super) async fn offers(&self, requests: &[(String, PathBuf)]) -> Result<Offers, SwapError> {
-        let mut offers = Offers::new();
-        for (name, path) in requests {
-            let slot = self.slot(name)?;
-            if let Some(Resolved { path: first, .. }) = offers.get(&slot) {
-                return Err(SwapError::Twice { step: name.clone(), first: first.clone(), second: path.clone() });
-            }
-            // what runs now: its configuration and limits may have been set since the life began
-            let running = self.shared.components.lock().await.get(&slot).cloned();
-            let running = running.ok_or_else(|| self.unknown(name))?;
-            offers.insert(slot, self.offered(&running, path).await?);
-        }
-        Ok(offers)
-    }
-
-    /// Versions that ran before; those that no life of this process has run come from the checkpoint store.
-    async fn ready(&self, before: Vec<(SlotId, Earlier)>) -> Result<Offers, SwapError> {
-        let mut offers = Offers::new();
-        for (slot, earlier) in before {
-            let resolved = match earlier {
-                Earlier::Ready(resolved) => *resolved,
-                Earlier::Stored(version) => {
-                    let gone = |reason| SwapError::Version { step: slot.step.clone(), number: version.number, reason };
-                    let like = self.shared.components.lock().await.get(&slot).cloned();
-                    let like = like.ok_or_else(|| self.unknown(&slot.step))?;
-                    let store =
-                        self.shared.store.as_ref().ok_or_else(|| gone("there is no checkpoint store".into()))?;
-                    let loaded = kept::load(store, &self.shared.sandbox, &version, &like).await;
-                    loaded.map_err(|error| gone(error.to_string()))?
-                }
-            };
-            offers.insert(slot, resolved);
-        }
-        Ok(offers)
     }
 
     /// Judges all offers, makes their guests and changes them at one cut, with what else `change` brings. Answers also what
@@ -376,15 +158,15 @@ impl Life {
         if noted == Noted::Swapped {
             self.versions().number(&mut offers);
         }
-        let new: Offers =
-            offers.iter().filter(|(id, _)| new.contains(id)).map(|(id, of)| (id.clone(), of.clone())).collect();
+        let give_back =
+            |offers: &Offers| self.versions().give_back(offers.iter().filter(|(slot, _)| new.contains(slot)));
         let changed = self.change(change, &offers, &components);
-        let (change, mut verdicts, sweeps) = changed.inspect_err(|_| self.versions().give_back(&new))?;
+        let (change, verdicts, sweeps) = changed.inspect_err(|_| give_back(&offers))?;
         if !sweeps.is_empty() {
             // checkpoints are taken meanwhile; nothing else changes what runs
             drop(components);
             let ahead = self.migrate_ahead(&sweeps).await;
-            ahead.map_err(|error| error.with_path_of(&offers)).inspect_err(|_| self.versions().give_back(&new))?;
+            ahead.map_err(|error| error.with_path_of(&offers)).inspect_err(|_| give_back(&offers))?;
             components = self.shared.components.lock().await;
         }
         let barrier_watch = Stopwatch::start();
@@ -397,20 +179,37 @@ impl Life {
         fail_point("swap-passed");
         let barrier_ms = milliseconds(barrier_watch.elapsed());
         if let Some((step, reason)) = change.ballot().and_then(Ballot::against) {
-            self.versions().give_back(&new);
+            give_back(&offers);
             return Err(SwapError::Migration { path: PathBuf::new(), step, reason }.with_path_of(&offers));
         }
         if self.has_failed() {
             // where it goes on after a failure is before the change
             return Err(SwapError::Ended);
         }
-        self.shared.last_pause_ns.store(pause_ns, Ordering::Release);
+        match change.migrated_row_ns() {
+            None => self.shared.last_pause_ns.store(pause_ns, Ordering::Release),
+            Some(row_ns) => self.shared.migrated_row_ns.store(row_ns.to_bits(), Ordering::Release),
+        }
         offers.retain(|slot, _| self.was_taken(&change, slot));
         if offers.is_empty() && !verdicts.is_empty() {
             return Err(SwapError::Ended);
         }
+        let swapped = self.take_note(&offers, verdicts, &mut components, noted);
+        let migrates = swapped.iter().any(|swapped| matches!(swapped.verdict, Verdict::Migrate { .. }));
+        let migrated = migrates.then(|| sweeps.figures(change.migrated()));
+        Ok((SwapReport { swapped, pause_ns, total_ms: milliseconds(watch.elapsed()), barrier_ms, migrated }, offers))
+    }
+
+    /// Takes note of what runs now, with the components still held: a checkpoint takes note of both.
+    fn take_note(
+        &self,
+        offers: &Offers,
+        mut verdicts: BTreeMap<SlotId, Verdict>,
+        components: &mut Components,
+        noted: Noted,
+    ) -> Vec<Swapped> {
         let mut swapped = Vec::with_capacity(offers.len());
-        for (slot, offered) in &offers {
+        for (slot, offered) in offers {
             let to = offered.component.digest().to_string();
             let before = components.insert(slot.clone(), offered.clone());
             let (from, from_version) =
@@ -419,18 +218,20 @@ impl Life {
             let (step, slot) = (slot.step.clone(), slot.slot);
             swapped.push(Swapped { step, slot, from, from_version, to, to_version: Some(to_version), verdict });
         }
-        // with the components still held: a checkpoint takes note of both
-        match noted {
-            Noted::Swapped => self.versions().swapped(&offers, self.shared.clock.now_ms()),
-            Noted::RolledBack => self.versions().rolled_back(&offers),
-        }
+        let what = match noted {
+            Noted::Swapped => {
+                self.versions().swapped(offers, self.shared.clock.now_ms());
+                "a component was swapped"
+            }
+            Noted::RolledBack => {
+                self.versions().rolled_back(offers);
+                "a component was rolled back"
+            }
+        };
         for Swapped { step, slot, from, from_version, to, to_version, .. } in &swapped {
-            let what = if noted == Noted::Swapped { "a component was swapped" } else { "a component was rolled back" };
             tracing::info!(step, slot, version = to_version, digest = to, from_version, from, "{what}");
         }
-        let migrates = swapped.iter().any(|swapped| matches!(swapped.verdict, Verdict::Migrate { .. }));
-        let migrated = migrates.then(|| sweeps.figures(change.migrated()));
-        Ok((SwapReport { swapped, pause_ns, total_ms: milliseconds(watch.elapsed()), barrier_ms, migrated }, offers))
+        swapped
     }
 
     /// What is to be sent for these offers, and what they mean.
@@ -455,7 +256,7 @@ impl Life {
         let mut succeeded = BTreeSet::new();
         for step in migrating {
             let mut successors = self.successors(&step, offers, running, &verdicts)?;
-            if successors.iter_mut().any(|successor| successor.operator.sweeping().is_none()) {
+            if !self.migrates_ahead(&step, &mut successors) {
                 change.add_successors(&step, successors);
                 succeeded.insert(step);
                 continue;
@@ -473,192 +274,11 @@ impl Life {
         Ok((change, verdicts, sweeps))
     }
 
-    /// As [`Life::send`] for a change that can fail at the cut: all tasks make ready, then all of them change, or none.
-    async fn send_and_decide(&self, change: &Arc<Change>, ballot: &Ballot) -> Result<u64, SwapError> {
-        let chair = Chair(ballot);
-        let id = self.announce(change).await?;
-        self.shared.progress.reached(id).await;
-        ballot.decide(ballot.against().is_none() && !self.has_failed());
-        drop(chair);
-        Ok(self.shared.progress.passed(id).await)
-    }
-
-    /// Sends the change with a barrier from all sources and waits until all tasks have taken it.
-    pub(super) async fn send(&self, change: &Arc<Change>) -> Result<(BarrierId, u64), SwapError> {
-        let id = self.announce(change).await?;
-        Ok((id, self.shared.progress.passed(id).await))
-    }
-
-    /// Sends the change with a barrier from all sources.
-    pub(super) async fn announce(&self, change: &Arc<Change>) -> Result<BarrierId, SwapError> {
-        let turn = self.shared.barrier_turn.lock().await;
-        if self.shared.progress.ended() {
-            return Err(SwapError::Ended);
-        }
-        let id = self.next_barrier();
-        let mut reached = false;
-        for source in &self.shared.commands {
-            let barrier = Barrier { id, change: Arc::<Change>::clone(change) };
-            // a source that has ended already counts as past every barrier
-            reached |= source.send(Command::Barrier(barrier)).await.is_ok();
-        }
-        if !reached {
-            return Err(SwapError::Ended);
-        }
-        drop(turn);
-        Ok(id)
-    }
-
     /// Whether any task has put in place what the change brought for `slot`. A source that ends with the barrier still in
     /// front of it leaves the guests of the tasks behind it where they are.
     fn was_taken(&self, change: &Change, slot: &SlotId) -> bool {
         let tasks = self.place(&slot.step).and_then(|index| self.shared.nodes.get(index));
         (0..tasks.map_or(0, |node| node.guests.len())).any(|subtask| !change.holds(slot, subtask))
-    }
-
-    /// Compiles and describes the file, off the threads that run the pipeline.
-    async fn offered(&self, running: &Resolved, path: &Path) -> Result<Resolved, SwapError> {
-        let (sandbox, kind, settings) = (self.shared.sandbox.clone(), running.kind, running.settings.clone());
-        let limits = running.limits;
-        let path = path.to_owned();
-        let load = move || {
-            let component = sandbox
-                .load(&path)
-                .map_err(|source| SwapError::Load { path: path.clone(), source: Box::new(source) })?;
-            let signature = component
-                .describe(kind, &settings)
-                .map_err(|source| SwapError::Describe { path: path.clone(), source })?;
-            Ok(Resolved { component, kind, signature, settings, path, limits, number: 0 })
-        };
-        tokio::task::spawn_blocking(load).await.map_err(|_| SwapError::Ended)?
-    }
-
-    pub(super) fn replacements(
-        &self,
-        slot: &SlotId,
-        running: &Resolved,
-        offered: &Resolved,
-    ) -> Result<(Verdict, Vec<Replacement>), SwapError> {
-        let available = self.input_schema(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
-        let refused = |source| {
-            let (path, step, source) = (offered.path.clone(), slot.step.clone(), Box::new(source));
-            SwapError::Refused { path, step, source }
-        };
-        let verdict = match judge(&running.signature, &offered.signature, &available) {
-            Verdict::Refused(source) => return Err(refused(source)),
-            verdict => verdict,
-        };
-        let (second, keys) = self.second_and_keys(&slot.step);
-        judge_process(&running.signature, &offered.signature, second.as_ref(), &keys).map_err(refused)?;
-        Ok((verdict, self.guests(slot, offered, self.guest_metrics(&slot.step))?))
-    }
-
-    /// Where the guests of a step count, by subtask.
-    pub(super) fn guest_metrics(&self, step: &str) -> &[Arc<GuestMetrics>] {
-        let node = self.place(step).and_then(|index| self.shared.nodes.get(index));
-        node.map(|node| node.guests.as_slice()).unwrap_or_default()
-    }
-
-    /// A guest for each task of a step; they count in `tasks`.
-    pub(super) fn guests(
-        &self,
-        slot: &SlotId,
-        offered: &Resolved,
-        tasks: &[Arc<GuestMetrics>],
-    ) -> Result<Vec<Replacement>, SwapError> {
-        let available = self.input_schema(&slot.step).ok_or_else(|| self.unknown(&slot.step))?;
-        let fields = offered.signature.inputs.fields();
-        let inputs: Vec<usize> = fields.iter().filter_map(|field| available.index_of(&field.name)).collect();
-        let mut replacements = Vec::with_capacity(tasks.len());
-        for (subtask, metrics) in tasks.iter().enumerate() {
-            let mut guest = instantiate_for(offered, &slot.step, subtask, Arc::clone(metrics))
-                .map_err(|source| SwapError::Guest { path: offered.path.clone(), source })?;
-            if offered.kind == OperatorKind::Aggregator {
-                // the window asks for the empty accumulator at the cut, where it must not fail any more
-                let path = offered.path.clone();
-                guest.create().map_err(|source| SwapError::Create { path, source: Box::new(source) })?;
-            }
-            replacements.push(Replacement { guest, inputs: inputs.clone() });
-        }
-        Ok(replacements)
-    }
-
-    /// The specification of a step and its position in the plan.
-    fn step(&self, name: &str) -> Option<(&StepSpec, usize)> {
-        let plan = &self.shared.resolution.plan;
-        let index = plan.nodes.iter().position(|node| node.name == name)?;
-        match plan.nodes.get(index)?.kind {
-            NodeKind::Guest { index: step, .. }
-            | NodeKind::Route { index: step, .. }
-            | NodeKind::Aggregate { index: step, .. }
-            | NodeKind::Process { index: step, .. } => Some((plan.spec.steps.get(step)?, index)),
-            NodeKind::Source { .. } | NodeKind::Select { .. } | NodeKind::Side { .. } | NodeKind::Sink { .. } => None,
-            NodeKind::Top { .. } => None,
-            NodeKind::Join { .. } => None,
-        }
-    }
-
-    /// The position in the plan of a step, or of a source with a watermark assigner.
-    pub(super) fn place(&self, name: &str) -> Option<usize> {
-        let of_step = self.step(name).map(|(_, index)| index);
-        of_step.or_else(|| self.shared.resolution.plan.nodes.iter().position(|node| node.name == name))
-    }
-
-    /// Columns that reach a step, or that a source's watermark assigner can read.
-    pub(super) fn input_schema(&self, step: &str) -> Option<Schema> {
-        let plan = &self.shared.resolution.plan;
-        let node = plan.nodes.iter().find(|node| node.name == step)?;
-        if matches!(node.kind, NodeKind::Source { .. }) {
-            return Some(node.schema.clone());
-        }
-        Some(plan.nodes.get(*node.inputs.first()?)?.schema.clone())
-    }
-
-    /// Columns that reach a step as its second input, and those of its keys under the names of the first.
-    fn second_and_keys(&self, step: &str) -> (Option<Schema>, Schema) {
-        let plan = &self.shared.resolution.plan;
-        let Some(node) = plan.nodes.iter().find(|node| node.name == step) else { return (None, Schema::new([])) };
-        let input = |port: usize| {
-            let at = node.ports.iter().position(|of| *of == port)?;
-            Some(plan.nodes.get(*node.inputs.get(at)?)?.schema.clone())
-        };
-        let fields = |port: usize| -> Vec<Field> {
-            let keys = node.kind.keys(port).unwrap_or_default();
-            input(port).map_or_else(Vec::new, |schema| {
-                keys.iter().filter_map(|key| schema.fields().get(*key).cloned()).collect()
-            })
-        };
-        let mut keys = fields(0);
-        for (key, other) in keys.iter_mut().zip(fields(1)) {
-            key.nullable |= other.nullable;
-        }
-        (input(1), Schema::new(keys))
-    }
-
-    fn slot(&self, name: &str) -> Result<SlotId, SwapError> {
-        let slots = || self.shared.resolution.components.keys();
-        let of_step: Vec<&SlotId> = slots().filter(|slot| slot.step == name).collect();
-        if let [only] = of_step.as_slice() {
-            return Ok((*only).clone());
-        }
-        slots().find(|slot| self.slot_name(slot) == name).cloned().ok_or_else(|| self.unknown(name))
-    }
-
-    /// `step`, or `step.entry` where the step has several components.
-    fn slot_name(&self, slot: &SlotId) -> String {
-        let several = self.shared.resolution.components.keys().filter(|other| other.step == slot.step).count() > 1;
-        let entry = self.step(&slot.step).and_then(|(step, _)| step.kind.value.aggregate_name(slot.slot));
-        match entry.filter(|_| several) {
-            Some(entry) => format!("{}.{entry}", slot.step),
-            None => slot.step.clone(),
-        }
-    }
-
-    pub(super) fn unknown(&self, name: &str) -> SwapError {
-        let known: Vec<String> = self.shared.resolution.components.keys().map(|slot| self.slot_name(slot)).collect();
-        let near = near_match(name, known.iter().map(String::as_str)).map(ToOwned::to_owned);
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        SwapError::UnknownStep { step: name.to_owned(), known, near }
     }
 }
 

@@ -194,6 +194,14 @@ impl Life {
         }
     }
 
+    /// Whether a canary of this step goes on, or is about to end.
+    pub(super) fn is_divided(&self, step: &str) -> bool {
+        let trial = self.trial().filter(|trial| !trial.state().is_over());
+        trial.is_some_and(|trial| {
+            matches!(trial.spec.mode, Mode::Canary { .. }) && trial.steps.iter().any(|tried| tried.name == step)
+        })
+    }
+
     fn trial(&self) -> Option<Arc<Trial>> {
         self.shared.trial.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -260,7 +268,7 @@ impl Life {
         let of_offers = components.iter().filter(|(slot, _)| offers.contains_key(slot));
         let before: Offers = of_offers.map(|(slot, resolved)| (slot.clone(), resolved.clone())).collect();
         self.versions().number(&mut offers);
-        let made = self.tried_steps(&offers, &before, &spec).and_then(|steps| {
+        let made = self.tried_steps(&offers, &components, &verdicts, &spec).and_then(|steps| {
             let trial = Arc::new(Trial::new(spec, steps, offers.clone(), before));
             self.beginning(&trial, &components, &verdicts).map(|change| (trial, change))
         });
@@ -288,7 +296,7 @@ impl Life {
     async fn put_beside(&self, trial: &Trial, change: Change, components: &Components) -> Result<(), SwapError> {
         self.send(&Arc::new(change)).await?;
         if let Some((step, reason)) = trial.steps.iter().find_map(TriedStep::not_begun) {
-            self.send(&Arc::new(self.ending(trial, components)?)).await?;
+            self.send(&Arc::new(self.ending(trial, components, false)?)).await?;
             return Err(SwapError::CannotTry { step, reason });
         }
         if trial.steps.iter().all(TriedStep::is_nowhere) {
@@ -352,14 +360,14 @@ impl Life {
 
     async fn end_alone(&self, trial: &Trial) -> Result<(), SwapError> {
         let components = self.shared.components.lock().await;
-        self.send(&Arc::new(self.ending(trial, &components)?)).await?;
+        self.send(&Arc::new(self.ending(trial, &components, false)?)).await?;
         if self.has_failed() { Err(SwapError::Ended) } else { Ok(()) }
     }
 
     /// Ends a trial and puts `offers` in the place of what runs, at the same cut.
     async fn end_with(&self, trial: &Trial, offers: &Offers) -> Result<(), SwapError> {
         let components = self.shared.components.lock().await.clone();
-        let change = self.ending(trial, &components)?;
+        let change = self.ending(trial, &components, true)?;
         let watched = matches!(trial.spec.mode, Mode::Watch { .. });
         let noted = if watched { Noted::RolledBack } else { Noted::Swapped };
         self.carry_out(offers.clone(), Stopwatch::start(), change, noted).await?;

@@ -89,8 +89,13 @@ impl Versions {
     }
 
     /// As a run begins that goes on from a checkpoint: `declared` is what the pipeline file names, `running` what is to
-    /// run, a version of `known` or a new one.
-    pub(super) fn going_on(known: &[SlotVersions], declared: &Components, running: &Components, now_ms: i64) -> Self {
+    /// run, a version of `known` or a new one. `before`: what the process has run before, if `running` is what it is to run now.
+    pub(super) fn going_on(
+        known: &[SlotVersions],
+        (declared, running): (&Components, &Components),
+        before: Option<&Self>,
+        now_ms: i64,
+    ) -> Self {
         let mut versions = Self::new(declared, now_ms);
         versions.changes = known.iter().flat_map(|slot| &slot.versions).map(|one| one.change).max().unwrap_or(0);
         for entry in known {
@@ -103,11 +108,25 @@ impl Versions {
             (history.current, history.numbers) = (current, entry.numbers);
             let digest = resolved.component.digest().to_string();
             match history.kept.get_mut(current) {
-                Some(kept) if kept.entry.digest == digest => kept.resolved = Some(resolved.clone()),
+                Some(kept)
+                    if kept.entry.digest == digest && !before.is_some_and(|of| of.is_other(entry, &id, resolved)) =>
+                {
+                    kept.resolved = Some(resolved.clone());
+                }
                 _ => history.push(false, now_ms, versions.changes, resolved),
             }
         }
         versions
+    }
+
+    /// Whether what is to run in a place is another version than that which ran as of a checkpoint, though of the same file: under
+    /// another configuration, or other limits, which checkpoints do not know.
+    fn is_other(&self, then: &SlotVersions, id: &SlotId, resolved: &Resolved) -> bool {
+        let Some(history) = self.slots.get(id) else { return false };
+        let Some(runs) = history.kept.get(history.current) else { return false };
+        // the last checkpoint may be of before a change that was made
+        let is_later = runs.entry.number != then.current && resolved.number != then.current;
+        is_later || runs.resolved.as_ref().is_some_and(|runs| !runs.is_like(resolved))
     }
 
     /// What runs as of the checkpoint stays in the place of what the pipeline file named then: no file was read since.
@@ -115,8 +134,8 @@ impl Versions {
         for entry in known {
             let id = SlotId { step: entry.step.clone(), slot: entry.slot };
             let Some(history) = self.slots.get_mut(&id) else { continue };
-            let runs = history.kept.get(history.current).map(|kept| kept.entry.number);
-            if runs == Some(entry.current) {
+            let runs = history.kept.get(history.current).map(|kept| &kept.entry.digest);
+            if runs == entry.current().map(|current| &current.digest) {
                 history.declared.clone_from(&entry.declared);
             }
         }
@@ -149,7 +168,7 @@ impl Versions {
     }
 
     /// What was numbered last has never run.
-    pub(super) fn give_back(&mut self, offers: &Components) {
+    pub(super) fn give_back<'a>(&mut self, offers: impl IntoIterator<Item = (&'a SlotId, &'a Resolved)>) {
         for (slot, resolved) in offers {
             let unused = |history: &&mut History| {
                 let runs = history.kept.iter().any(|kept| kept.entry.number == resolved.number);

@@ -114,7 +114,7 @@ impl FoldCall {
             };
             // a row that does not exist is of no batch
             let Some(time) = batch.times().get(row as usize).copied() else { continue };
-            out.dead.push(DeadRow { row: batch.columns().slice(row as usize, 1), time, reason });
+            out.dead.push(DeadRow { row: batch.columns().slice(row as usize, 1), time, reason, slot: None });
         }
         into.scatter(&groups.slots, &folded).map_err(|error| breach("accumulate", &error))
     }

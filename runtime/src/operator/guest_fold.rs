@@ -333,6 +333,14 @@ impl Operator for AggregateStep {
         }
     }
 
+    fn state_rows(&self) -> Option<u64> {
+        Some(match &self.windows {
+            Windowed::Alike(windows) => windows.state_rows(),
+            Windowed::Keyed(windows) => windows.state_rows(),
+            Windowed::Rolling(keys) => keys.state_rows(),
+        })
+    }
+
     fn kept_columns(&self, slot: usize) -> Option<KeptColumns> {
         let output = self.outputs.get(slot)?.as_ref()?.fields().first()?;
         let table = if matches!(self.windows, Windowed::Rolling(_)) { "keys" } else { "windows" };

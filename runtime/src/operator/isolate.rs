@@ -116,7 +116,7 @@ impl Isolation<'_> {
             OnError::DeadLetter => {
                 let time = piece.times().get(row).copied().unwrap_or_default();
                 let row = piece.columns().slice(row, 1);
-                self.out.dead.push(DeadRow { row, time, reason: reason.to_owned() });
+                self.out.dead.push(DeadRow { row, time, reason: reason.to_owned(), slot: None });
                 Ok(())
             }
         }

@@ -168,6 +168,11 @@ impl KeyWindowAggregate {
         self.windows.open()
     }
 
+    pub(super) fn state_rows(&self) -> u64 {
+        // of keys in the store it is not known how many windows they have: one at least
+        self.windows_open() as u64 + self.spilled.as_ref().map_or(0, |spilled| spilled.keys_spilled())
+    }
+
     /// As [`super::WindowAggregate::replace_fold`].
     pub fn replace_fold(&mut self, index: usize, fold: Box<dyn Fold>) -> Result<(), OperatorError> {
         self.parts.replace_fold(index, fold, std::iter::once(&mut self.state))

@@ -49,13 +49,16 @@ pub use select::Select;
 pub use spec::{AggregateFunction, OnError};
 pub use sweep::{Kept, Left, Made, MadeColumns, Piece, Sweeping};
 pub use top::{OrderBy, Ties, Top, TopSpec, TopWindows, partition_keys, top_schema};
-pub(crate) use trial::put_in_place;
-pub use trial::{Apart, Cost, Difference, EXAMPLES, Example, Share, SharedFigures, Side, TaskFigures, TrialStep};
+pub use trial::{
+    Apart, Cost, Difference, EXAMPLES, Example, OtherState, Share, SharedFigures, Side, TaskFigures, TrialStep,
+};
+pub(crate) use trial::{put_in_place, union};
 pub use window_aggregate::WindowAggregate;
 pub use window_aggregate_parts::WindowAggregateSpec;
 pub use window_process::WindowProcess;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 
@@ -106,6 +109,12 @@ pub trait Operator: Send {
         Ok(Snapshot::default())
     }
 
+    /// As [`Operator::snapshot`], for another version to go on with: all that is to be migrated, and apart from it what a
+    /// candidate of that version has made of its own keys, as it keeps it.
+    fn snapshot_apart(&mut self) -> Result<(Snapshot, Option<Snapshot>), OperatorError> {
+        Ok((self.snapshot()?, None))
+    }
+
     /// Takes over what [`Operator::snapshot`] gave, before the first element: the rows of those keys that this task owns
     /// now, of all tasks that there were. `watermark` is the least that these had reached.
     fn restore(&mut self, state: &Snapshot, _watermark: Watermark) -> Result<(), OperatorError> {
@@ -115,6 +124,11 @@ pub trait Operator: Send {
                 Err(OperatorError::Internal { reason: format!("no operator for the state `{}`", table.name) })
             }
         }
+    }
+
+    /// Rows of state that there are, about: as many as a migration at the cut goes through. None: it is not known.
+    fn state_rows(&self) -> Option<u64> {
+        None
     }
 
     /// Where [`Operator::snapshot`] has the state of component `slot`; none where it keeps none.
@@ -163,8 +177,8 @@ pub struct Output {
     pub sides: Vec<(usize, Batch)>,
     /// rows that could not be handled
     pub dead: Vec<DeadRow>,
-    /// which of `dead` another version than the step's own could not handle, and which one, if it is one component
-    pub dead_by: Vec<(Range<usize>, Option<ExactVersion>)>,
+    /// which of `dead` another version than the step's own could not handle, and its components by slot
+    pub dead_by: Vec<(Range<usize>, Arc<[(usize, ExactVersion)]>)>,
     /// rows that came after their window had fired: dropped and counted
     pub late_rows: u64,
     /// rows that could not be handled and were dropped because the step says `on_error = "skip"`
@@ -205,6 +219,8 @@ pub struct DeadRow {
     pub time: i64,
     /// why
     pub reason: String,
+    /// which of the step's components could not; none: the only one, or the host
+    pub slot: Option<usize>,
 }
 
 /// An operator cannot go on: the pipeline stops (or, under supervision, restarts). Row failures are not this.

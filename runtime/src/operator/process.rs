@@ -270,6 +270,11 @@ impl Operator for ProcessStep {
         self.load_all(state, watermark)
     }
 
+    fn state_rows(&self) -> Option<u64> {
+        let spilled = self.spilled.as_ref().map_or(0, |spilled| spilled.keys_spilled());
+        Some(self.keys_held() as u64 + spilled)
+    }
+
     fn kept_columns(&self, _slot: usize) -> Option<KeptColumns> {
         Some(KeptColumns { table: "state", prefix: "state.".to_owned() })
     }

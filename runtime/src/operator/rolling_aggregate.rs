@@ -116,6 +116,10 @@ impl RollingAggregate {
     }
 
     /// As [`super::WindowAggregate::sweeping`].
+    pub(super) fn state_rows(&self) -> u64 {
+        self.state.touched as u64 + self.spilled.as_ref().map_or(0, |spilled| spilled.keys_spilled())
+    }
+
     pub(super) fn sweeping(&mut self) -> Option<Sweeping<'_>> {
         // what is in the store would have to be read back for it
         self.spilled.is_none().then(|| Sweeping::new(&self.parts, std::iter::once(&mut self.state)))
@@ -180,7 +184,7 @@ impl RollingAggregate {
                 }
                 None => true,
             });
-            self.dead(dead, times, out)?;
+            self.dead((dead, None), times, out)?;
         }
         let mut folded = self.folded(&mut origins, times, out)?.into_iter();
         let slots: Vec<u32> = origins.iter().map(|(_, slot)| *slot).collect();
@@ -212,13 +216,14 @@ impl RollingAggregate {
     ) -> Result<Vec<Vec<ArrayRef>>, OperatorError> {
         loop {
             let slots: Vec<u32> = origins.iter().map(|(_, slot)| *slot).collect();
-            let (mut results, mut failed) = (Vec::new(), Vec::new());
-            for (aggregate, state) in self.parts.aggregates.iter_mut().zip(&self.state.states) {
+            let (mut results, mut failed, mut refused_in) = (Vec::new(), Vec::new(), None);
+            for (at, (aggregate, state)) in self.parts.aggregates.iter_mut().zip(&self.state.states).enumerate() {
                 if let (Aggregate::Fold(fold), State::Fold(accumulators)) = (aggregate, state)
                     && !slots.is_empty()
                     && failed.is_empty()
                 {
                     results.push(fold.finish(accumulators, &slots, &mut failed)?);
+                    refused_in = (!failed.is_empty()).then_some(at);
                 }
             }
             if failed.is_empty() {
@@ -234,16 +239,23 @@ impl RollingAggregate {
                 return Err(OperatorError::Internal { reason: "a result that is not there has failed".into() });
             }
             origins.retain(|(row, _)| dead.iter().all(|(dead, ..)| dead != row));
-            self.dead(dead, times, out)?;
+            self.dead((dead, refused_in), times, out)?;
         }
     }
 
-    /// Rows (row of the batch, slot) whose results cannot be made, and why: dead rows of their keys.
-    fn dead(&self, dead: Vec<(u32, u32, String)>, times: &[EventTime], out: &mut Output) -> Result<(), OperatorError> {
+    /// Rows (row of the batch, slot) whose results cannot be made, why, and by which of several components: dead rows of their
+    /// keys.
+    fn dead(
+        &self,
+        (dead, slot_of): (Vec<(u32, u32, String)>, Option<usize>),
+        times: &[EventTime],
+        out: &mut Output,
+    ) -> Result<(), OperatorError> {
         for (row, slot, reason) in dead {
             let keys = self.parts.table.keys(&[slot]).map_err(|error| internal(&error))?;
             let time = times.get(row as usize).copied().unwrap_or_default();
-            out.dead.push(DeadRow { row: record_batch(&self.parts.head, 1, keys)?, time, reason });
+            let row = record_batch(&self.parts.head, 1, keys)?;
+            out.dead.push(DeadRow { row, time, reason, slot: slot_of });
         }
         Ok(())
     }

@@ -168,7 +168,7 @@ impl Top {
             if time == NO_EVENT_TIME {
                 let row = batch.columns().slice(row as usize, 1);
                 let reason = "the row has no event time, so no window takes it: set event_time on the source".into();
-                out.dead.push(DeadRow { row, time, reason });
+                out.dead.push(DeadRow { row, time, reason, slot: None });
                 continue;
             }
             let Some(mut window) = windows.first_open_of(time, self.watermark) else {

@@ -9,6 +9,14 @@
 //! In shadow nothing that the candidate does leaves the task, not even its failure: one that cannot go on is left alone from
 //! there. In a canary a candidate without state that cannot go on hands its rows to the running version; one with state fails
 //! the task, as the running version would. State of both is one table at a snapshot, so a checkpoint does not know of a trial.
+//!
+//! Where the candidate of a canary keeps other state, the running version goes on with the candidate's keys behind it, unseen:
+//!
+//! ```text
+//!   rows ─┬─ other keys ───────▶ running version ──▶ out
+//!         └─ candidate's keys ─┬▶ candidate ───────▶ out          state of a migrated copy
+//!                              └▶ running version ─▶ dropped      what a checkpoint, and a rollback, has of these keys
+//! ```
 
 mod begin;
 mod compare;
@@ -18,12 +26,12 @@ mod split;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use begin::put_in_place;
-pub use begin::{Apart, TrialStep};
+pub use begin::{Apart, OtherState, TrialStep};
 pub use figures::{Cost, Difference, EXAMPLES, Example, Side, TaskFigures};
 pub use split::Share;
 
 use self::compare::{Comparison, Rows};
-use self::split::union;
+pub(crate) use self::split::union;
 use super::{Left, MadeColumns, Operator, OperatorError, Output, Replacement, Sweeping};
 use crate::clock::Stopwatch;
 use crate::record::{Batch, Watermark};
@@ -198,6 +206,10 @@ impl Operator for Shadow {
         self.running.restore(state, watermark)
     }
 
+    fn state_rows(&self) -> Option<u64> {
+        self.running.state_rows()
+    }
+
     fn sweeping(&mut self) -> Option<Sweeping<'_>> {
         // it is the running version whose state is migrated when the trial ends
         self.running.sweeping()
@@ -217,18 +229,32 @@ impl Operator for Shadow {
 struct Canary {
     running: Box<dyn Operator>,
     candidate: Box<dyn Operator>,
+    /// The running version once more, for the candidate's keys, where the candidate keeps other state: it sees what the candidate
+    /// sees, and nothing it puts out leaves the task.
+    behind: Option<Box<dyn Operator>>,
     /// the candidate could not go on: all rows are the running version's again
     is_off: bool,
     /// rows of a key may change the version: there is no state
     is_stateless: bool,
     goes_on: [bool; 2],
     share: Share,
-    /// the candidate's, for dead rows
-    version: Option<ExactVersion>,
+    /// the candidate's components by slot, for dead rows
+    versions: Arc<[(usize, ExactVersion)]>,
     figures: SharedFigures,
 }
 
 impl Canary {
+    /// Lets the version behind the candidate do `what`, to its end. Nobody sees what it puts out.
+    fn behind(
+        &mut self,
+        what: impl FnOnce(&mut dyn Operator, &mut Output) -> Result<(), OperatorError>,
+    ) -> Result<(), OperatorError> {
+        let Some(behind) = &mut self.behind else { return Ok(()) };
+        what(behind.as_mut(), &mut Output::default())?;
+        while behind.go_on(&mut Output::default())? {}
+        Ok(())
+    }
+
     /// Lets the candidate do `what`; its dead rows are marked as its own.
     fn candidate(
         &mut self,
@@ -240,7 +266,7 @@ impl Canary {
         let mut side = Side::default();
         let result = timed(&mut side, rows, out, |out| what(self.candidate.as_mut(), out));
         if out.dead.len() > dead {
-            out.dead_by.push((dead..out.dead.len(), self.version));
+            out.dead_by.push((dead..out.dead.len(), Arc::clone(&self.versions)));
         }
         note(&self.figures, |figures| {
             figures.candidate.add(&side);
@@ -272,7 +298,8 @@ impl Canary {
         let before = Mark::of(out);
         let result = self.candidate(batch.rows(), out, |operator, out| operator.on_input(input, batch.clone(), out));
         if !self.is_stateless || result.is_ok() {
-            return result;
+            result?;
+            return self.behind(|operator, out| operator.on_input(input, batch, out));
         }
         out.batches.truncate(before.batches);
         out.sides.truncate(before.sides);
@@ -304,7 +331,8 @@ impl Operator for Canary {
         let before = Mark::of(out);
         self.running.on_watermark(watermark, out)?;
         note(&self.figures, |figures| before.account(out, &mut figures.running));
-        self.candidate(0, out, |operator, out| operator.on_watermark(watermark, out))
+        self.candidate(0, out, |operator, out| operator.on_watermark(watermark, out))?;
+        self.behind(|operator, out| operator.on_watermark(watermark, out))
     }
 
     fn go_on(&mut self, out: &mut Output) -> Result<bool, OperatorError> {
@@ -328,7 +356,8 @@ impl Operator for Canary {
     }
 
     fn next_processing_time(&self) -> Option<i64> {
-        earlier(self.running.as_ref(), Some(self.candidate.as_ref()))
+        let behind = self.behind.as_deref().and_then(Operator::next_processing_time);
+        earlier(self.running.as_ref(), Some(self.candidate.as_ref())).into_iter().chain(behind).min()
     }
 
     fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<(), OperatorError> {
@@ -336,16 +365,28 @@ impl Operator for Canary {
         let before = Mark::of(out);
         clock_to(self.running.as_mut(), now_ms, out)?;
         note(&self.figures, |figures| before.account(out, &mut figures.running));
-        self.candidate(0, out, |operator, out| clock_to(operator, now_ms, out))
+        self.candidate(0, out, |operator, out| clock_to(operator, now_ms, out))?;
+        self.behind(|operator, out| clock_to(operator, now_ms, out))
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
-        Ok(union(self.running.snapshot()?, self.candidate.snapshot()?))
+        let of_candidate = self.behind.as_mut().unwrap_or(&mut self.candidate).snapshot()?;
+        Ok(union(self.running.snapshot()?, of_candidate))
+    }
+
+    fn snapshot_apart(&mut self) -> Result<(Snapshot, Option<Snapshot>), OperatorError> {
+        match self.behind {
+            Some(_) => Ok((self.running.snapshot()?, Some(self.candidate.snapshot()?))),
+            None => Ok((self.snapshot()?, None)),
+        }
     }
 
     fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
         let (running, candidate) = self.share.divide(state)?;
         self.running.restore(&running, watermark)?;
+        if self.behind.is_some() {
+            return Err(begin::no_restore());
+        }
         self.candidate.restore(&candidate, watermark)
     }
 
@@ -356,7 +397,7 @@ impl Operator for Canary {
     fn take_apart(&mut self) -> Option<Apart> {
         let running = std::mem::replace(&mut self.running, Box::new(begin::Gone));
         let candidate = std::mem::replace(&mut self.candidate, Box::new(begin::Gone));
-        Some(Apart { running, canary: Some(candidate) })
+        Some(Apart { running, canary: Some(self.behind.take().unwrap_or(candidate)) })
     }
 }
 
@@ -420,6 +461,10 @@ impl Operator for Watched {
 
     fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
         self.operator.restore(state, watermark)
+    }
+
+    fn state_rows(&self) -> Option<u64> {
+        self.operator.state_rows()
     }
 
     fn sweeping(&mut self) -> Option<Sweeping<'_>> {

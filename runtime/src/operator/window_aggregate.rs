@@ -135,6 +135,11 @@ impl WindowAggregate {
     }
 
     /// Its accumulators, to be migrated while it goes on; none where some of them may be in a store.
+    pub(super) fn state_rows(&self) -> u64 {
+        let in_memory: usize = self.states.values().map(|state| state.touched).sum();
+        in_memory as u64 + self.spilled.as_ref().map_or(0, |spilled| spilled.rows())
+    }
+
     pub(super) fn sweeping(&mut self) -> Option<Sweeping<'_>> {
         self.spilled.is_none().then(|| Sweeping::new(&self.parts, self.states.values_mut()))
     }
@@ -156,6 +161,7 @@ impl WindowAggregate {
                     row: batch.columns().slice(row, 1),
                     time: *time,
                     reason: "the row has no event time, so no window takes it: set event_time on the source".into(),
+                    slot: None,
                 });
                 continue;
             }

@@ -97,12 +97,12 @@ impl Emission<'_> {
                 return Ok(());
             }
             let mut failed = Vec::new();
-            let results = self.results(slots, &mut failed)?;
+            let (results, component) = self.results(slots, &mut failed)?;
             if failed.is_empty() {
                 break results;
             }
             // the others are asked for again, which changes no accumulator
-            self.dead(take_out(slots, failed))?;
+            self.dead(take_out(slots, failed), component)?;
         };
         let mut columns = self.head_columns(slots)?;
         columns.extend(results);
@@ -113,10 +113,14 @@ impl Emission<'_> {
         Ok(())
     }
 
-    /// The results of `slots`, unless some of them `failed`.
-    fn results(&mut self, slots: &[u32], failed: &mut Vec<RowFailure>) -> Result<Vec<ArrayRef>, OperatorError> {
+    /// The results of `slots`, unless some of them `failed`: in the component whose slot is told then.
+    fn results(
+        &mut self,
+        slots: &[u32],
+        failed: &mut Vec<RowFailure>,
+    ) -> Result<(Vec<ArrayRef>, Option<usize>), OperatorError> {
         let mut columns = Vec::new();
-        for (aggregate, state) in self.aggregates.iter_mut().zip(&self.state.states) {
+        for (slot, (aggregate, state)) in self.aggregates.iter_mut().zip(&self.state.states).enumerate() {
             match (aggregate, state) {
                 (Aggregate::BuiltIn(built_in), State::BuiltIn(accumulators)) => {
                     let column = built_in.finish(accumulators, &self.state.rows, slots);
@@ -125,13 +129,13 @@ impl Emission<'_> {
                 (Aggregate::Fold(fold), State::Fold(accumulators)) => {
                     columns.extend(fold.finish(accumulators, slots, failed)?);
                     if !failed.is_empty() {
-                        break;
+                        return Ok((columns, Some(slot)));
                     }
                 }
                 _ => return Err(OperatorError::Internal { reason: "state of another aggregate".into() }),
             }
         }
-        Ok(columns)
+        Ok((columns, None))
     }
 
     /// Takes slots without a result off the list.
@@ -159,14 +163,14 @@ impl Emission<'_> {
                 });
             }
         }
-        self.dead(dead)
+        self.dead(dead, None)
     }
 
-    /// Slots without a result, and why: dead rows of keys and window bounds.
-    fn dead(&mut self, slots: Vec<(u32, String)>) -> Result<(), OperatorError> {
+    /// Slots without a result, why, and which of several components has none: dead rows of keys and window bounds.
+    fn dead(&mut self, slots: Vec<(u32, String)>, component: Option<usize>) -> Result<(), OperatorError> {
         for (slot, reason) in slots {
             let row = record_batch(self.head, self.head_columns(&[slot])?)?;
-            self.out.dead.push(DeadRow { row, time: self.bounds.result_time(slot), reason });
+            self.out.dead.push(DeadRow { row, time: self.bounds.result_time(slot), reason, slot: component });
         }
         Ok(())
     }

@@ -174,13 +174,15 @@ pub(super) fn accumulate(
             swept.touch(&groups.slots);
         }
     }
-    for (aggregate, state) in aggregates.iter_mut().zip(&mut state.states) {
+    for (slot, (aggregate, state)) in aggregates.iter_mut().zip(&mut state.states).enumerate() {
         match (aggregate, state) {
             (Aggregate::BuiltIn(built_in), State::BuiltIn(accumulators)) => {
                 built_in.accumulate(accumulators, batch, rows).map_err(|error| internal(&error))?;
             }
             (Aggregate::Fold(fold), State::Fold(columns)) => {
+                let before = out.dead.len();
                 fold.accumulate(columns, batch, rows, groups, out)?;
+                out.dead.iter_mut().skip(before).for_each(|dead| dead.slot = Some(slot));
             }
             _ => return Err(OperatorError::Internal { reason: "state of another aggregate".into() }),
         }

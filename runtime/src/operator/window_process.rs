@@ -179,7 +179,7 @@ impl WholeWindows {
         match self.on_error {
             OnError::Fail => return Err(OperatorError::Row { reason }),
             OnError::Skip => out.skipped_rows += u64::try_from(rows).unwrap_or_default(),
-            OnError::DeadLetter => out.dead.push(DeadRow { row, time: dead.time, reason }),
+            OnError::DeadLetter => out.dead.push(DeadRow { row, time: dead.time, reason, slot: None }),
         }
         Ok(())
     }
@@ -193,6 +193,7 @@ fn too_large(all: &Batch, window: usize) -> DeadRow {
             "a window-processor is handed at most {WINDOW_ROWS_MAX} rows of a window and key: make windows shorter or keys \
              finer, add `trigger = {{ count = .. }}` with `firing = \"discarding\"`, or use an `aggregate`, which keeps no rows"
         ),
+        slot: None,
     }
 }
 

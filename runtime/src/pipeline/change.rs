@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -39,6 +40,10 @@ pub struct Change {
     swept: BTreeSet<String>,
     /// rows of state that were migrated at the cut
     migrated: AtomicU64,
+    /// what that has taken in all tasks, ns
+    migrating_ns: AtomicU64,
+    /// where tasks tell how many rows of state their steps have, by step: those of the task with most of them; none: not known
+    counted: Option<Mutex<BTreeMap<String, Option<u64>>>>,
     /// where something can fail at the cut
     ballot: Option<Ballot>,
     /// ranges of rows behind the cut, by the number of the sampler they were drawn from
@@ -79,6 +84,30 @@ impl Change {
     #[must_use]
     pub fn with_checkpoint(epoch: u64) -> Self {
         Self { epoch: Some(epoch), ..Self::with_snapshot() }
+    }
+
+    /// Asks every task how many rows of state its steps have.
+    #[must_use]
+    pub fn with_count() -> Self {
+        Self { counted: Some(Mutex::default()), ..Self::default() }
+    }
+
+    /// Whether tasks are to [count](Change::count) rows of state.
+    pub fn counts(&self) -> bool {
+        self.counted.is_some()
+    }
+
+    /// A task has so many rows of the state of `step`; none: it does not know.
+    pub fn count(&self, step: &str, rows: Option<u64>) {
+        let Some(counted) = &self.counted else { return };
+        let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = counted.entry(step.to_owned()).or_insert(Some(0));
+        *most = most.zip(rows).map(|(most, rows)| most.max(rows));
+    }
+
+    /// Rows of the state of `step` in the task that has most of them, as far as all have told.
+    pub fn counted(&self, step: &str) -> Option<u64> {
+        self.counted.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).get(step).copied().flatten()
     }
 
     /// All tasks end behind it, and leave what stays open with `handover`.
@@ -148,9 +177,18 @@ impl Change {
         self.swept.contains(step)
     }
 
-    /// A task has migrated rows of state while it stood still.
-    pub fn count_migrated(&self, rows: u64) {
+    /// A task has migrated rows of state while it stood still, for so long.
+    pub fn count_migrated(&self, rows: u64, took: Duration) {
         self.migrated.fetch_add(rows, Ordering::AcqRel);
+        self.migrating_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::AcqRel);
+    }
+
+    /// What a row of state has cost that was [migrated](Change::migrated) at the cut, ns: reading, migrating and taking over. None:
+    /// there was none.
+    #[allow(clippy::cast_precision_loss)] // an estimate
+    pub fn migrated_row_ns(&self) -> Option<f64> {
+        let rows = Some(self.migrated()).filter(|rows| *rows > 0)?;
+        Some(self.migrating_ns.load(Ordering::Acquire) as f64 / rows as f64)
     }
 
     /// Rows of state that tasks have migrated while they stood still, but for those of migrations that began ahead.

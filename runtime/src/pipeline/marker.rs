@@ -73,7 +73,7 @@ impl Marker {
 
     /// The assigner that runs.
     pub(super) fn version(&self) -> Option<ExactVersion> {
-        self.assigner.as_ref()?.versions.only()
+        self.assigner.as_ref()?.versions.all().first().map(|(_, of)| of.version)
     }
 
     /// Takes over the component that a barrier brings; `before` is what the source has counted so far.
@@ -149,7 +149,9 @@ impl Assigner {
         match self.on_error {
             OnError::Fail => return Err(OperatorError::Row { reason }),
             OnError::Skip => marked.skipped += 1,
-            OnError::DeadLetter => marked.dead.push(DeadRow { row, time: crate::record::NO_EVENT_TIME, reason }),
+            OnError::DeadLetter => {
+                marked.dead.push(DeadRow { row, time: crate::record::NO_EVENT_TIME, reason, slot: None });
+            }
         }
         Ok(())
     }

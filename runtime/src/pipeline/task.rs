@@ -16,10 +16,10 @@ use super::dead_letter::{DeadLetter, DeadLetters, Payload};
 use super::exchange::{Edge, ExchangeError, Inputs};
 use super::handover::{Handover, Later};
 use super::sweep::SweepTask;
-use super::task_versions::TaskVersions;
+use super::task_versions::{TaskVersions, refused_by};
 use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounters;
-use crate::operator::{Migration, Operator, OperatorError, Output, put_in_place};
+use crate::operator::{Migration, Operator, OperatorError, Output, put_in_place, union};
 use crate::record::{Barrier, Batch, Element, Watermark};
 use crate::sink::{Prepared, Sink, SinkError};
 use crate::wasm::ExactVersion;
@@ -118,11 +118,14 @@ impl Link {
 /// Gives a successor the state of the operator that runs; why not, where it cannot take it.
 fn take_over(running: &mut dyn Operator, successor: &mut Successor, watermark: Watermark) -> Result<u64, String> {
     let mut rows = 0;
-    let state = running.snapshot().map_err(|error| error.to_string())?;
+    let (state, has) = running.snapshot_apart().map_err(|error| error.to_string())?;
     let mut state = state.made().map_err(|error| error.to_string())?;
     for migration in &mut successor.migrations {
         state = migration.run(state).map_err(|error| error.to_string())?;
         rows += migration.rows_in(&state);
+    }
+    if let Some(has) = has {
+        state = union(state, has.made().map_err(|error| error.to_string())?);
     }
     successor.operator.restore(&state, watermark).map_err(|error| error.to_string())?;
     Ok(rows)
@@ -309,12 +312,13 @@ impl Chain {
             return (batches, Vec::new());
         }
         // where one of several components failed the operator says which
-        let only = link.versions.only();
+        let own: Vec<(usize, ExactVersion)> =
+            link.versions.all().into_iter().map(|(slot, of)| (slot, of.version)).collect();
         let others = std::mem::take(&mut output.dead_by);
-        let by = |row: usize| others.iter().find(|(rows, _)| rows.contains(&row)).map(|(_, version)| *version);
+        let by = |row: usize| others.iter().find(|(rows, _)| rows.contains(&row)).map(|(_, versions)| &**versions);
         let letters = output.dead.drain(..).enumerate().map(|(row, dead)| DeadLetter {
             node: link.step.clone(),
-            version: by(row).unwrap_or(only),
+            version: refused_by(by(row).unwrap_or(&own), dead.slot),
             capsule: link.capsules.as_ref().and_then(|capsules| capsules.file_of(&dead.reason, by(row).is_some())),
             reason: dead.reason,
             payload: Payload::Row { row: dead.row, time_ms: dead.time },
@@ -435,6 +439,9 @@ impl Chain {
         let change = barrier.change.downcast_ref::<Change>();
         let ballot = change.and_then(Change::ballot);
         if let Some(change) = change {
+            if change.counts() {
+                self.links.iter().for_each(|link| change.count(&link.step, link.operator.state_rows()));
+            }
             if ballot.is_none() {
                 self.try_out(change)?;
             }
@@ -488,9 +495,10 @@ impl Chain {
         let mut ready = Vec::new();
         for (index, link) in self.links.iter_mut().enumerate() {
             let Some(mut successor) = change.take_successor(&link.step, self.subtask) else { continue };
+            let watch = Stopwatch::start();
             match take_over(link.operator.as_mut(), &mut successor, self.watermark) {
                 Ok(rows) => {
-                    change.count_migrated(rows);
+                    change.count_migrated(rows, watch.elapsed());
                     ready.push((index, successor));
                 }
                 Err(reason) => ballot.cannot(&link.step, reason),

@@ -33,13 +33,6 @@ impl TaskVersions {
         }
     }
 
-    /// The version of the only component; none where there are several, or none.
-    pub(super) fn only(&self) -> Option<ExactVersion> {
-        let slots = self.slots();
-        let mut versions = slots.iter().flatten();
-        versions.next().filter(|_| versions.next().is_none()).map(|only| only.version)
-    }
-
     /// All, with their slots.
     pub fn all(&self) -> Vec<(usize, TaskVersion)> {
         let slots = self.slots();
@@ -52,21 +45,40 @@ impl TaskVersions {
     }
 }
 
+/// Which of a step's components, by slot, refused a row: that in `slot`, else the only one. None where there are several and none of
+/// them did.
+pub(super) fn refused_by(versions: &[(usize, ExactVersion)], slot: Option<usize>) -> Option<ExactVersion> {
+    match (slot, versions) {
+        (Some(slot), _) => versions.iter().find(|(of, _)| *of == slot).map(|(_, version)| *version),
+        (None, [(_, only)]) => Some(*only),
+        (None, _) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wasm::Digest;
 
     #[test]
-    fn of_several_components_none_is_the_only_one() {
+    fn a_row_is_refused_by_the_component_that_says_so_or_by_the_only_one() {
+        let version = |number| ExactVersion { number, digest: Digest::of(b"x") };
+        let two = [(1, version(3)), (4, version(7))];
+        assert_eq!(refused_by(&two, Some(4)), Some(version(7)));
+        assert_eq!(refused_by(&two, Some(1)), Some(version(3)));
+        assert_eq!(refused_by(&two, Some(0)), None, "a built-in aggregate");
+        assert_eq!(refused_by(&two, None), None, "the host");
+        assert_eq!(refused_by(&two[1..], None), Some(version(7)));
+        assert_eq!(refused_by(&[], None), None);
+    }
+
+    #[test]
+    fn each_slot_has_the_version_that_was_put_there_last() {
         let version = |number| ExactVersion { number, digest: Digest::of(b"x") };
         let versions = TaskVersions::new(2);
-        assert_eq!(versions.only(), None);
         versions.runs(1, version(1), NodeCounts::ZERO);
-        assert_eq!(versions.only(), Some(version(1)));
         versions.runs(0, version(4), NodeCounts::ZERO);
         versions.runs(1, version(2), NodeCounts::ZERO);
-        assert_eq!(versions.only(), None);
         let all: Vec<_> = versions.all().into_iter().map(|(slot, of)| (slot, of.version.number)).collect();
         assert_eq!(all, [(0, 4), (1, 2)]);
         versions.runs(2, version(9), NodeCounts::ZERO);

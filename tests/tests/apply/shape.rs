@@ -54,6 +54,78 @@ async fn a_configuration_changes_at_a_barrier_and_stays_through_changes_of_shape
     assert_one_cut(&rows.await.unwrap(), "source", ("first", "second"));
 }
 
+/// A configuration and the number of tasks change together; the version and its number go on through what follows.
+async fn set_with_parallelism(checkpoints: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (sink, rows) = channel();
+    let mut pipeline = named("first");
+    if checkpoints {
+        pipeline = pipeline.checkpoint(text("state"), Duration::from_millis(200));
+    }
+    let running = start(pipeline.sink("out", sink.from("named")).build().unwrap()).await;
+    let (handle, rows) = (running.handle(), run::collect(rows));
+    let version = |handle: &Handle| handle.status().node("named").unwrap().components[0].version;
+    passed(&handle, "named", ROWS / 8).await;
+    let both = [("named.name".to_owned(), "second".to_owned()), ("named.parallelism".to_owned(), "2".to_owned())];
+    let report = handle.set(&both).await.unwrap();
+    assert_eq!((report.effect, tasks(&handle.status(), "named")), (Some(Effect::Rebuild), 2));
+    assert_eq!(version(&handle), 2, "another configuration is another version");
+    // and the number of tasks alone is none
+    handle.rescale(3, &["named".to_owned()]).await.unwrap();
+    assert_eq!((version(&handle), tasks(&handle.status(), "named")), (2, 3));
+    let known: Vec<u64> = handle.history()["named"].iter().map(|version| version.number).collect();
+    assert_eq!(known, [1, 2]);
+    passed(&handle, "named", ROWS / 2).await;
+    drop(handle);
+    running.wait().await.unwrap();
+    assert_one_cut(&rows.await.unwrap(), "source", ("first", "second"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_set_with_parallelism_is_a_new_version() {
+    set_with_parallelism(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_set_with_parallelism_is_a_new_version_with_checkpoints() {
+    set_with_parallelism(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swap_that_nobody_waits_for_any_more_is_done_before_a_change_of_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..5 {
+        let other =
+            built::version("version-map", "version-000a", "version-000b", &folder.path().join(format!("{round}.wasm")));
+        let (sink, rows) = channel();
+        let pipeline = Pipeline::new("dropped").source("numbers", generator());
+        let step = Step::map(path("version-map")).keep_all().from("numbers");
+        let running = start(pipeline.step("tag", step).sink("out", sink.from("tag")).build().unwrap()).await;
+        let (handle, rows) = (running.handle(), run::collect(rows));
+        passed(&handle, "tag", ROWS / 8).await;
+        let offers = [("tag".to_owned(), other.unwrap())];
+        // begun, and given up at once
+        {
+            let mut swap = std::pin::pin!(handle.swap(&offers));
+            std::future::poll_fn(|context| std::task::Poll::Ready(assert!(swap.as_mut().poll(context).is_pending())))
+                .await;
+        }
+        handle.rescale(2, &["tag".to_owned()]).await.unwrap();
+        let status = handle.status();
+        let runs = &status.node("tag").unwrap().components;
+        assert_eq!(
+            (runs.len(), runs[0].version, tasks(&status, "tag")),
+            (1, 2, 2),
+            "the swap came after the change, or never"
+        );
+        handle.stop().await;
+        drop(handle);
+        running.wait().await.unwrap();
+        rows.await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_and_the_number_of_its_tasks_change_at_one_cut() {
     let folder = tempfile::tempdir().unwrap();

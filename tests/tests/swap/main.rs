@@ -24,6 +24,7 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc::Receiver;
 
 mod ahead;
+mod canary;
 mod cut;
 mod endings;
 mod hostile;

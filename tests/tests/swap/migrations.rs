@@ -1,5 +1,6 @@
 //! Versions that keep other state: it is migrated at the cut, for all keys in all tasks or for none.
 
+use millstream::control::{MigrationPlan, RowFigure};
 use millstream::window::{Firing, Trigger};
 
 use super::*;
@@ -277,4 +278,45 @@ async fn state_of_a_checkpoint_is_migrated_when_another_version_goes_on_from_it(
     let rows: Vec<Row> = last.into_values().collect();
     assert_each_once(&rows, ROWS);
     assert!(rows.iter().all(|row| int(row, "rows_1") > 0 && int(row, "rows_2") > 0), "{rows:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_says_how_long_state_that_migrates_at_the_cut_would_take_and_leaves_out_what_migrates_ahead() {
+    let scratch = tempfile::tempdir().unwrap();
+    let to = [("sums".to_owned(), other("migrate-sum-2"))];
+    for parallelism in [1, 2] {
+        for at_cut in [false, true] {
+            let sums = Step::aggregate().key_by(["amount"]).count("rows").sum("amounts", "amount").latest();
+            let sums = sums.component("sums", path("migrate-sum-1")).from("numbers");
+            let mut pipeline = many(parallelism).step("sums", sums);
+            if at_cut {
+                pipeline = pipeline.state(1 << 30, scratch.path().to_string_lossy());
+            }
+            let job = start(pipeline, &["sums"], &[]).await;
+            let handle = job.handle();
+            let asking = async {
+                passed(&handle, "numbers", ROWS / 3).await;
+                let plan = handle.plan(&to).await.unwrap();
+                let ahead = plan.planned[0].migration == Some(MigrationPlan::Ahead);
+                let pause = plan.expected_pause.unwrap();
+                assert_eq!((ahead, pause.migration.is_none()), (!at_cut, !at_cut), "{pause:?}");
+                if let Some(migration) = pause.migration {
+                    // a thousand keys, in the task that has most of them
+                    let (least, most) = if parallelism == 1 { (1_000, 1_000) } else { (500, 999) };
+                    assert!((least..=most).contains(&migration.rows), "{migration:?}");
+                    assert_eq!(migration.row_from, RowFigure::Stated);
+                    assert!(pause.pause_ns >= migration.pause_ns && migration.pause_ns > 0, "{pause:?}");
+                    let rows = swap(&handle, &[("sums", &to[0].1)]).await.unwrap().migrated.unwrap().rows_at_cut;
+                    assert_eq!(rows, 1_000);
+                    // now it is known what a row costs
+                    let back = [("sums".to_owned(), other("migrate-sum-1"))];
+                    let migration = handle.plan(&back).await.unwrap().expected_pause.unwrap().migration.unwrap();
+                    assert_eq!(migration.row_from, RowFigure::LastMigration, "{migration:?}");
+                }
+                handle.stop().await;
+                drop(handle);
+            };
+            job.finish(asking).await;
+        }
+    }
 }

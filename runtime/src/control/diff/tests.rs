@@ -229,3 +229,89 @@ fn one_sink(column: &str) -> String {
          [sink.out]\nfrom = \"one\"\nprint = {{}}\n"
     )
 }
+
+#[test]
+fn a_name_is_to_be_approved_once_however_much_of_it_differs() {
+    let edited = PIPELINE.replace("tumbling = \"10s\"", "tumbling = \"20s\"").replace("sum(price)", "max(price)");
+    let edited = edited.replace("state_ttl = \"1h\"", "state_ttl = \"2h\"");
+    let ((old, of_old), (new, of_new)) = (shape(PIPELINE), shape(&edited));
+    let found = diff(&Shape { plan: &old, components: of_old }, &Shape { plan: &new, components: of_new });
+    let dropped: Vec<&str> =
+        found.iter().filter(|one| one.effect == Effect::DropsState).map(|one| one.name.as_str()).collect();
+    assert_eq!(dropped, ["sums", "sums", "named"]);
+    assert_eq!(to_approve(&found), ["sums", "named"]);
+}
+
+#[test]
+fn a_configured_value_that_differs_is_told_once_and_one_that_does_not_is_not() {
+    let with = |config: &str| PIPELINE.replace("{ word = \"a\" }", config);
+    let ((old, of_old), (new, of_new)) = (
+        shape(&with("{ word = \"a\", gone = true, same = 1 }")),
+        shape(&with("{ word = \"b\", new = 2.5, same = 1 }")),
+    );
+    let found = diff(&Shape { plan: &old, components: of_old }, &Shape { plan: &new, components: of_new });
+    let told: Vec<String> = found.iter().map(ToString::to_string).collect();
+    let expected = [
+        "step `tag`: config.gone true → none",
+        "step `tag`: config.new none → 2.5",
+        "step `tag`: config.word \"a\" → \"b\"",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn what_a_component_takes_depends_on_what_is_kept_for_it_and_how_it_is_called() {
+    let (plan, components) = shape(PIPELINE);
+    let running = Shape { plan: &plan, components };
+    let sides = |name: &str| crate::wasm::ProcessSignature {
+        second: None,
+        keys: Schema::new([]),
+        sides: vec![(name.to_owned(), Schema::new([Field::new("n", Kind::Int64)]))],
+    };
+    let of = |kind, state: u32, side: Option<&str>| {
+        let mut known = known(&format!("x-{state}.wasm"), OperatorKind::Aggregator, Settings::default());
+        known.kind = kind;
+        known.signature.process = side.map(sides);
+        known
+    };
+    let takes = |mut known: Known| {
+        known.signature.sources.extend(signature(Kind::Int64, Some(1)).state);
+        known
+    };
+    let reads = |mut known: Known, column: &str| {
+        known.signature.inputs = Schema::new([Field::new(column, Kind::Int64)]);
+        known
+    };
+    let makes = |mut known: Known| {
+        known.signature.outputs = Schema::new([Field::new("tag", Kind::Text)]);
+        known
+    };
+    use OperatorKind::{Aggregator, Filter, Mapper, Processor, WindowProcessor};
+    let (drops, migrates) = (Some("its state is of another kind"), Some("its state is migrated"));
+    // step, as it runs, as it is wanted, what it takes
+    let table = [
+        ("sums", of(Processor, 1, Some("a")), of(Processor, 1, Some("a")), (Effect::Swap, None)),
+        ("sums", of(Processor, 1, Some("a")), takes(of(Processor, 2, Some("a"))), (Effect::Swap, migrates)),
+        ("sums", of(Processor, 1, Some("a")), of(Processor, 2, Some("a")), (Effect::DropsState, drops)),
+        // other outputs beside: tasks are made anew, and a migration is not for that
+        ("sums", of(Processor, 1, Some("a")), of(Processor, 1, Some("b")), (Effect::Rebuild, None)),
+        ("sums", of(Processor, 1, Some("a")), of(Processor, 1, None), (Effect::Rebuild, None)),
+        ("sums", of(Processor, 1, Some("a")), of(Processor, 2, Some("b")), (Effect::DropsState, drops)),
+        // another kind keeps something else; where nothing is kept tasks are made anew
+        ("sums", of(Aggregator, 1, None), of(Processor, 1, None), (Effect::DropsState, drops)),
+        ("tag", of(Mapper, 1, None), of(Filter, 1, None), (Effect::Rebuild, None)),
+        // rows of open windows are kept as the component reads them
+        ("sums", of(WindowProcessor, 1, None), makes(of(WindowProcessor, 1, None)), (Effect::Rebuild, None)),
+        (
+            "sums",
+            of(WindowProcessor, 1, None),
+            makes(reads(of(WindowProcessor, 1, None), "auction")),
+            (Effect::DropsState, drops),
+        ),
+        ("sums", of(Aggregator, 1, None), makes(reads(of(Aggregator, 1, None), "auction")), (Effect::Rebuild, None)),
+    ];
+    for (at, (step, before, after, expected)) in table.into_iter().enumerate() {
+        let slot = SlotId { step: step.to_owned(), slot: 2 };
+        assert_eq!(component_effect(&running, &slot, &before, &after), expected, "{at}: {before:?} to {after:?}");
+    }
+}

@@ -280,4 +280,50 @@ mod tests {
         assert!(Budget::P99(2.0).breach(&enough, false).is_some());
         assert!(Budget::Diff(0.0).breach(&Facts::default(), true).is_none(), "nothing compared differs in nothing");
     }
+
+    #[test]
+    fn the_cost_of_neither_version_is_judged_by_few_rows_or_few_calls() {
+        let side = |rows, calls, p99_ns| CostFacts { rows, calls, p99_ns };
+        let (cheap, dear) = (Some(1.0), Some(100.0));
+        // rows, calls and cost of the running version and of the candidate; whether it is judged
+        let table = [
+            ((1_000, 20, cheap), (1_000, 20, dear), true),
+            ((999, 20, cheap), (1_000, 20, dear), false),
+            ((1_000, 20, cheap), (999, 20, dear), false),
+            ((1_000, 19, cheap), (1_000, 20, dear), false),
+            ((1_000, 20, cheap), (1_000, 19, dear), false),
+            // many rows in few calls, and the other way round
+            ((1_000_000, 19, cheap), (1_000_000, 19, dear), false),
+            ((999, 999, cheap), (999, 999, dear), false),
+            ((1_000, 20, None), (1_000, 20, dear), false),
+            ((1_000, 20, cheap), (1_000, 20, None), false),
+            // a running version that costs nothing is not divided by
+            ((1_000, 20, Some(0.0)), (1_000, 20, dear), true),
+        ];
+        for (running, candidate, is_judged) in table {
+            let of = |(rows, calls, p99_ns)| side(rows, calls, p99_ns);
+            let facts = Facts { running: of(running), candidate: of(candidate), ..Facts::default() };
+            for is_over in [false, true] {
+                let breach = Budget::P99(2.0).breach(&facts, is_over);
+                assert_eq!(breach.is_some(), is_judged, "{running:?} {candidate:?}: {breach:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_share_that_differs_is_of_the_rows_compared() {
+        let breach = |compared, differing, percent, is_over| {
+            let facts = Facts { compared, differing, ..Facts::default() };
+            Budget::Diff(percent).breach(&facts, is_over).map(|breach| (breach.budget, breach.measured))
+        };
+        assert_eq!(breach(1_000, 1, 0.1, false), None, "as much as it may");
+        let over = Some(("diff>0.1%".to_owned(), "2 of 1000 rows differ, 0.200%".to_owned()));
+        assert_eq!(breach(1_000, 2, 0.1, false), over);
+        assert_eq!(breach(999, 999, 0.1, false), None, "too few so far");
+        assert!(breach(999, 2, 0.1, true).is_some(), "no more will come");
+        assert_eq!(breach(2_000, 2, 0.1, true), None);
+        assert_eq!(breach(1_000, 1_000, 100.0, true), None, "all of them may");
+        assert!(breach(1_000, 1, 0.0, false).is_some(), "none may");
+        assert_eq!((share(1, 0), share(0, 5), share(1, 4), share(4, 4)), (0.0, 0.0, 25.0, 100.0));
+    }
 }

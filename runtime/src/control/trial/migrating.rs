@@ -1,9 +1,9 @@
 //! Candidates that keep other state than the version that runs: which trials they can have.
 //!
-//! In shadow a candidate takes over a migrated copy, and a promotion migrates what the running version has kept since. A watched
-//! swap migrates as any swap; to be taken back the version before must know the candidate's state. In a canary both versions hold keys
-//! of one step: each checkpoint, and the trial's end, would have to migrate the candidate's back, where one key that
-//! does not migrate stops the step. That is refused.
+//! In shadow a candidate takes over a migrated copy, and a promotion migrates what the running version has kept since. In a canary it
+//! takes over a migrated copy of its keys' state, and the running version goes on with these keys unseen: a checkpoint, and a
+//! rollback, need no migration back, which a version need not know; a promotion migrates the state of the other keys. A watched swap
+//! migrates as any swap; to be taken back the version before must know the candidate's state.
 
 use std::collections::BTreeMap;
 
@@ -26,16 +26,10 @@ impl Life {
         for (slot, _) in verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Migrate { .. })) {
             let refused = |reason: &str| SwapError::CannotTry { step: slot.step.clone(), reason: reason.to_owned() };
             match spec.mode {
-                Mode::Shadow { .. } => {}
-                Mode::Canary { .. } => {
-                    return Err(refused(
-                        "it keeps other state than the version that runs, and the keys of a canary go back to that; use \
-                         shadow or watch, or a `swap` without a trial",
-                    ));
-                }
+                Mode::Shadow { .. } | Mode::Canary { .. } => {}
                 Mode::Watch { .. } => {
                     let mut successors = self.successors(&slot.step, offers, running, verdicts)?;
-                    if successors.iter_mut().any(|successor| successor.operator.sweeping().is_none()) {
+                    if !self.migrates_ahead(&slot.step, &mut successors) {
                         return Err(refused(
                             "its state migrates at the cut alone; use shadow, or a `swap` without a trial",
                         ));

@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::judge::Verdict;
 use super::super::run::Life;
+use super::super::successors::of_step;
 use super::super::swap::{Offers, SwapError};
 use super::budget::Facts;
+use super::operators::Operators;
 use super::status::{Traps, TriedStepStatus, facts};
 use super::{Mode, Trial, TrialSpec};
-use crate::operator::{Operator, Share, SharedFigures, TaskFigures, TrialStep};
+use crate::operator::{Operator, OtherState, Share, SharedFigures, TaskFigures, TrialStep};
 use crate::pipeline::change::Change;
 use crate::pipeline::plan::SlotId;
 use crate::pipeline::resolve::{Components, Resolved};
@@ -21,8 +23,10 @@ pub(super) struct TriedStep {
     pub(super) name: String,
     pub(super) from: Vec<ExactVersion>,
     pub(super) to: Vec<ExactVersion>,
-    /// of the candidate, where it is the step's only component
-    version: Option<ExactVersion>,
+    /// the components that a candidate runs, by slot: those that are tried and those that stay
+    versions: Arc<[(usize, ExactVersion)]>,
+    /// the candidate keeps other state
+    migrates: bool,
     /// by subtask
     figures: Vec<SharedFigures>,
     /// where the running version's guests count, by subtask
@@ -116,25 +120,29 @@ impl Life {
     pub(super) fn tried_steps(
         &self,
         offers: &Offers,
-        before: &Offers,
+        running: &Components,
+        verdicts: &BTreeMap<SlotId, Verdict>,
         spec: &TrialSpec,
     ) -> Result<Vec<TriedStep>, SwapError> {
         let mut names: Vec<&String> = offers.keys().map(|slot| &slot.step).collect();
         names.dedup();
-        names.into_iter().map(|name| self.tried_step(name, offers, before, spec)).collect()
+        names.into_iter().map(|name| self.tried_step(name, (offers, running), verdicts, spec)).collect()
     }
 
     fn tried_step(
         &self,
         name: &str,
-        offers: &Offers,
-        before: &Offers,
+        (offers, runs): (&Offers, &Components),
+        verdicts: &BTreeMap<SlotId, Verdict>,
         spec: &TrialSpec,
     ) -> Result<TriedStep, SwapError> {
-        let versions = |of: &Offers| -> Vec<ExactVersion> {
-            let of_step = of.iter().filter(|(slot, _)| slot.step == name);
-            of_step.map(|(_, resolved)| resolved.version()).collect()
+        let tried = |slot: &SlotId| slot.step == name && offers.contains_key(slot);
+        let versions = |of: &Components| -> Vec<ExactVersion> {
+            of.iter().filter(|(slot, _)| tried(slot)).map(|(_, resolved)| resolved.version()).collect()
         };
+        let mut of_candidate = of_step(name, runs);
+        of_candidate.extend(of_step(name, offers));
+        let migrates = |slot: &SlotId| matches!(verdicts.get(slot), Some(Verdict::Migrate { .. }));
         let is_stateless = self.is_stateless(name).ok_or_else(|| SwapError::CannotTry {
             step: name.to_owned(),
             reason: "only map, filter, flat_map, aggregate and process have room for one; use a plain swap".to_owned(),
@@ -143,8 +151,6 @@ impl Life {
             Mode::Canary { percent } => Some(Share::new(percent, self.divided_by(name, &spec.by)?)),
             Mode::Shadow { .. } | Mode::Watch { .. } => None,
         };
-        let slots = self.shared.resolution.components.keys().filter(|slot| slot.step == name).count();
-        let offered = offers.iter().find(|(slot, _)| slot.step == name);
         let running = self.guest_metrics(name).to_vec();
         let apart = !matches!(spec.mode, Mode::Watch { .. });
         // candidates leave capsules where what runs does
@@ -153,9 +159,10 @@ impl Life {
         let traps = trapped(&running);
         Ok(TriedStep {
             name: name.to_owned(),
-            from: versions(before),
+            from: versions(runs),
             to: versions(offers),
-            version: offered.filter(|_| slots == 1).map(|(_, resolved)| resolved.version()),
+            versions: of_candidate.iter().map(|(id, resolved)| (id.slot, resolved.version())).collect(),
+            migrates: offers.keys().any(|slot| tried(slot) && migrates(slot)),
             figures: running.iter().map(|_| SharedFigures::default()).collect(),
             candidate: running.iter().filter(|_| apart).map(|_| counting(gate.as_ref())).collect(),
             running,
@@ -182,17 +189,17 @@ impl Life {
                     let candidates = self.operators(&step.name, components, &trial.offers, &step.candidate)?;
                     let anew = share.as_ref().map(|_| self.anew(step, components)).transpose()?;
                     let mut anew = anew.unwrap_or_default().into_iter();
-                    let of_task = |(subtask, (candidate, figures)): (usize, (Box<dyn Operator>, _))| match share {
-                        None => {
-                            let (of_task, offers) = ((step.name.as_str(), subtask), &trial.offers);
-                            let migrations =
-                                self.migrations(candidate.as_ref(), of_task, offers, components, verdicts)?;
-                            Ok(TrialStep::Shadow { candidate, migrations, figures })
-                        }
-                        Some(share) => {
-                            let (running, version) = (anew.next().flatten(), step.version);
-                            Ok(TrialStep::Canary { running, candidate, share: share.clone(), version, figures })
-                        }
+                    let mut behind = self.behind(step, components)?.into_iter();
+                    let of_task = |(subtask, (candidate, figures)): (usize, (Box<dyn Operator>, _))| {
+                        let of_task = (step.name.as_str(), subtask);
+                        let migrations =
+                            self.migrations(candidate.as_ref(), of_task, &trial.offers, components, verdicts)?;
+                        let Some(share) = share.clone() else {
+                            return Ok(TrialStep::Shadow { candidate, migrations, figures });
+                        };
+                        let other = behind.next().map(|behind| OtherState { behind, migrations });
+                        let (running, versions) = (anew.next().flatten(), Arc::clone(&step.versions));
+                        Ok(TrialStep::Canary { running, candidate, other, share, versions, figures })
                     };
                     let tasks = candidates.into_iter().zip(figures).enumerate().map(of_task);
                     tasks.collect::<Result<_, SwapError>>()?
@@ -204,13 +211,19 @@ impl Life {
         Ok(change)
     }
 
-    /// What takes a trial away; the running version goes on, with all state.
-    pub(super) fn ending(&self, trial: &Trial, components: &Components) -> Result<Change, SwapError> {
+    /// What takes a trial away; the running version goes on, with all state. Where candidates take its place at the same cut, those
+    /// that keep other state take over what each version has, so nothing is put together for the running one.
+    pub(super) fn ending(
+        &self,
+        trial: &Trial,
+        components: &Components,
+        is_promoted: bool,
+    ) -> Result<Change, SwapError> {
         let mut change = Change::default();
         for step in &trial.steps {
             let running = match step.share {
-                Some(_) => self.anew(step, components)?,
-                None => step.figures.iter().map(|_| None).collect(),
+                Some(_) if !(is_promoted && step.migrates) => self.anew(step, components)?,
+                _ => step.figures.iter().map(|_| None).collect(),
             };
             change.add_trial(&step.name, running.into_iter().map(|running| TrialStep::End { running }).collect());
         }
@@ -232,6 +245,16 @@ impl Life {
         let mut change = Change::default();
         trial.steps.iter().for_each(|step| change.add_trial(&step.name, Vec::new()));
         change
+    }
+
+    /// The running version made anew for each task, to go on unseen behind a canary that keeps other state; none for others.
+    fn behind(&self, step: &TriedStep, components: &Components) -> Result<Operators, SwapError> {
+        if step.share.is_none() || !step.migrates {
+            return Ok(Vec::new());
+        }
+        // what nobody sees counts nowhere
+        let uncounted: Vec<Arc<GuestMetrics>> = step.running.iter().map(|_| Arc::default()).collect();
+        self.operators(&step.name, components, &BTreeMap::new(), &uncounted)
     }
 
     /// The running version made anew for each task, if it has state.

@@ -88,7 +88,8 @@ fn with_event_time(batch: Batch, out: &mut Output) -> Result<Batch, OperatorErro
     for (row, time) in batch.times().iter().enumerate() {
         if *time == NO_EVENT_TIME {
             let reason = "the row has no event time, so it cannot be joined by it: set event_time on the source";
-            out.dead.push(DeadRow { row: batch.columns().slice(row, 1), time: *time, reason: reason.to_owned() });
+            let (row, reason) = (batch.columns().slice(row, 1), reason.to_owned());
+            out.dead.push(DeadRow { row, time: *time, reason, slot: None });
         }
     }
     let keep = batch.times().iter().map(|time| *time != NO_EVENT_TIME).collect();

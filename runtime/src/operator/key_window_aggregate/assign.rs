@@ -112,7 +112,7 @@ impl KeyWindowAggregate {
                     "the row has no session gap: expected 1 ms or more, found null, 0 or a negative number in the gap column"
                 };
                 let columns = batch.columns().slice(row as usize, 1);
-                out.dead.push(DeadRow { row: columns, time, reason: reason.into() });
+                out.dead.push(DeadRow { row: columns, time, reason: reason.into(), slot: None });
                 continue;
             }
             let taken = match self.window {

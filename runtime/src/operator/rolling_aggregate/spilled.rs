@@ -33,6 +33,8 @@ pub(super) struct SpilledKeys {
     keys: usize,
     /// rows written, as often as they were: none means that nothing needs to be looked up
     written: u64,
+    /// of these, rows whose keys have come back into memory
+    returned: u64,
     /// about
     bytes: u64,
     /// by slot: the batch that used it last
@@ -51,6 +53,11 @@ fn named(what: u8, key: &[u8]) -> Vec<u8> {
 }
 
 impl SpilledKeys {
+    /// Keys that are in the store alone.
+    pub(super) fn keys_spilled(&self) -> u64 {
+        self.written.saturating_sub(self.returned)
+    }
+
     /// The keys of columns as bytes.
     fn encode(&mut self, of: &RollingAggregate, columns: &[ArrayRef], rows: usize) -> Result<(), OperatorError> {
         let columns: Vec<&ArrayRef> = columns.iter().collect();
@@ -82,6 +89,7 @@ impl RollingAggregate {
             codec: RowCodec::new(fields.iter()).map_err(|error| internal(&error))?,
             keys: self.parts.keys.len(),
             written: 0,
+            returned: 0,
             bytes: 0,
             used: Chunked::new(0),
             batch: 0,
@@ -127,6 +135,7 @@ impl RollingAggregate {
                 }
             }
             if !found.is_empty() {
+                spilled.returned += found.len() as u64;
                 let columns = spilled.read(&values)?;
                 let batch = std::mem::replace(&mut self.slots, found);
                 let loaded = self.load_rows(columns.get(spilled.keys..).unwrap_or_default());
@@ -161,6 +170,7 @@ impl RollingAggregate {
         let columns = self.not_in_memory(spilled, columns)?;
         let rows = columns.first().map_or(0, |column| column.len());
         if rows > 0 {
+            spilled.returned += rows as u64;
             let (keys, rest) = columns.split_at_checked(spilled.keys).unwrap_or_default();
             let keys: Vec<&ArrayRef> = keys.iter().collect();
             self.parts.table.slots(&keys, rows, &mut self.slots).map_err(|error| internal(&error))?;

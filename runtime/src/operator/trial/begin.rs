@@ -1,6 +1,7 @@
 //! How a trial comes into a task and leaves it, at a barrier.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::split::internal;
 use super::{Canary, Shadow, Share, SharedFigures, Watched, note, union};
@@ -27,10 +28,12 @@ pub enum TrialStep {
         running: Option<Box<dyn Operator>>,
         /// of the same step
         candidate: Box<dyn Operator>,
+        /// where the candidate keeps other state
+        other: Option<OtherState>,
         /// which keys
         share: Share,
-        /// of the candidate's only component, for dead rows
-        version: Option<ExactVersion>,
+        /// of the candidate's components by slot, for dead rows
+        versions: Arc<[(usize, ExactVersion)]>,
         /// where the task tells what it sees
         figures: SharedFigures,
     },
@@ -46,11 +49,20 @@ pub enum TrialStep {
     },
 }
 
+/// What a canary needs whose candidate keeps other state than the running version.
+pub struct OtherState {
+    /// The running version made anew once more, without state: it goes on with the candidate's keys, unseen, so that they can be
+    /// the running version's again at any barrier.
+    pub behind: Box<dyn Operator>,
+    /// what is to be done to state before the candidate can take it over
+    pub migrations: Vec<Migration>,
+}
+
 /// The versions of a trial.
 pub struct Apart {
     /// the running version
     pub running: Box<dyn Operator>,
-    /// a candidate with state of its own keys
+    /// who has the state of a canary's keys, as the running version keeps it
     pub canary: Option<Box<dyn Operator>>,
 }
 
@@ -62,18 +74,19 @@ impl TrialStep {
             Self::Shadow { candidate, migrations, figures } => {
                 shadow(operator, (candidate, migrations), figures, watermark)
             }
-            Self::Canary { running, candidate, share, version, figures } => {
+            Self::Canary { running, candidate, other, share, versions, figures } => {
                 let canary = Canary {
                     running: Box::new(Gone),
                     candidate,
+                    behind: None,
                     is_off: false,
                     is_stateless: running.is_none(),
                     goes_on: [false; 2],
                     share,
-                    version,
+                    versions,
                     figures,
                 };
-                divided(operator, running, canary, watermark)
+                divided(operator, (running, other), canary, watermark)
             }
             Self::Watch { figures } => {
                 note(&figures, |figures| figures.began = true);
@@ -106,15 +119,16 @@ fn shadow(
 
 fn divided(
     mut operator: Box<dyn Operator>,
-    running: Option<Box<dyn Operator>>,
+    (running, other): (Option<Box<dyn Operator>>, Option<OtherState>),
     mut canary: Canary,
     watermark: Watermark,
 ) -> Result<Box<dyn Operator>, OperatorError> {
     if let Some(mut running) = running {
         let (kept, given) = canary.share.divide(&made(operator.snapshot()?)?)?;
-        let restored = running.restore(&kept, watermark).and_then(|()| canary.candidate.restore(&given, watermark));
-        if let Err(error) = restored {
-            note(&canary.figures, |figures| figures.failed = Some(error.to_string()));
+        let restored = running.restore(&kept, watermark).map_err(|error| error.to_string());
+        let restored = restored.and_then(|()| canary.take_up(given, other, watermark));
+        if let Err(reason) = restored {
+            note(&canary.figures, |figures| figures.failed = Some(reason));
             return Ok(operator);
         }
         operator = running;
@@ -122,6 +136,21 @@ fn divided(
     canary.running = operator;
     note(&canary.figures, |figures| figures.began = true);
     Ok(Box::new(canary))
+}
+
+impl Canary {
+    /// The candidate takes over the state of its keys. The error is for people.
+    fn take_up(&mut self, given: Snapshot, other: Option<OtherState>, watermark: Watermark) -> Result<(), String> {
+        let mut state = given;
+        if let Some(OtherState { mut behind, migrations }) = other {
+            behind.restore(&state, watermark).map_err(|error| error.to_string())?;
+            self.behind = Some(behind);
+            for mut migration in migrations {
+                state = migration.run(state).map_err(|error| error.to_string())?;
+            }
+        }
+        self.candidate.restore(&state, watermark).map_err(|error| error.to_string())
+    }
 }
 
 fn ended(
@@ -151,6 +180,11 @@ impl fmt::Debug for TrialStep {
             Self::End { .. } => "End",
         })
     }
+}
+
+/// A trial is not restored: no checkpoint knows of one.
+pub(super) fn no_restore() -> OperatorError {
+    OperatorError::Internal { reason: "state for a trial".to_owned() }
 }
 
 /// In the place of an operator that is elsewhere.

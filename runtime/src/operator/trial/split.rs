@@ -104,7 +104,7 @@ impl Share {
 }
 
 /// All state of both, as one task's.
-pub(super) fn union(mut running: Snapshot, candidate: Snapshot) -> Snapshot {
+pub(crate) fn union(mut running: Snapshot, candidate: Snapshot) -> Snapshot {
     for mut table in candidate.tables {
         match running.tables.iter_mut().find(|known| known.name == table.name) {
             Some(known) => {

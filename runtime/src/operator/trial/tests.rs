@@ -205,17 +205,71 @@ fn a_shadow_of_other_logic_changes_nothing_and_every_result_differs() {
     }
 }
 
+/// As if the candidate kept other state, which is the same.
+fn behind(make: &dyn Fn() -> Box<dyn Operator>) -> OtherState {
+    OtherState { behind: make(), migrations: Vec::new() }
+}
+
+/// A candidate of other logic, with the running version behind it.
+fn of_other_logic(window: WindowSpec, figures: SharedFigures) -> TrialStep {
+    let make = || aggregate(window, AggregateFunction::Count);
+    TrialStep::Canary {
+        running: Some(make()),
+        candidate: aggregate(window, AggregateFunction::Count),
+        other: Some(behind(&make)),
+        share: Share::new(30.0, vec![vec![0]]),
+        versions: [].into(),
+        figures,
+    }
+}
+
+#[test]
+fn what_goes_on_behind_a_canary_is_what_a_checkpoint_has_and_the_candidate_is_apart() {
+    for window in windows() {
+        let make = || aggregate(window, AggregateFunction::Count);
+        for span in spans() {
+            let (mut task, mut alone) = (Task::new(make()), Task::new(make()));
+            for (at, event) in script().iter().enumerate() {
+                if at == span.0 {
+                    task.apply(of_other_logic(window, SharedFigures::default()));
+                }
+                if at == span.1 {
+                    break;
+                }
+                task.take(event);
+                alone.take(event);
+            }
+            let rows_in = |state: Snapshot| -> Vec<Vec<crate::state::cells::Cell>> {
+                let state = state.made().unwrap();
+                let mut all: Vec<_> =
+                    state.tables.iter().flat_map(|table| &table.rows).flat_map(|of| rows(of.columns())).collect();
+                all.sort_unstable_by_key(|row| format!("{row:?}"));
+                all
+            };
+            assert_eq!(rows_in(task.operator.snapshot().unwrap()), rows_in(alone.operator.snapshot().unwrap()));
+            let (rest, own) = task.operator.snapshot_apart().unwrap();
+            assert_eq!(own.is_some(), span.0 < span.1, "{span:?}");
+            let Some(own) = own else { continue };
+            assert_eq!(rows_in(union(rest, own)), rows_in(alone.operator.snapshot().unwrap()), "{window:?} {span:?}");
+            // and a restore of a trial there is not
+            let state = alone.operator.snapshot().unwrap().made().unwrap();
+            assert!(task.operator.restore(&state, Watermark(0)).is_err());
+        }
+    }
+}
+
 #[test]
 fn a_canary_of_the_same_logic_loses_and_doubles_nothing_wherever_it_begins_and_ends() {
     for window in windows() {
         let make = || aggregate(window, AggregateFunction::Count);
         let expected = straight(make);
-        for span in spans() {
+        for (span, other) in spans().into_iter().flat_map(|span| [(span, false), (span, true)]) {
             let start = |figures| TrialStep::Canary {
                 running: Some(make()),
                 candidate: make(),
                 share: Share::new(30.0, vec![vec![0]]),
-                version: None,
+                other: other.then(|| behind(&make)),
+                versions: [].into(),
                 figures,
             };
             let (seen, figures) = tried(&make, span, &start, &|| TrialStep::End { running: Some(make()) });
@@ -234,7 +288,7 @@ fn a_checkpoint_within_a_canary_is_gone_on_from_without_it() {
     for window in windows() {
         let make = || aggregate(window, AggregateFunction::Count);
         let expected = straight(make);
-        for span in spans() {
+        for (span, other) in spans().into_iter().flat_map(|span| [(span, false), (span, true)]) {
             let mut task = Task::new(make());
             for (at, event) in script().iter().enumerate() {
                 if at == span.0 {
@@ -242,7 +296,8 @@ fn a_checkpoint_within_a_canary_is_gone_on_from_without_it() {
                         running: Some(make()),
                         candidate: make(),
                         share: Share::new(30.0, vec![vec![0]]),
-                        version: None,
+                        other: other.then(|| behind(&make)),
+                        versions: [].into(),
                         figures: SharedFigures::default(),
                     });
                 }
@@ -269,7 +324,8 @@ fn state_that_a_candidate_does_not_take_over_leaves_the_running_version_as_it_wa
         running: Some(make()),
         candidate: other(),
         share: Share::new(30.0, vec![vec![0]]),
-        version: None,
+        other: None,
+        versions: [].into(),
         figures,
     };
     let starts: [&dyn Fn(SharedFigures) -> TrialStep; 2] = [&shadow, &canary];
@@ -291,7 +347,7 @@ impl Operator for Fails {
             return Ok(());
         }
         out.batches.push(batch.slice(0, batch.rows() / 2));
-        out.dead.push(DeadRow { row: batch.columns().slice(0, 1), time: 0, reason: "never seen".into() });
+        out.dead.push(DeadRow { row: batch.columns().slice(0, 1), time: 0, reason: "never seen".into(), slot: None });
         Err(OperatorError::Contract { reason: "on purpose".into() })
     }
 }
@@ -318,7 +374,8 @@ fn a_candidate_that_cannot_go_on_costs_no_row() {
                 running: None,
                 candidate,
                 share: share.clone(),
-                version: None,
+                other: None,
+                versions: [].into(),
                 figures: Arc::clone(&figures),
             },
             false => TrialStep::Shadow { candidate, migrations: Vec::new(), figures: Arc::clone(&figures) },
@@ -338,7 +395,7 @@ fn dead_rows_of_a_canary_are_marked_with_its_version() {
     struct Refuses(&'static str);
     impl Operator for Refuses {
         fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<(), OperatorError> {
-            let dead = |row| DeadRow { row: batch.columns().slice(row, 1), time: 0, reason: self.0.into() };
+            let dead = |row| DeadRow { row: batch.columns().slice(row, 1), time: 0, reason: self.0.into(), slot: None };
             out.dead.extend((0..batch.rows()).map(dead));
             Ok(())
         }
@@ -349,7 +406,8 @@ fn dead_rows_of_a_canary_are_marked_with_its_version() {
         running: None,
         candidate: Box::new(Refuses("candidate")),
         share: Share::new(50.0, vec![vec![0]]),
-        version: Some(version),
+        other: None,
+        versions: [(0, version)].into(),
         figures: SharedFigures::default(),
     });
     let mut out = Output::default();
@@ -358,7 +416,7 @@ fn dead_rows_of_a_canary_are_marked_with_its_version() {
     }
     assert_eq!(out.dead.len(), 60);
     for (row, dead) in out.dead.iter().enumerate() {
-        let by = out.dead_by.iter().find(|(rows, _)| rows.contains(&row)).map(|(_, version)| *version);
-        assert_eq!(by, (dead.reason == "candidate").then_some(Some(version)), "row {row} of {}", dead.reason);
+        let by = out.dead_by.iter().find(|(rows, _)| rows.contains(&row)).map(|(_, versions)| versions.to_vec());
+        assert_eq!(by, (dead.reason == "candidate").then(|| vec![(0, version)]), "row {row} of {}", dead.reason);
     }
 }

@@ -57,6 +57,8 @@ pub(super) struct SpilledSlices {
 #[derive(Clone, Copy, Debug, Default)]
 struct OnDisk {
     runs: u32,
+    /// a key of several runs as often
+    rows: u64,
     bytes: u64,
     /// a bit for each partition that has rows
     partitions: [u64; PARTITIONS as usize / 64],
@@ -113,6 +115,11 @@ impl SpilledSlices {
         self.slices.range(window.bounds().start..).next().is_some_and(|(start, _)| window.contains(*start))
     }
 
+    /// Rows of state in the store.
+    pub(super) fn rows(&self) -> u64 {
+        self.slices.values().map(|slice| slice.rows).sum()
+    }
+
     fn bytes(&self) -> u64 {
         self.slices.values().map(|slice| slice.bytes).sum()
     }
@@ -153,6 +160,7 @@ impl SpilledSlices {
             if value.is_empty() { Ok(()) } else { write(last, part, &mut value) }
         })?;
         let on_disk = self.slices.entry(start).or_default();
+        on_disk.rows += slots.len() as u64;
         for (partition, _) in slots {
             let word = on_disk.partitions.get_mut(partition as usize / 64);
             word.into_iter().for_each(|word| *word |= 1 << (partition % 64));
