@@ -29,6 +29,11 @@ impl SavedTable {
         Self { everywhere: true, ..self }
     }
 
+    /// What its rows are.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// How many columns there are before those of `rest`.
     pub(super) fn keys(&self) -> usize {
         self.keys
