@@ -209,7 +209,9 @@ impl Seen {
     fn said(&self) -> String {
         let busy_ms: u64 = self.took_ms.iter().sum();
         let percent = u128::from(busy_ms) * 100 / LATENCIES.as_millis().max(1);
-        format!("{} checkpoints, {percent} % of the time, {}", self.took_ms.len(), megabytes(self.bytes))
+        let late = self.percentile(99).unwrap_or_default();
+        let count = self.took_ms.len();
+        format!("{count} checkpoints, {percent} % of the time, {}, p99 {late:.1?}", megabytes(self.bytes))
     }
 }
 

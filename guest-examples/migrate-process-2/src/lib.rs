@@ -1,6 +1,13 @@
 //! Process for tests of migrations: `version-process` with more state, which it takes over.
+//!
+//! Tests make one that does not take over all by writing `not-thirteen` over [`MODE`] in the component's file.
+
+use std::hint::black_box;
 
 use millstream_sdk::{Context, Process, Row, Side, Timer};
+
+/// What tests replace; of fixed length.
+static MODE: &str = "migrates-all";
 
 /// The key.
 #[derive(Clone, Debug, Row)]
@@ -32,6 +39,7 @@ pub struct Seen {
 
 impl From<SeenV1> for Seen {
     fn from(older: SeenV1) -> Self {
+        assert!(black_box(MODE) != "not-thirteen" || older.seen_rows != 13, "13 rows were not expected");
         Self { note: format!("{} of version 1", older.seen_rows), seen_rows: older.seen_rows, last: None }
     }
 }

@@ -1,14 +1,17 @@
 //! Migrations ahead of a swap's cut: begun at one barrier, looked after until little is left, and ended at another.
 
+mod patience;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use patience::{Next, Patience};
+
 use super::run::Life;
 use super::swap::SwapError;
 use crate::clock::Stopwatch;
-use crate::limits::{SWEEP_LONGEST, SWEEP_PATIENCE};
 use crate::pipeline::change::Change;
 use crate::pipeline::sweep::{Sweep, SweepProgress};
 
@@ -54,13 +57,10 @@ impl Sweeps {
         figures
     }
 
-    /// The first that cannot be done, and why.
-    fn failed(&self) -> Option<(String, String)> {
-        self.all.iter().find_map(|((step, _), sweep)| Some((step.clone(), sweep.progress().failed?)))
-    }
-
-    fn all(&self, is: impl Fn(&SweepProgress) -> bool) -> bool {
-        self.all.iter().map(|(_, sweep)| sweep.progress()).all(|progress| progress.is_gone || is(&progress))
+    /// Which step a migration is of, and why it cannot be done.
+    fn failed(&self, number: usize) -> (String, String) {
+        let failed = self.all.get(number).map(|((step, _), sweep)| (step.clone(), sweep.progress().failed));
+        failed.map(|(step, reason)| (step, reason.unwrap_or_default())).unwrap_or_default()
     }
 }
 
@@ -80,23 +80,17 @@ impl Life {
         }
         let begin = sweeps.all.iter().map(|(at, sweep)| (at.clone(), Arc::clone(sweep)));
         self.send(&Arc::new(Change::with_sweeps(begin))).await?;
-        let (since_begin, mut since_all) = (Stopwatch::start(), None::<Stopwatch>);
+        let (watch, mut patience) = (Stopwatch::start(), Patience::default());
         loop {
-            if let Some(failed) = sweeps.failed() {
-                return Err(cannot(failed));
+            let progress: Vec<SweepProgress> = sweeps.all.iter().map(|(_, sweep)| sweep.progress()).collect();
+            let next = patience.next(watch.elapsed(), &progress);
+            if let Next::GiveUp(failed) = next {
+                return Err(cannot(sweeps.failed(failed)));
             }
             if self.shared.progress.ended() || self.has_failed() {
                 return Err(SwapError::Ended);
             }
-            if sweeps.all(|progress| progress.caught_up) {
-                return Ok(());
-            }
-            if since_all.is_none() && sweeps.all(|progress| progress.has_seen_all) {
-                since_all = Some(Stopwatch::start());
-            }
-            let is_late = since_all.as_ref().is_some_and(|since| since.elapsed() > SWEEP_PATIENCE);
-            if is_late || since_begin.elapsed() > SWEEP_LONGEST {
-                // state changes, or comes, quicker than it is migrated, which does not get better
+            if next == Next::Cut {
                 return Ok(());
             }
             tokio::time::sleep(LOOK).await;

@@ -350,7 +350,7 @@ impl Operator for AggregateStep {
     fn sweeping(&mut self) -> Option<Sweeping<'_>> {
         match &mut self.windows {
             Windowed::Alike(windows) => windows.sweeping(),
-            Windowed::Keyed(_) => None,
+            Windowed::Keyed(windows) => windows.sweeping(),
             Windowed::Rolling(keys) => keys.sweeping(),
         }
     }
@@ -359,7 +359,7 @@ impl Operator for AggregateStep {
         let fold = self.fold(slot, replacement)?;
         match &mut self.windows {
             Windowed::Alike(windows) => windows.adopt_fold(slot, fold, made),
-            Windowed::Keyed(_) => Err(OperatorError::Internal { reason: "state that nobody has handed over".into() }),
+            Windowed::Keyed(windows) => windows.adopt_fold(slot, fold, made),
             Windowed::Rolling(keys) => keys.adopt_fold(slot, fold, made),
         }
     }

@@ -29,7 +29,8 @@ pub(super) use places::Places;
 
 use super::aggregate_fold::{Groups, internal};
 use super::late_rows::put_out_late;
-use super::spilled_keys::SpilledKeys;
+use super::spilled_keys::{SpilledKeys, Spilling};
+use super::sweep::{Left, MadeColumns, Sweeping};
 use super::window_aggregate_emission::{Bounds, Emission};
 use super::window_aggregate_parts::{COMPACT_FROM_KEYS, Parts, accumulate};
 use super::window_aggregate_slice::{Rows, SliceState};
@@ -177,6 +178,27 @@ impl KeyWindowAggregate {
         self.parts.replace_fold(index, fold, std::iter::once(&mut self.state))
     }
 
+    /// As [`super::WindowAggregate::adopt_fold`].
+    pub(super) fn adopt_fold(
+        &mut self,
+        index: usize,
+        fold: Box<dyn Fold>,
+        mut made: MadeColumns,
+    ) -> Result<Left, OperatorError> {
+        let rows = made.store.take();
+        let left = self.parts.adopt_fold(index, fold, std::iter::once(&mut self.state), made)?;
+        if let (Some(spilled), Some(rows)) = (&mut self.spilled, rows) {
+            spilled.adopt(rows);
+        }
+        Ok(left)
+    }
+
+    /// As [`super::WindowAggregate::sweeping`].
+    pub(super) fn sweeping(&mut self) -> Option<Sweeping<'_>> {
+        let in_memory = Sweeping::of_windows(&self.parts, &self.windows, &mut self.state);
+        Some(in_memory.and_spilled(self.spilled.as_deref_mut()))
+    }
+
     fn open(&mut self, key: u32, bounds: Slice) -> u32 {
         let timer = if self.window.ends() { bounds.result_time() } else { EventTime::MAX };
         let window =
@@ -312,7 +334,8 @@ impl KeyWindowAggregate {
             windows.into_iter().for_each(|windows| windows.retain(|open| open != place));
         }
         self.windows.give_back(places.iter().copied());
-        if self.windows_open() == 0 {
+        // what has been handed over goes by the places that there were
+        if self.windows_open() == 0 && self.state.swept.is_none() {
             self.windows = Places::new();
             self.state = SliceState::new(NOWHERE, &self.parts.aggregates);
         }

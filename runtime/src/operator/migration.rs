@@ -92,34 +92,27 @@ impl Migration {
         migrated.project(&new).map_err(|error| self.columns(error.to_string()))
     }
 
-    fn batch(&mut self, rows: &RecordBatch, keys: usize) -> Result<RecordBatch, MigrationError> {
-        let at = self.places(rows)?;
+    /// Rows whose first `keys` columns are those of their key.
+    pub(super) fn batch(&mut self, rows: &RecordBatch, keys: usize) -> Result<RecordBatch, MigrationError> {
+        let (at, schema) = (self.places(&rows.schema())?, self.schema(&rows.schema(), keys)?);
         let columns: Vec<ArrayRef> = at.iter().filter_map(|at| rows.columns().get(*at).cloned()).collect();
         let old = batch_of(&self.from.fields, columns, rows.num_rows()).map_err(|reason| self.columns(reason))?;
         let new = self.guest.migrate(&self.from, &old).map_err(|error| self.at_fault(&error, &old, rows, keys))?;
-        let schema = rows.schema();
-        let first = at.iter().min().copied().unwrap_or(keys);
-        let (mut fields, mut columns): (Vec<FieldRef>, Vec<ArrayRef>) = (Vec::new(), Vec::new());
-        for place in 0..=rows.num_columns() {
-            if place == first {
-                fields.extend(new.schema().fields().iter().map(|field| self.named(field)));
-                columns.extend_from_slice(new.columns());
-            }
-            if let Some((field, column)) = schema.fields().get(place).zip(rows.columns().get(place))
-                && !at.contains(&place)
-            {
-                fields.push(Arc::clone(field));
-                columns.push(Arc::clone(column));
-            }
-        }
+        let columns = in_place(rows.columns(), &at, keys, new.columns());
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        RecordBatch::try_new_with_options(Arc::new(ArrowSchema::new(fields)), columns, &options)
+        RecordBatch::try_new_with_options(Arc::new(schema), columns, &options)
             .map_err(|error| self.columns(error.to_string()))
     }
 
+    /// Columns of rows that are migrated: the new ones where the first of the old ones was, or behind the keys.
+    pub(super) fn schema(&self, rows: &ArrowSchema, keys: usize) -> Result<ArrowSchema, MigrationError> {
+        let state = self.guest.signature().state.as_ref().map(|state| state.fields.arrow().fields());
+        let new: Vec<FieldRef> = state.into_iter().flatten().map(|field| self.named(field)).collect();
+        Ok(ArrowSchema::new(in_place(rows.fields(), &self.places(rows)?, keys, &new)))
+    }
+
     /// Positions of the old columns, in the order of their fields.
-    fn places(&self, rows: &RecordBatch) -> Result<Vec<usize>, MigrationError> {
-        let schema = rows.schema();
+    fn places(&self, schema: &ArrowSchema) -> Result<Vec<usize>, MigrationError> {
         let place = |field: &crate::record::Field| {
             let name = format!("{}{}", self.kept.prefix, field.name);
             let found = schema.index_of(&name).ok();
@@ -173,6 +166,19 @@ impl Migration {
 fn batch_of(schema: &Schema, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, String> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::clone(schema.arrow()), columns, &options).map_err(|error| error.to_string())
+}
+
+/// Columns with `new` ones in place of those `at` these places, which may be none.
+fn in_place<T: Clone>(columns: &[T], at: &[usize], keys: usize, new: &[T]) -> Vec<T> {
+    let first = at.iter().min().copied().unwrap_or(keys);
+    let mut all = Vec::with_capacity(columns.len() + new.len());
+    for place in 0..=columns.len() {
+        if place == first {
+            all.extend_from_slice(new);
+        }
+        all.extend(columns.get(place).filter(|_| !at.contains(&place)).cloned());
+    }
+    all
 }
 
 /// `user = ann, device = 7`.

@@ -23,6 +23,7 @@ mod saved_table;
 mod select;
 mod spec;
 mod spilled_keys;
+mod spilled_runs;
 mod sweep;
 mod top;
 mod trial;

@@ -25,6 +25,7 @@ use super::isolate::Isolation;
 use super::process_state::KeyedState;
 use super::process_timers::Timers;
 use super::spilled_keys::SpilledKeys;
+use super::sweep::{Left, MadeColumns, Sweeping};
 use super::window_aggregate_parts::COMPACT_FROM_KEYS;
 use super::{KeptColumns, OnError, Operator, OperatorError, Output, Replacement};
 use crate::clock::Clock;
@@ -198,7 +199,7 @@ impl ProcessStep {
     /// Forgets keys that have neither state nor timers, once they may be half of all.
     fn forget_keys(&mut self) -> Result<(), OperatorError> {
         let Handler { state, timers, .. } = &mut self.handler;
-        if state.table.len() < self.compact_at {
+        if state.table.len() < self.compact_at || state.is_swept() {
             return Ok(());
         }
         let live = |state: &KeyedState, slot: u32| state.has(slot) || timers.has(slot);
@@ -276,6 +277,21 @@ impl Operator for ProcessStep {
 
     fn kept_columns(&self, _slot: usize) -> Option<KeptColumns> {
         Some(KeptColumns { table: "state", prefix: "state.".to_owned() })
+    }
+
+    fn sweeping(&mut self) -> Option<Sweeping<'_>> {
+        Some(self.handler.state.sweeping().and_spilled(self.spilled.as_deref_mut()))
+    }
+
+    fn adopt(&mut self, slot: usize, replacement: Replacement, mut made: MadeColumns) -> Result<Left, OperatorError> {
+        let state = replacement.guest.signature().state.as_ref().map(|state| state.fields.clone());
+        let state = state.ok_or_else(|| bug("a processor without state"))?;
+        let left = self.handler.state.adopt(state, made.whole()).map_err(|error| internal(&error))?;
+        if let (Some(spilled), Some(rows)) = (&mut self.spilled, made.store) {
+            spilled.adopt(rows);
+        }
+        self.replace(slot, replacement)?;
+        Ok(Left(vec![left]))
     }
 
     fn replace(&mut self, _slot: usize, replacement: Replacement) -> Result<(), OperatorError> {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use super::OperatorError;
 use super::aggregate_fold::internal;
+use super::sweep::{Sweeping, Swept};
 use crate::record::{Field, Kind, Schema};
 use crate::state::{CHUNK_ROWS, Chunked, Columns, FrozenKeys, KeyTable, Later, StateError, check_rows, next_freezing};
 
@@ -36,6 +37,8 @@ pub(super) struct KeyedState {
     queued: Chunked<bool>,
     /// changes when keys get other slots
     numbering: u64,
+    /// how far it has been handed over, where it is migrated
+    swept: Option<Swept>,
 }
 
 /// State as it was. What has changed since a frozen copy was made is copied when it does.
@@ -116,6 +119,7 @@ impl KeyedState {
             expiries: BinaryHeap::new(),
             numbering: next_freezing(),
             queued: Chunked::new(false),
+            swept: None,
         })
     }
 
@@ -170,6 +174,7 @@ impl KeyedState {
             }
         }
         self.columns.scatter(&held, rows)?;
+        self.swept.iter_mut().for_each(|swept| swept.touch(&held));
         held.iter().for_each(|slot| self.touch(*slot, now_ms));
         self.clear(&gone);
         Ok(())
@@ -185,6 +190,7 @@ impl KeyedState {
 
     fn clear(&mut self, slots: &[u32]) {
         if !slots.is_empty() {
+            self.swept.iter_mut().for_each(|swept| swept.touch(slots));
             drop(self.columns.split_off(slots));
             drop(self.written.split_off(slots));
         }
@@ -214,6 +220,7 @@ impl KeyedState {
     pub(super) fn retain(&mut self, keep: impl Fn(&Self, u32) -> bool) -> Result<Vec<(u32, u32)>, StateError> {
         let kept: Vec<u32> = (0..self.table.len() as u32).filter(|slot| keep(self, *slot)).collect();
         let moves = self.table.retain(&kept)?;
+        self.swept.iter_mut().for_each(|swept| swept.renumber(&moves));
         self.columns.renumber(&moves);
         self.written.renumber(&moves);
         self.queued.renumber(&moves);
@@ -233,6 +240,28 @@ impl KeyedState {
         }
         self.chunks = chunks;
         Ok(moves)
+    }
+
+    /// Its rows, to be migrated while it goes on.
+    pub(super) fn sweeping(&mut self) -> Sweeping<'_> {
+        Sweeping::of_keys(&self.table, &self.written, &self.columns, &mut self.swept)
+    }
+
+    /// Whether rows are handed over, which goes by their slots.
+    pub(super) fn is_swept(&self) -> bool {
+        self.swept.is_some()
+    }
+
+    /// Keeps other columns from now on, those that were `made` of what has been handed over. The old ones, to be dropped
+    /// elsewhere.
+    pub(super) fn adopt(&mut self, schema: Schema, made: Option<Columns>) -> Result<Columns, StateError> {
+        let mut columns = match made {
+            Some(made) => made,
+            None => Columns::new(&schema, &blank(&schema)?)?,
+        };
+        (0..self.chunks).for_each(|chunk| columns.allocate(chunk));
+        (self.schema, self.swept) = (schema, None);
+        Ok(std::mem::replace(&mut self.columns, columns))
     }
 
     /// Columns of the table `state`.
@@ -284,6 +313,7 @@ impl KeyedState {
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         let state = RecordBatch::try_new_with_options(self.schema.arrow().clone(), state, &options)?;
         self.columns.scatter(&slots, &state)?;
+        self.swept.iter_mut().for_each(|swept| swept.touch(&slots));
         let written = rows.columns().last().and_then(|column| column.as_primitive_opt::<Int64Type>());
         for (slot, written) in slots.iter().zip(written.into_iter().flat_map(|written| written.values().iter())) {
             self.touch(*slot, *written);
@@ -297,7 +327,7 @@ fn over(written_ms: i64, ttl_ms: i64, now_ms: i64) -> bool {
 }
 
 /// One row that means nothing: null where there may be nulls, else 0, false, or nothing.
-fn blank(schema: &Schema) -> Result<RecordBatch, StateError> {
+pub(super) fn blank(schema: &Schema) -> Result<RecordBatch, StateError> {
     let column = |field: &Field| -> ArrayRef {
         if field.nullable {
             return new_null_array(&field.kind.data_type(), 1);

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! `e` `p` `x` · time, sign flipped: 8 bytes · key bytes   no value: the key waits for this time, see `Wake`
-//! `k` · partition: 1 byte · key bytes                      the key (see `state/key_rows.rs`) and what is kept of it:
+//! `k` · generation: 2 bytes, big-endian · partition: 1 byte · key bytes       the key (see `state/key_rows.rs`) and what is kept of it:
 //!     bits: which times it waits for · these, 8 bytes each · for each table: bytes of its rows: 4, rows (see `spill/rows.rs`)
 //! ```
 //!
@@ -23,11 +23,13 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch};
 use sha2::{Digest, Sha256};
 
-use stored::{Parts, Stored, mark_of, place_of, read_block, read_mark};
+pub(super) use stored::{Parts, Stored, generation_end, generation_place};
+use stored::{key_of, mark_of, place_of, read_block, read_mark, without_generation};
 
 use super::OperatorError;
 use super::aggregate_fold::internal;
 use super::saved_table::SavedTable;
+use super::sweep::{MadeRows, PieceOfStore, StoreRows, SweptStore};
 use crate::limits::BATCH_ROWS;
 use crate::spill::{Spill, SpillError, Value};
 use crate::state::{Chunked, KeyRows, KeyTable, Later, next_freezing};
@@ -91,6 +93,33 @@ pub(super) trait ByKey {
     fn state_bytes(&self) -> usize;
 }
 
+/// An operator that is its own [`ByKey`], and has its keys in a store where memory is bounded.
+pub(super) trait Spilling: ByKey + Sized {
+    /// Where they are.
+    fn spilled(&mut self) -> &mut Option<Box<SpilledKeys>>;
+
+    /// What is done with the operator and its store; nothing where it has none.
+    fn lent<T>(
+        &mut self,
+        with: impl FnOnce(&mut Self, &mut SpilledKeys) -> Result<T, OperatorError>,
+    ) -> Result<Option<T>, OperatorError> {
+        let Some(mut spilled) = self.spilled().take() else { return Ok(None) };
+        let done = with(self, &mut spilled);
+        *self.spilled() = Some(spilled);
+        done.map(Some)
+    }
+
+    /// As [`SpilledKeys::bring_due`].
+    fn bring_due(&mut self, wake: Wake, until: i64) -> Result<Option<i64>, OperatorError> {
+        Ok(self.lent(|of, spilled| spilled.bring_due(of, wake, until))?.flatten())
+    }
+
+    /// As [`SpilledKeys::spill_if_over`].
+    fn spill_if_over(&mut self, rows: usize) -> Result<(), OperatorError> {
+        self.lent(|of, spilled| spilled.spill_if_over(of, rows)).map(drop)
+    }
+}
+
 /// What the operator has in the store.
 pub(super) struct SpilledKeys {
     spill: Spill,
@@ -101,12 +130,20 @@ pub(super) struct SpilledKeys {
     bytes: u64,
     /// the first time that a key waits for by the host's clock
     processing: Option<i64>,
+    /// by [`Wake`]: there are no marks before these. Reading begins here: what has been removed takes the store time, too
+    floors: [Vec<u8>; 3],
     /// by slot: the batch that used it last
     used: Chunked<u32>,
     batch: u32,
     /// rows taken in since memory was last measured
     unmeasured: usize,
     encoded: KeyRows,
+    /// of the places of keys; another one where other versions keep other rows
+    generation: u16,
+    /// the last that was given out
+    generations: u16,
+    /// how far rows have been handed over, where they are migrated
+    swept: Option<SweptStore>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,11 +165,50 @@ impl SpilledKeys {
             held: 0,
             bytes: 0,
             processing: None,
+            floors: Wake::ALL.map(|wake| vec![wake.mark()]),
             used: Chunked::new(0),
             batch: 0,
             unmeasured: 0,
             encoded: KeyRows::default(),
+            generation: 0,
+            generations: 0,
+            swept: None,
         })
+    }
+
+    /// What has changed in the store since the last time, at most so many keys; the first time nothing, but all is to be
+    /// looked at.
+    pub(super) fn piece(&mut self, most: usize) -> PieceOfStore {
+        let tables = Arc::clone(&self.tables);
+        let rows = StoreRows { area: self.spill.area.clone(), tables, generation: self.generation };
+        let swept = self.swept.get_or_insert_with(|| {
+            self.generations = self.generations.wrapping_add(1);
+            SweptStore::new(self.generations)
+        });
+        swept.piece(rows, most)
+    }
+
+    /// All has been migrated but what changes in a moment, or not. If so, keys stay in memory until they take half as much
+    /// again as they may: those that leave it together would have to be migrated together at the cut.
+    pub(super) fn caught_up(&mut self, is: bool) {
+        self.swept.iter_mut().for_each(|swept| swept.caught_up = is);
+    }
+
+    /// Nothing more is handed over.
+    pub(super) fn end_sweep(&mut self) {
+        self.swept = None;
+    }
+
+    /// What is in the store is that of another version from now on.
+    pub(super) fn adopt(&mut self, made: MadeRows) {
+        (self.tables, self.generation, self.swept) = (made.tables, made.generation, None);
+        self.bytes = 0;
+        for partition in self.partitions.iter_mut().filter(|partition| partition.keys > 0) {
+            partition.number = next_freezing();
+            // about: what is in memory when it is written has its measure
+            partition.bytes = partition.bytes.saturating_mul(made.bytes_of_1000) / 1_000;
+            self.bytes += partition.bytes;
+        }
     }
 
     /// Keys in the store.
@@ -178,7 +254,8 @@ impl SpilledKeys {
             let columns = of.key_table().keys(slots).map_err(|error| internal(&error))?;
             self.encode(of.key_table(), &columns, slots.len())?;
             // neighbours in the store one after the other
-            let mut keys: Vec<Vec<u8>> = (0..slots.len()).map(|row| place_of(self.encoded.row(row))).collect();
+            let mut keys: Vec<Vec<u8>> =
+                (0..slots.len()).map(|row| place_of(self.generation, self.encoded.row(row))).collect();
             keys.sort_unstable();
             let mut found = Vec::new();
             for key in keys {
@@ -203,22 +280,28 @@ impl SpilledKeys {
             return Ok(None);
         }
         let to = until.checked_add(1).map_or_else(|| vec![wake.mark() + 1], |end| mark_of(wake, end, &[]));
-        let (mut found, mut more, mut last) = (Vec::new(), false, None);
-        for mark in self.spill.area.range(&[wake.mark()], &to) {
+        let from = self.floors[wake as usize].clone();
+        if from >= to {
+            return Ok(None);
+        }
+        let (mut found, mut more, mut last, mut floor) = (Vec::new(), false, None, to.clone());
+        for mark in self.spill.area.range(&from, &to) {
             let (mark, _) = mark?;
             let damaged = || self.spill.area.damaged("a key waits for a time and is not there");
             let (time, key) = read_mark(&mark).ok_or_else(damaged)?;
             more = found.len() == DUE_AT_ONCE;
             if more {
+                floor = mark;
                 break;
             }
             last = Some(time);
-            let key = place_of(key);
+            let key = place_of(self.generation, key);
             let value = self.spill.area.get(&key)?.ok_or_else(damaged)?;
             found.push((key, value));
         }
         let known = of.key_table().len() as u32;
         self.bring_back(of, &found)?;
+        self.floors[wake as usize] = floor;
         self.note_used(&[], known..of.key_table().len() as u32);
         Ok(last.filter(|_| more))
     }
@@ -235,7 +318,7 @@ impl SpilledKeys {
             let parts = Parts::read(value, count);
             let parts = parts.ok_or_else(|| area.damaged("what is kept of a key ends too early"))?;
             for (wake, time) in Wake::ALL.into_iter().zip(parts.wakes) {
-                gone.extend(time.map(|time| mark_of(wake, time, place.get(2..).unwrap_or_default())));
+                gone.extend(time.map(|time| mark_of(wake, time, key_of(place))));
                 processing |= wake == Wake::Processing && time.is_some();
             }
             gone.push(place.clone());
@@ -244,9 +327,11 @@ impl SpilledKeys {
         gone.sort_unstable();
         area.write::<SpillError>(0, |put| gone.iter().try_for_each(|key| put(key, None)))?;
         if processing {
-            let mark = Wake::Processing.mark();
-            let first = area.range(&[mark], &[mark + 1]).next().transpose()?;
-            self.processing = first.and_then(|(mark, _)| Some(read_mark(&mark)?.0));
+            let end = vec![Wake::Processing.mark() + 1];
+            let floor = &mut self.floors[Wake::Processing as usize];
+            let first = if *floor < end { area.range(floor, &end).next().transpose()? } else { None };
+            self.processing = first.as_ref().and_then(|(mark, _)| Some(read_mark(mark)?.0));
+            *floor = first.map_or(end, |(mark, _)| mark);
         }
         let mut tables = Vec::with_capacity(count);
         for (number, table) in self.tables.iter().enumerate() {
@@ -259,12 +344,17 @@ impl SpilledKeys {
     /// Notes that a key has come to the store, or has left it.
     fn count(&mut self, place: &[u8], value_bytes: usize, comes: bool) {
         let bytes = (place.len() + value_bytes) as u64;
-        let partition = place.get(1).and_then(|partition| self.partitions.get_mut(usize::from(*partition)));
+        self.swept.iter_mut().for_each(|swept| swept.touch(without_generation(place)));
+        let partition =
+            without_generation(place).first().and_then(|partition| self.partitions.get_mut(usize::from(*partition)));
         let Some(partition) = partition else { return };
         partition.number = next_freezing();
         let change = |of: &mut u64, by: u64| *of = if comes { *of + by } else { of.saturating_sub(by) };
         change(&mut partition.keys, 1);
         change(&mut partition.bytes, bytes);
+        if partition.keys == 0 {
+            partition.bytes = 0;
+        }
         change(&mut self.held, 1);
         change(&mut self.bytes, bytes);
     }
@@ -278,7 +368,9 @@ impl SpilledKeys {
         }
         self.unmeasured = 0;
         let bytes = of.state_bytes() + self.used.bytes();
-        let over = bytes > self.spill.memory_bytes;
+        let most = self.spill.memory_bytes;
+        let holds = self.swept.as_ref().is_some_and(|swept| swept.caught_up);
+        let over = bytes > if holds { most.saturating_add(most / 2) } else { most };
         if over {
             self.write_unused(of)?;
         }
@@ -323,9 +415,15 @@ impl SpilledKeys {
                 }
                 let parts = Parts { wakes, tables: tables.iter().map(Vec::as_slice).collect() };
                 let large = || self.spill.area.damaged("what is kept of a key is more than 4 GiB");
-                let (place, value) = (place_of(key), parts.write().ok_or_else(large)?);
+                let (place, value) = (place_of(self.generation, key), parts.write().ok_or_else(large)?);
                 for (wake, time) in Wake::ALL.into_iter().zip(wakes) {
-                    entries.extend(time.map(|time| (mark_of(wake, time, key), Vec::new())));
+                    if let Some(mark) = time.map(|time| mark_of(wake, time, key)) {
+                        let floor = &mut self.floors[wake as usize];
+                        if mark < *floor {
+                            floor.clone_from(&mark);
+                        }
+                        entries.push((mark, Vec::new()));
+                    }
                     if let (Wake::Processing, Some(time)) = (wake, time) {
                         self.processing = Some(self.processing.map_or(time, |first| first.min(time)));
                     }
@@ -392,7 +490,8 @@ impl SpilledKeys {
         let later = |number: usize, (partitions, id): &(Range<usize>, u128)| {
             let (area, tables) = (Arc::clone(&area), Arc::clone(&self.tables));
             let (partitions, id) = (partitions.clone(), id ^ (number as u128 + 1) << 64);
-            Later::new(move || id, move || read_block(&area, &tables, number, &partitions))
+            let generation = self.generation;
+            Later::new(move || id, move || read_block(&area, &tables, number, (generation, &partitions)))
         };
         (0..self.tables.len()).map(|number| blocks.iter().map(|block| later(number, block)).collect()).collect()
     }

@@ -1,26 +1,35 @@
 //! State that is migrated while the operator that keeps it goes on: handed over piece by piece, with what changes behind a
 //! piece handed over again, so that at the cut no more is left than has changed since the last piece.
 //!
+//! State lies by slot: that of a key over all its rows, of a key in a slice of time, of a processor's key, or of a window with a
+//! place of its own.
+//!
 //! ```text
-//!   slots of a slice   0 ......... handed over ......... upto ......... not yet .........
+//!   slots              0 ......... handed over ......... upto ......... not yet .........
 //!                          ▲ a row changes one of these: it is noted, and handed over again
 //! ```
 //!
 //! What is noted are slots, not chunks: a hundred thousand rows a second of ten million keys change nearly every chunk
 //! between two looks, but no more than some hundred slots.
 
-use std::collections::BTreeMap;
-use std::fmt;
+mod made;
+mod store;
+
+pub use made::{Left, Made, MadeColumns};
+pub(super) use store::{MadeRows, PieceOfStore, StoreRows, SweptStore};
+
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{Fields, Schema as ArrowSchema};
 
+use super::key_window_aggregate::Places;
 use super::migration::Migration;
+use super::spilled_keys::SpilledKeys;
 use super::window_aggregate_parts::Parts;
-use super::window_aggregate_slice::{Aggregate, SliceState, State};
-use crate::record::EventTime;
-use crate::state::{Chunked, Columns, StateError};
+use super::window_aggregate_slice::{SliceState, State};
+use crate::record::{EventTime, Schema};
+use crate::state::{Chunked, Columns, KeyTable, StateError};
 
 /// How far the slots of one slice have been handed over.
 #[derive(Debug, Default)]
@@ -31,10 +40,12 @@ pub(super) struct Swept {
     bits: Vec<u64>,
     /// the same slots, in the order in which they changed
     changed: Vec<u32>,
+    /// slots that have got other numbers since the last piece, (old, new): those that are not here are gone
+    moves: Vec<Vec<(u32, u32)>>,
 }
 
 impl Swept {
-    /// Accumulators of these slots change.
+    /// State of these slots changes, or goes.
     pub(super) fn touch(&mut self, slots: &[u32]) {
         for slot in slots.iter().filter(|slot| **slot < self.upto) {
             let (word, bit) = ((slot / 64) as usize, 1 << (slot % 64));
@@ -49,24 +60,39 @@ impl Swept {
         }
     }
 
-    /// The next slots of `state` that have not been handed over yet, at most so many; fewer are all there are.
-    fn first(&mut self, state: &SliceState, most: usize) -> Vec<u32> {
+    /// The next slots with `values` that have not been handed over yet, at most so many; fewer are all there are.
+    fn first(&mut self, values: Values<'_>, most: usize) -> Vec<u32> {
         // of no slots it cannot be told whether they are all
         if self.has_seen_all() || most == 0 {
             return Vec::new();
         }
-        let slots: Vec<u32> = state.slots_from(self.upto).take(most).collect();
+        let slots = values.slots_from(self.upto, most);
         let next = slots.last().filter(|_| slots.len() == most).map(|last| last + 1);
         self.upto = next.unwrap_or(u32::MAX);
         slots
     }
 
     /// Slots that have changed since they were handed over, at most so many.
-    fn again(&mut self, most: usize, to: &mut Vec<u32>) {
-        for slot in self.changed.drain(self.changed.len().saturating_sub(most)..) {
+    fn again(&mut self, most: usize) -> Vec<u32> {
+        let again: Vec<u32> = self.changed.drain(self.changed.len().saturating_sub(most)..).collect();
+        for slot in &again {
             self.bits.get_mut((slot / 64) as usize).into_iter().for_each(|bits| *bits &= !(1 << (slot % 64)));
-            to.push(slot);
         }
+        again
+    }
+
+    /// Slots get other numbers, (old, new), both ascending; those of all others are gone.
+    pub(super) fn renumber(&mut self, moves: &[(u32, u32)]) {
+        if !self.has_seen_all() {
+            let next = moves.get(moves.partition_point(|(old, _)| *old < self.upto)).map(|(_, new)| *new);
+            self.upto = next.unwrap_or_else(|| moves.last().map_or(0, |(_, last)| last + 1));
+        }
+        self.bits.clear();
+        for slot in std::mem::take(&mut self.changed) {
+            let at = moves.binary_search_by_key(&slot, |(old, _)| *old).ok().and_then(|at| moves.get(at));
+            at.into_iter().for_each(|(_, new)| self.touch(&[*new]));
+        }
+        self.moves.push(moves.to_vec());
     }
 
     /// Whether every slot has been handed over once; those that are new since count as changed.
@@ -77,8 +103,28 @@ impl Swept {
 
 /// An operator whose state is handed over while it goes on.
 pub struct Sweeping<'a> {
-    parts: &'a Parts,
-    slices: Vec<&'a mut SliceState>,
+    keys: &'a KeyTable,
+    /// whose windows the slots are the places of; none where they are those of keys
+    places: Option<&'a Places>,
+    slices: Vec<Slice<'a>>,
+    /// keys that are not in memory
+    spilled: Option<&'a mut SpilledKeys>,
+}
+
+/// State by slot that is handed over.
+struct Slice<'a> {
+    start: EventTime,
+    swept: &'a mut Option<Swept>,
+    values: Values<'a>,
+}
+
+/// What is kept by slot.
+#[derive(Clone, Copy)]
+enum Values<'a> {
+    /// accumulators of slots with rows
+    Slice { rows: &'a Chunked<i64>, states: &'a [State] },
+    /// of slots that have been written
+    Keyed { written: &'a Chunked<Option<i64>>, columns: &'a Columns },
 }
 
 /// Some of the state of an operator, as it is between two elements.
@@ -87,6 +133,7 @@ pub struct Piece {
     /// starts of the slices that there are
     open: Vec<EventTime>,
     slices: Vec<PieceOfSlice>,
+    store: Option<PieceOfStore>,
     /// whether every slot has been handed over at least once
     seen_all: bool,
 }
@@ -94,14 +141,87 @@ pub struct Piece {
 #[derive(Debug)]
 struct PieceOfSlice {
     start: EventTime,
+    /// see [`Swept`]; they come before all else
+    moves: Vec<Vec<(u32, u32)>>,
     slots: Vec<u32>,
-    /// keys, then accumulators: a table for each migration
+    /// keys, then the state of these slots: a table for each migration
     rows: Vec<RecordBatch>,
+    /// slots without state any more
+    gone: Vec<u32>,
+}
+
+/// What has only one slice.
+const WHOLE: EventTime = EventTime::MIN;
+
+/// The first slots from `first` on with a value that `is` there.
+fn slots_from<T: Clone>(values: &Chunked<T>, first: u32, most: usize, is: impl Fn(&T) -> bool) -> Vec<u32> {
+    let chunks = values.chunks_from(Chunked::<T>::chunk_of(first));
+    let slots = chunks.flat_map(|(chunk, values)| (Chunked::<T>::first_slot(chunk)..).zip(values));
+    let slots = slots.filter(|(slot, value)| *slot >= first && is(value));
+    slots.map(|(slot, _)| slot).take(most).collect()
+}
+
+impl Values<'_> {
+    fn has(self, slot: u32) -> bool {
+        match self {
+            Self::Slice { rows, .. } => rows.get(slot).is_some_and(|rows| *rows > 0),
+            Self::Keyed { written, .. } => written.get(slot).is_some_and(Option::is_some),
+        }
+    }
+
+    fn slots_from(self, first: u32, most: usize) -> Vec<u32> {
+        match self {
+            Self::Slice { rows, .. } => slots_from(rows, first, most, |rows| *rows > 0),
+            Self::Keyed { written, .. } => slots_from(written, first, most, Option::is_some),
+        }
+    }
+
+    /// What component `component` keeps of these slots.
+    fn gather(self, component: usize, slots: &[u32]) -> Result<RecordBatch, StateError> {
+        match self {
+            Self::Keyed { columns, .. } => columns.gather(slots),
+            Self::Slice { states, .. } => match states.get(component) {
+                Some(State::Fold(columns)) => columns.gather(slots),
+                _ => Err(StateError::ColumnCount { expected: 1, found: 0 }),
+            },
+        }
+    }
 }
 
 impl<'a> Sweeping<'a> {
+    /// Accumulators by key.
     pub(super) fn new(parts: &'a Parts, slices: impl Iterator<Item = &'a mut SliceState>) -> Self {
-        Self { parts, slices: slices.collect() }
+        let slice = |state: &'a mut SliceState| {
+            let SliceState { slice, rows, states, swept, .. } = state;
+            Slice { start: slice.start, swept, values: Values::Slice { rows, states } }
+        };
+        Self { keys: &parts.table, places: None, slices: slices.map(slice).collect(), spilled: None }
+    }
+
+    /// Accumulators by place of a window.
+    pub(super) fn of_windows(parts: &'a Parts, places: &'a Places, state: &'a mut SliceState) -> Self {
+        Self { places: Some(places), ..Self::new(parts, std::iter::once(state)) }
+    }
+
+    /// State of a processor's keys.
+    pub(super) fn of_keys(
+        keys: &'a KeyTable,
+        written: &'a Chunked<Option<i64>>,
+        columns: &'a Columns,
+        swept: &'a mut Option<Swept>,
+    ) -> Self {
+        let values = Values::Keyed { written, columns };
+        Self { keys, places: None, slices: vec![Slice { start: WHOLE, swept, values }], spilled: None }
+    }
+
+    /// And of the keys that are not in memory.
+    pub(super) fn and_spilled(self, spilled: Option<&'a mut SpilledKeys>) -> Self {
+        Self { spilled, ..self }
+    }
+
+    /// All has been migrated but what changes in a moment, or not.
+    pub(crate) fn caught_up(&mut self, is: bool) {
+        self.spilled.iter_mut().for_each(|spilled| spilled.caught_up(is));
     }
 
     /// The next piece of the state of these components, at most `most` rows; fewer are all there are for now.
@@ -109,38 +229,73 @@ impl<'a> Sweeping<'a> {
         let mut piece = Piece { seen_all: true, ..Piece::default() };
         let mut left = most;
         let mut taken = Vec::with_capacity(self.slices.len());
-        for state in &mut self.slices {
-            piece.open.push(state.slice.start);
-            let mut swept = state.swept.take().unwrap_or_default();
-            let slots = swept.first(state, left);
+        for slice in &mut self.slices {
+            piece.open.push(slice.start);
+            let swept = slice.swept.get_or_insert_default();
+            let slots = swept.first(slice.values, left);
             piece.seen_all &= swept.has_seen_all();
-            state.swept = Some(swept);
             left = left.saturating_sub(slots.len());
-            taken.push(slots);
+            taken.push((slots, Vec::new(), std::mem::take(&mut swept.moves)));
         }
         // what is new comes before what comes again: else a slice that always changes would keep others from their turn
-        for (state, slots) in self.slices.iter_mut().zip(&mut taken) {
-            let Some(swept) = &mut state.swept else { continue };
-            let before = slots.len();
-            swept.again(left, slots);
-            left = left.saturating_sub(slots.len() - before);
+        for (slice, (slots, gone, _)) in self.slices.iter_mut().zip(&mut taken) {
+            let Some(swept) = slice.swept.as_mut() else { continue };
+            for slot in swept.again(left) {
+                left = left.saturating_sub(1);
+                if slice.values.has(slot) { slots.push(slot) } else { gone.push(slot) }
+            }
         }
-        for (state, slots) in self.slices.iter().zip(taken).filter(|(_, slots)| !slots.is_empty()) {
-            let keys = self.parts.table.keys(&slots)?;
-            let rows = components.iter().map(|kept| kept.rows(self.parts, state, &keys, &slots));
+        for (slice, (slots, gone, moves)) in self.slices.iter().zip(taken) {
+            if slots.is_empty() && gone.is_empty() && moves.is_empty() {
+                continue;
+            }
+            let keys = self.keys(&slots)?;
+            let rows = components.iter().map(|kept| self.rows(kept, slice.values, &keys, &slots));
             let rows = rows.collect::<Result<_, _>>()?;
-            piece.slices.push(PieceOfSlice { start: state.slice.start, slots, rows });
+            piece.slices.push(PieceOfSlice { start: slice.start, moves, slots, rows, gone });
+        }
+        if let Some(spilled) = &mut self.spilled {
+            piece.store = Some(spilled.piece(left));
         }
         Ok(piece)
     }
 
+    fn keys(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, StateError> {
+        match self.places {
+            Some(places) => self.keys.keys(&places.keys(slots)),
+            None => self.keys.keys(slots),
+        }
+    }
+
+    /// A row a slot: its key, and what the component keeps of it.
+    fn rows(
+        &self,
+        kept: &Kept,
+        values: Values<'_>,
+        keys: &[ArrayRef],
+        slots: &[u32],
+    ) -> Result<RecordBatch, StateError> {
+        let state = values.gather(kept.slot, slots)?;
+        let schema = state.schema();
+        let fields = schema.fields().iter().map(|field| {
+            let name = format!("{}{}", kept.prefix, field.name());
+            Arc::new(field.as_ref().clone().with_name(name))
+        });
+        let heads = Schema::new(self.keys.fields().to_vec());
+        let fields: Fields = heads.arrow().fields().iter().map(Arc::clone).chain(fields).collect();
+        let columns = keys.iter().chain(state.columns()).map(Arc::clone).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
+        Ok(RecordBatch::try_new_with_options(Arc::new(ArrowSchema::new(fields)), columns, &options)?)
+    }
+
     /// Nothing more is handed over, and what changes need not be noted.
     pub(crate) fn end(self) {
-        self.slices.into_iter().for_each(|state| state.swept = None);
+        self.slices.into_iter().for_each(|slice| *slice.swept = None);
+        self.spilled.into_iter().for_each(SpilledKeys::end_sweep);
     }
 }
 
-/// Where a component's accumulators are, and under which name in a [`Migration`].
+/// Where a component's state is, and under which name in a [`Migration`].
 #[derive(Clone, Debug)]
 pub struct Kept {
     slot: usize,
@@ -152,36 +307,18 @@ impl Kept {
     pub(crate) fn of(migration: &Migration) -> Self {
         Self { slot: migration.slot, prefix: migration.kept.prefix.clone() }
     }
-
-    /// A row a slot.
-    fn rows(
-        &self,
-        parts: &Parts,
-        state: &SliceState,
-        keys: &[ArrayRef],
-        slots: &[u32],
-    ) -> Result<RecordBatch, StateError> {
-        let (Some(Aggregate::Fold(fold)), Some(State::Fold(columns))) =
-            (parts.aggregates.get(self.slot), state.states.get(self.slot))
-        else {
-            return Err(StateError::ColumnCount { expected: 1, found: 0 });
-        };
-        let fields = fold.state().arrow().fields().iter().map(|field| {
-            let name = format!("{}{}", self.prefix, field.name());
-            Arc::new(field.as_ref().clone().with_name(name))
-        });
-        let heads = parts.head.arrow().fields().iter().take(keys.len()).map(Arc::clone);
-        let fields: Fields = heads.chain(fields).collect();
-        let columns = keys.iter().chain(columns.gather(slots)?.columns()).map(Arc::clone).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
-        Ok(RecordBatch::try_new_with_options(Arc::new(ArrowSchema::new(fields)), columns, &options)?)
-    }
 }
 
 impl Piece {
-    /// Rows of state in it.
+    /// Rows of state in it, those that are gone among them.
     pub(crate) fn rows(&self) -> usize {
-        self.slices.iter().map(|slice| slice.slots.len()).sum()
+        let in_memory: usize = self.slices.iter().map(|slice| slice.slots.len() + slice.gone.len()).sum();
+        in_memory + self.store.as_ref().map_or(0, |store| store.changed.len())
+    }
+
+    /// Whether it brings nothing new.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows() == 0 && self.slices.is_empty()
     }
 
     /// Whether with it all state has been handed over at least once.
@@ -190,83 +327,5 @@ impl Piece {
     }
 }
 
-/// State of the new version, made of pieces of the old one's.
-#[derive(Debug)]
-pub struct Made {
-    migrations: Vec<Migration>,
-    /// of each, accumulators without slots
-    empty: Vec<Columns>,
-    /// the same of each slice
-    slices: BTreeMap<EventTime, Vec<Columns>>,
-}
-
-/// State of one component, ready to be taken over.
-#[derive(Debug)]
-pub struct MadeColumns {
-    /// by start of the slice
-    pub(super) slices: BTreeMap<EventTime, Columns>,
-}
-
-/// What a component has kept for slices and does no more.
-#[derive(Default)]
-pub struct Left(pub(super) Vec<Columns>);
-
-impl fmt::Debug for Left {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Left({})", self.0.len())
-    }
-}
-
-impl Made {
-    /// Nothing yet. An error is one of a component that fails to make an empty accumulator.
-    pub(crate) fn new(mut migrations: Vec<Migration>) -> Result<Self, String> {
-        let mut empty = Vec::with_capacity(migrations.len());
-        for migration in &mut migrations {
-            let created = migration.guest.create().map_err(|error| error.to_string())?;
-            let state = migration.guest.signature().state.as_ref().ok_or("the component keeps no state")?;
-            empty.push(Columns::new(&state.fields, &created).map_err(|error| error.to_string())?);
-        }
-        Ok(Self { migrations, empty, slices: BTreeMap::new() })
-    }
-
-    /// What is read of an operator.
-    pub(crate) fn kept(&self) -> Vec<Kept> {
-        self.migrations.iter().map(Kept::of).collect()
-    }
-
-    /// Migrates a piece, in the place of what was made of these slots before. The error is for people.
-    pub(crate) fn take_in(&mut self, piece: Piece) -> Result<(), String> {
-        let Self { migrations, empty, slices } = self;
-        // in the order of time
-        slices.retain(|start, _| piece.open.binary_search(start).is_ok());
-        for PieceOfSlice { start, slots, rows } in piece.slices {
-            let of_slice = slices.entry(start).or_insert_with(|| empty.clone());
-            for ((migration, columns), rows) in migrations.iter_mut().zip(of_slice).zip(&rows) {
-                let new = migration.accumulators(rows).map_err(|error| error.to_string())?;
-                let mut last = None;
-                for chunk in slots.iter().map(|slot| Chunked::<i64>::chunk_of(*slot)) {
-                    if last.replace(chunk) != Some(chunk) {
-                        columns.allocate(chunk);
-                    }
-                }
-                columns.scatter(&slots, &new).map_err(|error| error.to_string())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes all of it out, to be dropped.
-    pub(crate) fn clear(&mut self) -> Vec<MadeColumns> {
-        (0..self.migrations.len()).filter_map(|at| self.take(self.migrations.get(at)?.slot)).collect()
-    }
-
-    /// The state of component `slot`; none where it is not migrated.
-    pub(crate) fn take(&mut self, slot: usize) -> Option<MadeColumns> {
-        let at = self.migrations.iter().position(|migration| migration.slot == slot)?;
-        let empty = self.empty.get(at)?;
-        let take = |(start, columns): (&EventTime, &mut Vec<Columns>)| {
-            Some((*start, std::mem::replace(columns.get_mut(at)?, empty.clone())))
-        };
-        Some(MadeColumns { slices: self.slices.iter_mut().filter_map(take).collect() })
-    }
-}
+#[cfg(test)]
+mod tests;

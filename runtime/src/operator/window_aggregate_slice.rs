@@ -190,6 +190,9 @@ impl SliceState {
         pairs: &[(u32, u32)],
         aggregates: &mut [Aggregate],
     ) -> Result<(), OperatorError> {
+        if let Some(swept) = &mut self.swept {
+            pairs.iter().for_each(|(to, _)| swept.touch(&[*to]));
+        }
         for (to, _) in pairs {
             if !self.rows.prefetch(*to) {
                 self.allocate(Chunked::<i64>::chunk_of(*to));
@@ -227,6 +230,7 @@ impl SliceState {
     /// Takes the values of `slots` out, which are empty then.
     pub(super) fn split_off(&mut self, slots: &[u32], aggregates: &[Aggregate]) -> Self {
         let mut taken = Self::new(self.slice, aggregates);
+        self.swept.iter_mut().for_each(|swept| swept.touch(slots));
         taken.touched = slots.iter().filter(|slot| self.has(**slot)).count();
         self.touched -= taken.touched;
         taken.rows = self.rows.split_off(slots);
@@ -300,6 +304,7 @@ impl SliceState {
     /// As [`Chunked::renumber`]; no slot with rows is dropped.
     pub(super) fn renumber(&mut self, moves: &[(u32, u32)]) {
         let moves: Vec<_> = moves.iter().copied().filter(|(old, _)| self.has(*old)).collect();
+        self.swept.iter_mut().for_each(|swept| swept.renumber(&moves));
         self.rows.renumber(&moves);
         let mut failed = std::mem::take(&mut self.failed);
         if !failed.is_empty() {

@@ -69,6 +69,21 @@ pub struct SweepProgress {
     pub rows_at_cut: u64,
 }
 
+impl SweepProgress {
+    /// A piece of so many rows has been migrated, with which all has been seen, or not; or it has `failed`.
+    fn piece(&mut self, rows: usize, has_seen_all: bool, failed: Option<String>) {
+        self.has_seen_all |= has_seen_all;
+        // what is full may not have been all
+        self.caught_up = has_seen_all && rows < SWEEP_ROWS;
+        self.failed = self.failed.take().or(failed);
+    }
+
+    /// How long to wait for more to change before the next piece; not at all where more is waiting.
+    fn pause(&self) -> Option<Duration> {
+        self.caught_up.then_some(SWEEP_PAUSE)
+    }
+}
+
 impl Sweep {
     /// Nothing is done before a task has it. An error is one of a component that fails to make an empty accumulator.
     pub fn new(migrations: Vec<Migration>) -> Result<Self, String> {
@@ -106,21 +121,21 @@ impl Sweep {
                 continue;
             }
             let rows = self.take_in(&mut work);
-            let caught_up = {
+            let pause = {
                 let mut noted = self.noted();
                 noted.rounds += 1;
                 noted.rows_ahead += rows;
-                noted.caught_up
+                noted.pause()
             };
             fail_point("migration-piece");
-            if caught_up {
-                work = self.wait(work, SWEEP_PAUSE);
+            if let Some(pause) = pause {
+                work = self.wait(work, pause);
             }
             self.wants.store(true, Ordering::Release);
         }
         // what is not needed is large: it is not given back in the task
         let (waiting, left) = (work.waiting.take(), std::mem::take(&mut work.left));
-        let made = if work.is_ready { Default::default() } else { work.made.clear() };
+        let made = (!work.is_ready).then(|| work.made.clear());
         drop(work);
         drop((waiting, left, made));
     }
@@ -129,12 +144,10 @@ impl Sweep {
     fn take_in(&self, work: &mut Work) -> u64 {
         let Some(piece) = work.waiting.take() else { return 0 };
         let (rows, has_seen_all) = (piece.rows(), piece.has_seen_all());
-        let taken = if self.noted().failed.is_none() { work.made.take_in(piece) } else { Ok(()) };
-        let mut noted = self.noted();
-        noted.has_seen_all |= has_seen_all;
-        noted.caught_up = has_seen_all && rows < SWEEP_ROWS;
-        noted.failed = noted.failed.take().or(taken.err());
-        rows as u64
+        let taken = if self.noted().failed.is_none() { work.made.take_in(piece) } else { Ok(0) };
+        let stored = taken.as_ref().map_or(0, |rows| *rows);
+        self.noted().piece(rows, has_seen_all && work.made.has_seen_all(), taken.err());
+        (rows + stored) as u64
     }
 
     fn wait<'a>(&self, work: MutexGuard<'a, Work>, at_most: Duration) -> MutexGuard<'a, Work> {
@@ -208,7 +221,7 @@ impl SweepTask {
                 return Err(reason);
             }
             let piece = self.piece(operator)?;
-            if piece.rows() == 0 && piece.has_seen_all() {
+            if !work.made.needs(&piece) {
                 work.is_ready = !sweep.is_over();
                 return if work.is_ready { Ok(()) } else { Err("the migration has been given up".to_owned()) };
             }
@@ -233,6 +246,7 @@ impl SweepTask {
 
     fn piece(&self, operator: &mut dyn Operator) -> Result<Piece, String> {
         let mut sweeping = operator.sweeping().ok_or("what runs keeps its state elsewhere now")?;
+        sweeping.caught_up(self.0.noted().caught_up);
         sweeping.piece(&self.0.kept, SWEEP_ROWS).map_err(|error| error.to_string())
     }
 }
@@ -240,5 +254,33 @@ impl SweepTask {
 impl Drop for SweepTask {
     fn drop(&mut self) {
         self.0.noted().is_gone = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_follow_at_once_until_one_that_is_not_full_has_seen_all() {
+        const PAUSE: Option<Duration> = Some(SWEEP_PAUSE);
+        // rows, whether all has been seen with them, why it failed, and how long to wait for the next
+        let table: [(usize, bool, Option<&str>, Option<Duration>, &str); 8] = [
+            (SWEEP_ROWS, false, None, None, "full, and more to see"),
+            (10, false, None, None, "not full, but rows of the store are left"),
+            (SWEEP_ROWS, true, None, None, "the last that is new, with more that has changed"),
+            (SWEEP_ROWS - 1, true, None, PAUSE, "nothing is left"),
+            (0, true, None, PAUSE, "nothing has changed"),
+            (SWEEP_ROWS, true, None, None, "more has changed than a piece has room for"),
+            (1, true, Some("a trap"), PAUSE, "it fails"),
+            (1, true, Some("another"), PAUSE, "and goes on as one that has failed"),
+        ];
+        let mut progress = SweepProgress::default();
+        for (rows, has_seen_all, failed, pause, case) in table {
+            progress.piece(rows, has_seen_all, failed.map(str::to_owned));
+            assert_eq!(progress.pause(), pause, "{case}");
+        }
+        assert_eq!((progress.has_seen_all, progress.failed.as_deref()), (true, Some("a trap")));
+        assert_eq!(SWEEP_PAUSE, Duration::from_millis(5));
     }
 }

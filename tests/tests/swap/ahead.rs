@@ -17,6 +17,9 @@ use millstream::window::{Emit, Firing, Trigger, WindowSpec};
 
 use super::*;
 
+mod kinds;
+mod running;
+
 const SECOND: i64 = 1_000;
 
 /// A step in one task, and what is to become of it.

@@ -101,7 +101,7 @@ impl FrozenWindows {
                 && (!self.emptied.contains(place) || self.state.has(*place))
         };
         let places: Vec<u32> = places.clone().filter(is_open).collect();
-        let keys = self.keys.keys(&keys_of(&self.windows, &places))?;
+        let keys = self.keys.keys(&self.windows.keys(&places))?;
         let accumulators = self.state.save_by(self.aggregates.iter().map(Option::as_ref), &places)?;
         window_rows(&self.windows_schema, keys, (&self.windows, &places), self.keeps_pending, accumulators)
     }
@@ -111,7 +111,7 @@ impl FrozenWindows {
         let places: Vec<u32> = places.clone().collect();
         let gathered = rows.gather(&places)?;
         let places = places_by_row(&gathered, &places);
-        let keys = self.keys.keys(&keys_of(&self.windows, &places))?;
+        let keys = self.keys.keys(&self.windows.keys(&places))?;
         kept_rows(&self.rows_schema, keys, (&self.windows, &places), gathered)
     }
 }
@@ -120,10 +120,6 @@ impl FrozenWindows {
 pub(super) fn places_by_row(gathered: &Gathered, places: &[u32]) -> Vec<u32> {
     let place = |group: &u32| places.get(*group as usize).copied().unwrap_or(u32::MAX);
     gathered.groups.iter().map(place).collect()
-}
-
-pub(super) fn keys_of(windows: &Places, places: &[u32]) -> Vec<u32> {
-    places.iter().map(|place| windows.get(*place as usize).map_or(u32::MAX, |window| window.key)).collect()
 }
 
 /// First and last times of windows.

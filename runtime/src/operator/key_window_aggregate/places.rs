@@ -73,6 +73,11 @@ impl Places {
         self.free.clear();
     }
 
+    /// Keys of the windows that have these places.
+    pub(in crate::operator) fn keys(&self, places: &[u32]) -> Vec<u32> {
+        places.iter().map(|place| self.get(*place as usize).map_or(u32::MAX, |window| window.key)).collect()
+    }
+
     /// As of now.
     pub(super) fn freeze(&mut self) -> Self {
         Self { windows: self.windows.freeze(), len: self.len, free: Vec::new() }

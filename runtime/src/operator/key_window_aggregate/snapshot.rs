@@ -12,12 +12,13 @@ use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow_schema::Field as ArrowField;
 use arrow_select::take::take;
 
-use super::frozen::{FrozenWindows, kept_rows, keys_of, places_by_row, window_rows};
+use super::frozen::{FrozenWindows, kept_rows, places_by_row, window_rows};
 use super::{KeyWindowAggregate, OpenWindow};
 use crate::operator::OperatorError;
 use crate::operator::aggregate_fold::{Groups, internal};
 use crate::operator::frozen_slices::built_in;
 use crate::operator::saved_table::SavedTable;
+use crate::operator::spilled_keys::Spilling;
 use crate::operator::window_aggregate::{times, windows_table};
 use crate::record::{Batch, Field, Kind, Watermark};
 use crate::state::{Snapshot, StateError, words};
@@ -67,7 +68,7 @@ impl KeyWindowAggregate {
     /// Rows of the table `windows`.
     pub(super) fn windows_of(&self, places: &[u32]) -> Result<RecordBatch, OperatorError> {
         let schema = self.saved_table().schema().clone();
-        let keys = self.parts.table.keys(&keys_of(&self.windows, places)).map_err(|error| internal(&error))?;
+        let keys = self.parts.table.keys(&self.windows.keys(places)).map_err(|error| internal(&error))?;
         let accumulators = self.state.save(&self.parts.aggregates, places)?;
         let rows = window_rows(&schema, keys, (&self.windows, places), self.keeps_pending(), accumulators);
         rows.map_err(|error| internal(&error))
@@ -78,7 +79,7 @@ impl KeyWindowAggregate {
         let Some(whole) = &self.whole else { return Ok(None) };
         let gathered = whole.rows.gather(places)?;
         let places = places_by_row(&gathered, places);
-        let keys = self.parts.table.keys(&keys_of(&self.windows, &places)).map_err(|error| internal(&error))?;
+        let keys = self.parts.table.keys(&self.windows.keys(&places)).map_err(|error| internal(&error))?;
         let schema = self.rows_table().schema().clone();
         kept_rows(&schema, keys, (&self.windows, &places), gathered).map(Some).map_err(|error| internal(&error))
     }

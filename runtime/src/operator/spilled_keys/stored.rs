@@ -3,7 +3,7 @@
 use std::hash::BuildHasher;
 use std::ops::Range;
 
-use arrow_array::{RecordBatch, RecordBatchOptions};
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 
 use super::{Wake, Wakes};
@@ -15,26 +15,52 @@ use crate::state::StateError;
 
 const KEY: u8 = b'k';
 
+/// Bytes of a place before its partition.
+const HEAD: usize = 3;
+
 /// One table of the operator's snapshot.
-pub(super) struct Stored {
-    pub(super) codec: RowCodec,
-    schema: SchemaRef,
-    pub(super) keys: usize,
+#[derive(Debug)]
+pub(in crate::operator) struct Stored {
+    pub(in crate::operator) name: &'static str,
+    pub(in crate::operator) codec: RowCodec,
+    pub(in crate::operator) schema: SchemaRef,
+    pub(in crate::operator) keys: usize,
 }
 
 /// A value taken apart.
-pub(super) struct Parts<'a> {
-    pub(super) wakes: Wakes,
+pub(in crate::operator) struct Parts<'a> {
+    pub(in crate::operator) wakes: Wakes,
     /// by table, its rows
-    pub(super) tables: Vec<&'a [u8]>,
+    pub(in crate::operator) tables: Vec<&'a [u8]>,
 }
 
-pub(super) fn place_of(key: &[u8]) -> Vec<u8> {
+pub(super) fn place_of(generation: u16, key: &[u8]) -> Vec<u8> {
     let hash = foldhash::quality::FixedState::with_seed(0).hash_one(key);
-    let mut place = Vec::with_capacity(2 + key.len());
-    place.extend([KEY, (hash >> 56) as u8]);
+    let mut place = Vec::with_capacity(HEAD + 1 + key.len());
+    place.extend_from_slice(&generation_place(generation, &[(hash >> 56) as u8]));
     place.extend_from_slice(key);
     place
+}
+
+/// A place from its partition on, in this generation.
+pub(in crate::operator) fn generation_place(generation: u16, rest: &[u8]) -> Vec<u8> {
+    let [high, low] = generation.to_be_bytes();
+    [&[KEY, high, low], rest].concat()
+}
+
+/// Behind the last place of a generation.
+pub(in crate::operator) fn generation_end(generation: u16) -> Vec<u8> {
+    generation.checked_add(1).map_or(vec![KEY + 1], |next| generation_place(next, &[]))
+}
+
+/// A place without its generation: its partition, then the key.
+pub(super) fn without_generation(place: &[u8]) -> &[u8] {
+    place.get(HEAD..).unwrap_or_default()
+}
+
+/// The key of a place.
+pub(super) fn key_of(place: &[u8]) -> &[u8] {
+    place.get(HEAD + 1..).unwrap_or_default()
 }
 
 pub(super) fn mark_of(wake: Wake, time: i64, key: &[u8]) -> Vec<u8> {
@@ -52,7 +78,7 @@ pub(super) fn read_mark(mark: &[u8]) -> Option<(i64, &[u8])> {
 }
 
 impl<'a> Parts<'a> {
-    pub(super) fn read(mut value: &'a [u8], tables: usize) -> Option<Self> {
+    pub(in crate::operator) fn read(mut value: &'a [u8], tables: usize) -> Option<Self> {
         let bits = *value.split_off_first()?;
         let mut wakes = Wakes::default();
         for (bit, wake) in wakes.iter_mut().enumerate() {
@@ -68,7 +94,7 @@ impl<'a> Parts<'a> {
         value.is_empty().then_some(parts)
     }
 
-    pub(super) fn write(&self) -> Option<Vec<u8>> {
+    pub(in crate::operator) fn write(&self) -> Option<Vec<u8>> {
         let bits = self.wakes.iter().enumerate().map(|(bit, wake)| u8::from(wake.is_some()) << bit).sum();
         let mut value: Vec<u8> = vec![bits];
         self.wakes.iter().flatten().for_each(|time| value.extend_from_slice(&time.to_le_bytes()));
@@ -82,10 +108,19 @@ impl<'a> Parts<'a> {
 
 impl Stored {
     pub(super) fn new(table: &SavedTable) -> Result<Self, OperatorError> {
-        let schema = table.schema().clone();
+        Self::of(table.name(), table.schema().clone(), table.keys()).map_err(|error| internal(&error))
+    }
+
+    /// A table of these columns, the first `keys` of which are the step's keys.
+    pub(in crate::operator) fn of(name: &'static str, schema: SchemaRef, keys: usize) -> Result<Self, StateError> {
         let fields: Vec<_> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
-        let codec = RowCodec::new(fields.iter()).map_err(|error| internal(&error))?;
-        Ok(Self { codec, schema, keys: table.keys() })
+        Ok(Self { name, codec: RowCodec::new(fields.iter())?, schema, keys })
+    }
+
+    /// So many rows of it.
+    pub(in crate::operator) fn batch(&self, rows: usize, columns: Vec<ArrayRef>) -> Result<RecordBatch, String> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(|error| error.to_string())
     }
 
     /// Rows of values, of which this is table `number` of `count`.
@@ -101,9 +136,8 @@ impl Stored {
             let bytes = parts.tables.get(number).copied().unwrap_or_default();
             rows.read(bytes).ok_or("a row ends too early")?.map_err(|error| error.to_string())?;
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.rows()));
-        let columns = rows.finish().map_err(|error| error.to_string())?;
-        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(|error| error.to_string())
+        let count = rows.rows();
+        self.batch(count, rows.finish().map_err(|error| error.to_string())?)
     }
 }
 
@@ -112,10 +146,13 @@ pub(super) fn read_block(
     area: &FrozenArea,
     tables: &[Stored],
     number: usize,
-    partitions: &Range<usize>,
+    (generation, partitions): (u16, &Range<usize>),
 ) -> Result<RecordBatch, StateError> {
     let elsewhere = |error: SpillError| StateError::Elsewhere { reason: error.to_string() };
-    let place = |partition: usize| u8::try_from(partition).map_or(vec![KEY + 1], |partition| vec![KEY, partition]);
+    let place = |partition: usize| match u8::try_from(partition) {
+        Ok(partition) => generation_place(generation, &[partition]),
+        Err(_) => generation_end(generation),
+    };
     let entries =
         area.range(&place(partitions.start), &place(partitions.end)).map(|entry| entry.map(|(_, value)| value));
     let values = entries.collect::<Result<Vec<Value>, _>>().map_err(elsewhere)?;

@@ -82,6 +82,7 @@ impl SliceState {
         let [rows, failed, columns @ ..] = columns else { return Ok(()) };
         let mut columns = columns;
         self.load_rows(slots, rows)?;
+        self.swept.iter_mut().for_each(|swept| swept.touch(slots));
         let failed = slots.iter().zip(failed.as_string_opt::<i32>().into_iter().flatten());
         self.failed.extend(failed.filter_map(|(slot, reason)| Some((*slot, reason?.to_owned()))));
         for (aggregate, state) in aggregates.iter().zip(&mut self.states) {
