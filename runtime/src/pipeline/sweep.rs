@@ -146,7 +146,9 @@ impl Sweep {
         let (rows, has_seen_all) = (piece.rows(), piece.has_seen_all());
         let taken = if self.noted().failed.is_none() { work.made.take_in(piece) } else { Ok(0) };
         let stored = taken.as_ref().map_or(0, |rows| *rows);
-        self.noted().piece(rows, has_seen_all && work.made.has_seen_all(), taken.err());
+        // rows of the store take long: what has changed meanwhile is for the next piece, and not for the cut
+        let has_seen_all = has_seen_all && stored == 0 && work.made.has_seen_all();
+        self.noted().piece(rows, has_seen_all, taken.err());
         (rows + stored) as u64
     }
 
@@ -264,8 +266,9 @@ mod tests {
     #[test]
     fn pieces_follow_at_once_until_one_that_is_not_full_has_seen_all() {
         const PAUSE: Option<Duration> = Some(SWEEP_PAUSE);
-        // rows, whether all has been seen with them, why it failed, and how long to wait for the next
-        let table: [(usize, bool, Option<&str>, Option<Duration>, &str); 8] = [
+        /// Rows, whether all has been seen with them, why it failed, how long to wait for the next, and what that is.
+        type Case = (usize, bool, Option<&'static str>, Option<Duration>, &'static str);
+        let table: [Case; 8] = [
             (SWEEP_ROWS, false, None, None, "full, and more to see"),
             (10, false, None, None, "not full, but rows of the store are left"),
             (SWEEP_ROWS, true, None, None, "the last that is new, with more that has changed"),
