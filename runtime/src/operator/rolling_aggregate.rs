@@ -41,6 +41,8 @@ pub struct RollingAggregate {
     changed: Vec<u32>,
     /// those whose results are on their way out
     due: std::vec::IntoIter<u32>,
+    /// whether results are put out up to the watermark: keys that change afterwards wait for the next
+    firing: bool,
     slots: Vec<u32>,
     groups: Groups,
     /// numbers the keys of a batch
@@ -81,6 +83,7 @@ impl RollingAggregate {
             changed_at: Chunked::new(None),
             changed: Vec::new(),
             due: Vec::new().into_iter(),
+            firing: false,
             slots: Vec::new(),
             groups: Groups::new(),
             keys: Groups::new(),
@@ -397,13 +400,15 @@ impl Operator for RollingAggregate {
             return Ok(());
         }
         self.watermark = watermark;
+        self.firing = true;
         self.take_changed();
         self.put_out_latest(out)
     }
 
     fn go_on(&mut self, out: &mut Output) -> Result<bool, OperatorError> {
         if self.due.len() == 0 {
-            if !self.bring_in_changed()? {
+            self.firing = self.firing && self.bring_in_changed()?;
+            if !self.firing {
                 return Ok(false);
             }
             self.take_changed();

@@ -146,7 +146,9 @@ impl Sweep {
         let (rows, has_seen_all) = (piece.rows(), piece.has_seen_all());
         let taken = if self.noted().failed.is_none() { work.made.take_in(piece) } else { Ok(0) };
         let stored = taken.as_ref().map_or(0, |rows| *rows);
-        self.noted().piece(rows, has_seen_all && work.made.has_seen_all(), taken.err());
+        // rows of the store take long: what has changed meanwhile is for the next piece, and not for the cut
+        let has_seen_all = has_seen_all && stored == 0 && work.made.has_seen_all();
+        self.noted().piece(rows, has_seen_all, taken.err());
         (rows + stored) as u64
     }
 

@@ -87,8 +87,9 @@ impl RollingAggregate {
 
     /// Brings keys into memory that have changed since the last watermark and left memory since; false if there are none.
     pub(super) fn bring_in_changed(&mut self) -> Result<bool, OperatorError> {
+        let in_memory = self.changed.len();
         self.bring_due(Wake::Event, self.watermark.0)?;
-        Ok(!self.changed.is_empty())
+        Ok(self.changed.len() > in_memory)
     }
 
     fn is_changed(&self, slot: u32) -> bool {

@@ -43,7 +43,7 @@ impl Scratch {
 
     fn of(&self, pipeline: Pipeline, parallelism: usize) -> Pipeline {
         let Some(folder) = &self.0 else { return pipeline };
-        pipeline.state(parallelism * (512 << 10), folder.path().to_string_lossy())
+        pipeline.state(parallelism * (256 << 10), folder.path().to_string_lossy())
     }
 }
 
@@ -63,9 +63,9 @@ fn assert_numbered_on(rows: &[Row]) {
 
 fn assert_ahead(report: &SwapReport, load: &Load) {
     let migrated = report.migrated.unwrap();
-    assert!(migrated.rows_ahead >= load.keys * 8 / 10 && migrated.rounds >= 4, "{migrated:?}");
+    assert!(migrated.rows_ahead >= load.keys * 8 / 10 && migrated.rounds >= 2, "{migrated:?}");
     // how much has changed since the last piece is up to the machine
-    assert!(migrated.rows_at_cut < load.keys / 4, "{migrated:?}");
+    assert!(migrated.rows_at_cut < load.keys / 3, "{migrated:?}");
 }
 
 async fn a_processor_goes_on(parallelism: usize, spills: bool) {
@@ -136,7 +136,7 @@ async fn windows_go_on(parallelism: usize, spills: bool, kinds: &[&str]) {
         let (outcome, report) = job.finish(changing).await;
         let migrated = report.migrated.unwrap();
         // counted windows come and go
-        assert!(migrated.rows_ahead >= load.keys / 4 && migrated.rows_at_cut < load.keys / 4, "{kind}: {migrated:?}");
+        assert!(migrated.rows_ahead >= load.keys / 4 && migrated.rows_at_cut < load.keys / 3, "{kind}: {migrated:?}");
         for row in &outcome.windows {
             assert_eq!(int(row, "rows_1") + int(row, "rows_2"), int(row, "rows"), "{kind}: {row:?}");
             assert_eq!(int(row, "sum_1") + int(row, "sum_2"), int(row, "amounts"), "{kind}: {row:?}");
