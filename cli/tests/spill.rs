@@ -115,29 +115,3 @@ fn a_scratch_folder_that_cannot_be_made_is_said_before_anything_runs() {
     write(&folder, 10, 10, "state = { memory = \"1MiB\", spill = \"pipeline.toml\" }", "");
     folder.run(&["run", "pipeline.toml"]).expect(1).says(&["cannot make", "pipeline.toml/counts", "state.spill"]);
 }
-
-#[test]
-fn steps_that_cannot_spill_are_refused_by_check() {
-    let folder = Folder::new();
-    folder.write(
-        "pipeline.toml",
-        r#"
-name = "visits"
-state = { memory = "1MiB", spill = "scratch" }
-[source.rows]
-generator = { kind = "customers", rows = 10 }
-[step.visits]
-from = "rows"
-key_by = "customer"
-window = { tumbling = "10s" }
-top = { n = 3, by = "customer" }
-[sink.out]
-from = "visits"
-print = {}
-"#,
-    );
-    let said = folder.run(&["check", "pipeline.toml"]);
-    assert_eq!(said.code, folder.run(&["run", "pipeline.toml"]).code);
-    assert_ne!(said.code, Some(0));
-    said.says(&["`visits` cannot spill", "top-N", "remove `state"]);
-}

@@ -151,8 +151,10 @@ fn golden_pipelines_give_the_same_rows_when_their_state_spills() {
     for folder in cases() {
         let mut spec = pipeline::read(&folder.join("pipeline.toml")).expect("a pipeline");
         spec.state = Some(state.clone());
-        let spills =
-            |kind: &StepKind| matches!(kind, StepKind::Aggregate { .. } | StepKind::Process { .. } | StepKind::Join(_));
+        let spills = |kind: &StepKind| {
+            use StepKind::{Aggregate, Join, Process, Top};
+            matches!(kind, Aggregate { .. } | Process { .. } | Join(_) | Top(_))
+        };
         let keeps_state = spec.steps.iter().any(|step| spills(&step.kind.value));
         if !keeps_state || !check_structure(&spec).is_empty() {
             continue;

@@ -226,6 +226,31 @@ fn a_process_that_s3_has_forgotten_wakes_up_and_changes_nothing() {
     }
 }
 
+/// An object of more than S3 copies at once, here 6 MiB in place of 5 GiB.
+#[test]
+fn an_object_that_s3_does_not_copy_at_once_is_committed_part_by_part() {
+    const MOST: u64 = 6 << 20;
+    let Some(place) = s3("object_stores::an_object_that_s3_does_not_copy_at_once_is_committed_part_by_part") else {
+        return;
+    };
+    let location = Location::parse(&format!("{}/large", place.url), Path::new("/")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let objects = Objects::open_with(&location, &place.variables).unwrap().copying_at_most(MOST);
+        for bytes in [MOST, MOST + 1, 20_000_003] {
+            let content: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
+            objects.put(".rows.pending", content.clone()).await.unwrap();
+            objects.put("rows", b"of an earlier try".to_vec()).await.unwrap();
+            objects.move_to(".rows.pending", "rows", bytes).await.unwrap();
+            assert!(objects.get("rows").await.unwrap().unwrap() == content, "{bytes} bytes");
+            assert_eq!(objects.size(".rows.pending").await.unwrap(), None);
+            // once more, as after a kill: nothing changes
+            objects.move_to(".rows.pending", "rows", bytes).await.unwrap_err();
+            assert_eq!(objects.size("rows").await.unwrap(), Some(bytes));
+        }
+    });
+}
+
 #[test]
 fn dying_at_any_place_of_a_checkpoint_in_hdfs_loses_and_repeats_nothing() {
     if let Some(place) = hdfs("object_stores::dying_at_any_place_of_a_checkpoint_in_hdfs_loses_and_repeats_nothing") {

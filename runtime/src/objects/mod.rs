@@ -26,8 +26,17 @@ const MULTIPART_FROM_BYTES: usize = 16 << 20;
 /// One part; S3 takes no less than 5 MiB.
 pub const PART_BYTES: usize = 8 << 20;
 
-/// What S3 copies in one request, which an object of an epoch must not exceed.
-pub const OBJECT_BYTES_MAX: u64 = 5 << 30;
+/// Parts that S3 makes one object of.
+const PARTS_MAX: u64 = 10_000;
+
+/// What an object of an epoch must not exceed.
+pub const OBJECT_BYTES_MAX: u64 = PARTS_MAX * PART_BYTES as u64;
+
+/// What S3 copies in one request.
+const COPY_BYTES_MAX: u64 = 5 << 30;
+
+/// Parts of a copy that are read ahead of those that are written.
+const READ_AHEAD: usize = 4;
 
 /// Parts or files that are on their way at once.
 pub const CONCURRENT: usize = 8;
@@ -67,8 +76,8 @@ pub struct Objects {
 enum Kind {
     /// folders must be removed, and the system locks files
     Folder(PathBuf),
-    /// nothing can be renamed
-    S3,
+    /// nothing can be renamed, and no more than so many bytes be copied at once
+    S3 { copy_bytes_max: u64 },
     /// folders must be removed
     Hdfs,
     #[cfg(test)]
@@ -224,21 +233,69 @@ impl Objects {
         Ok(())
     }
 
-    /// Gives a file another name. S3 has no names to be changed: there the server copies and then removes it, so the new
-    /// one is there before the old one is gone, and what was at the new name is replaced.
-    pub async fn move_to(&self, from: &str, to: &str) -> Result<(), ObjectsError> {
+    /// Gives a file of so many bytes another name. S3 has no names to be changed: there the server copies and then removes it, so
+    /// the new one is there before the old one is gone, and what was at the new name is replaced. More than the server copies at once
+    /// goes through this process, part by part.
+    pub async fn move_to(&self, from: &str, to: &str, bytes: u64) -> Result<(), ObjectsError> {
         let (source, target) = (self.path(from), self.path(to));
-        if matches!(self.kind, Kind::S3) {
-            self.store.copy(&source, &target).await.map_err(self.failed("copy a pending object to", to))?;
+        if let Kind::S3 { copy_bytes_max } = self.kind {
+            let copied = match bytes > copy_bytes_max {
+                true => self.copy_in_parts(&source, &target, bytes).await,
+                false => self.store.copy(&source, &target).await,
+            };
+            copied.map_err(self.failed("copy a pending object to", to))?;
             return self.remove(vec![from.to_owned()]).await;
         }
         let renamed = self.store.rename_if_not_exists(&source, &target).await;
         renamed.map_err(self.failed("rename a pending file to", to))
     }
 
-    /// That `name` cannot be moved any more where it is in S3.
+    async fn copy_in_parts(
+        &self,
+        source: &ObjectPath,
+        target: &ObjectPath,
+        bytes: u64,
+    ) -> Result<(), object_store::Error> {
+        let starts = (0..bytes).step_by(PART_BYTES);
+        let ranges: Vec<_> = starts.map(|start| start..bytes.min(start + PART_BYTES as u64)).collect();
+        let parts = ranges.into_iter().map(|range| async move { self.store.get_range(source, range).await });
+        let mut parts = futures_util::stream::iter(parts).buffered(READ_AHEAD).peekable();
+        // nothing is begun where there is nothing to be copied
+        if let Some(Err(_)) = std::pin::Pin::new(&mut parts).peek().await {
+            return parts.next().await.transpose().map(drop);
+        }
+        let upload = self.store.put_multipart(target).await?;
+        let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+        while let Some(part) = parts.next().await {
+            match part {
+                Ok(part) => {
+                    upload.wait_for_capacity(CONCURRENT).await?;
+                    upload.put(part);
+                }
+                Err(error) => {
+                    // what stays of it the bucket's rule removes
+                    let _ = upload.abort().await;
+                    return Err(error);
+                }
+            }
+        }
+        upload.finish().await.map(drop)
+    }
+
+    /// The same, where the server copies no more than so many bytes at once. S3 itself copies 5 GiB.
+    #[must_use]
+    pub fn copying_at_most(self, bytes: u64) -> Self {
+        let kind = match self.kind {
+            Kind::S3 { .. } => Kind::S3 { copy_bytes_max: bytes },
+            other => other,
+        };
+        Self { kind, ..self }
+    }
+
+    /// That `name` cannot be made where it is in S3.
     pub fn too_large(&self, name: &str) -> ObjectsError {
-        let reason = "an object of more than 5 GiB, which S3 does not copy; a shorter `interval` makes smaller ones";
+        let most = OBJECT_BYTES_MAX >> 30;
+        let reason = format!("an object of more than {most} GiB; a shorter `interval` makes smaller ones");
         let source = object_store::Error::NotSupported { source: reason.into() };
         ObjectsError { action: "write", path: self.shown(name), source }
     }

@@ -10,7 +10,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 
-use super::{Kind, Location, Objects, ObjectsError};
+use super::{COPY_BYTES_MAX, Kind, Location, Objects, ObjectsError};
 
 /// Whoever asks repeats what fails and says so meanwhile: a request is not to be repeated for minutes in silence.
 const RETRY_WITHIN: Duration = Duration::from_secs(10);
@@ -64,5 +64,6 @@ fn open_s3(
     }
     let store =
         builder.with_bucket_name(bucket).with_conditional_put(S3ConditionalPut::ETagMatch).with_retry(retry).build()?;
-    Ok(Objects { store: Arc::new(store), root: ObjectPath::from(prefix), shown: location.to_string(), kind: Kind::S3 })
+    let kind = Kind::S3 { copy_bytes_max: COPY_BYTES_MAX };
+    Ok(Objects { store: Arc::new(store), root: ObjectPath::from(prefix), shown: location.to_string(), kind })
 }

@@ -29,7 +29,7 @@ pub(super) use places::Places;
 
 use super::aggregate_fold::{Groups, internal};
 use super::late_rows::put_out_late;
-use super::spilled_keys::SpilledKeys;
+use super::spilled_keys::{SpilledKeys, Spilling};
 use super::sweep::{Left, MadeColumns, Sweeping};
 use super::window_aggregate_emission::{Bounds, Emission};
 use super::window_aggregate_parts::{COMPACT_FROM_KEYS, Parts, accumulate};

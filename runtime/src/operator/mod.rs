@@ -23,6 +23,7 @@ mod saved_table;
 mod select;
 mod spec;
 mod spilled_keys;
+mod spilled_runs;
 mod sweep;
 mod top;
 mod trial;
@@ -168,6 +169,9 @@ pub struct Replacement {
     pub inputs: Vec<usize>,
 }
 
+/// Which versions of a step's components run, by slot. Cheap to clone.
+pub type SlotVersions = Arc<[(usize, ExactVersion)]>;
+
 /// What an operator puts out while it handles one element.
 #[derive(Debug)]
 pub struct Output {
@@ -178,7 +182,7 @@ pub struct Output {
     /// rows that could not be handled
     pub dead: Vec<DeadRow>,
     /// which of `dead` another version than the step's own could not handle, and its components by slot
-    pub dead_by: Vec<(Range<usize>, Arc<[(usize, ExactVersion)]>)>,
+    pub dead_by: Vec<(Range<usize>, SlotVersions)>,
     /// rows that came after their window had fired: dropped and counted
     pub late_rows: u64,
     /// rows that could not be handled and were dropped because the step says `on_error = "skip"`

@@ -17,10 +17,9 @@ use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow_select::concat::concat;
 use arrow_select::take::take;
 
-use spilled::SpilledKeys;
-
 use super::aggregate_fold::{Groups, internal};
 use super::late_rows::picked;
+use super::spilled_keys::{SpilledKeys, Spilling};
 use super::sweep::{Left, MadeColumns, Sweeping};
 use super::window_aggregate_parts::{Parts, accumulate};
 use super::window_aggregate_slice::{Aggregate, Rows, SliceState, State};
@@ -412,7 +411,7 @@ impl Operator for RollingAggregate {
         self.put_out_latest(out)?;
         if self.due.len() == 0 {
             // not before: what spills gives others its numbers
-            self.spill_if_over(self.slots.len())?;
+            self.spill_if_over(BATCH_ROWS)?;
         }
         Ok(true)
     }

@@ -1,14 +1,11 @@
-//! Tables of a snapshot: how operators fill them, and what they check before they take one over.
+//! Tables of a snapshot: what is in them, and what operators check before they take one over.
 
-use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_array::{Array, RecordBatch};
 use arrow_schema::{Field as ArrowField, Fields, Schema as ArrowSchema, SchemaRef};
-use arrow_select::concat::concat_batches;
 
 use super::OperatorError;
-use super::aggregate_fold::internal;
-use crate::limits::BATCH_ROWS;
 use crate::record::Field;
-use crate::state::{Snapshot, StateError};
+use crate::state::Snapshot;
 
 /// A table's name and columns, the first of which are the step's keys.
 pub(super) struct SavedTable {
@@ -45,11 +42,6 @@ impl SavedTable {
     /// All columns.
     pub(super) fn schema(&self) -> &SchemaRef {
         &self.schema
-    }
-
-    /// An empty table to fill.
-    pub(super) fn writer(&self) -> TableWriter<'_> {
-        TableWriter { table: self, pieces: Vec::new(), waiting: 0, rows: Vec::new() }
     }
 
     /// The rows of this table, the only one that there may be. An error names what differs from what was planned.
@@ -108,47 +100,5 @@ impl SavedTable {
             return Err(OperatorError::State { reason });
         }
         Ok(())
-    }
-}
-
-/// Joins small pieces to batches of the usual size.
-pub(super) struct TableWriter<'a> {
-    table: &'a SavedTable,
-    pieces: Vec<RecordBatch>,
-    waiting: usize,
-    rows: Vec<RecordBatch>,
-}
-
-impl TableWriter<'_> {
-    /// Adds `rows` rows of all columns.
-    pub(super) fn push(&mut self, rows: usize, columns: Vec<ArrayRef>) -> Result<(), OperatorError> {
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let piece = RecordBatch::try_new_with_options(self.table.schema.clone(), columns, &options);
-        if self.waiting + rows > BATCH_ROWS {
-            self.flush()?;
-        }
-        self.pieces.push(piece.map_err(|error| internal(&StateError::Arrow(error)))?);
-        self.waiting += rows;
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), OperatorError> {
-        self.waiting = 0;
-        match self.pieces.as_slice() {
-            [] => {}
-            [piece] => self.rows.push(piece.clone()),
-            pieces => {
-                let joined = concat_batches(&self.table.schema, pieces);
-                self.rows.push(joined.map_err(|error| internal(&StateError::Arrow(error)))?);
-            }
-        }
-        self.pieces.clear();
-        Ok(())
-    }
-
-    /// Adds the table to a snapshot.
-    pub(super) fn finish(mut self, to: Snapshot) -> Result<Snapshot, OperatorError> {
-        self.flush()?;
-        Ok(to.with(self.table.name, Some(self.table.keys), self.rows))
     }
 }

@@ -93,6 +93,33 @@ pub(super) trait ByKey {
     fn state_bytes(&self) -> usize;
 }
 
+/// An operator that is its own [`ByKey`], and has its keys in a store where memory is bounded.
+pub(super) trait Spilling: ByKey + Sized {
+    /// Where they are.
+    fn spilled(&mut self) -> &mut Option<Box<SpilledKeys>>;
+
+    /// What is done with the operator and its store; nothing where it has none.
+    fn lent<T>(
+        &mut self,
+        with: impl FnOnce(&mut Self, &mut SpilledKeys) -> Result<T, OperatorError>,
+    ) -> Result<Option<T>, OperatorError> {
+        let Some(mut spilled) = self.spilled().take() else { return Ok(None) };
+        let done = with(self, &mut spilled);
+        *self.spilled() = Some(spilled);
+        done.map(Some)
+    }
+
+    /// As [`SpilledKeys::bring_due`].
+    fn bring_due(&mut self, wake: Wake, until: i64) -> Result<Option<i64>, OperatorError> {
+        Ok(self.lent(|of, spilled| spilled.bring_due(of, wake, until))?.flatten())
+    }
+
+    /// As [`SpilledKeys::spill_if_over`].
+    fn spill_if_over(&mut self, rows: usize) -> Result<(), OperatorError> {
+        self.lent(|of, spilled| spilled.spill_if_over(of, rows)).map(drop)
+    }
+}
+
 /// What the operator has in the store.
 pub(super) struct SpilledKeys {
     spill: Spill,
@@ -103,6 +130,8 @@ pub(super) struct SpilledKeys {
     bytes: u64,
     /// the first time that a key waits for by the host's clock
     processing: Option<i64>,
+    /// by [`Wake`]: there are no marks before these. Reading begins here: what has been removed takes the store time, too
+    floors: [Vec<u8>; 3],
     /// by slot: the batch that used it last
     used: Chunked<u32>,
     batch: u32,
@@ -136,6 +165,7 @@ impl SpilledKeys {
             held: 0,
             bytes: 0,
             processing: None,
+            floors: Wake::ALL.map(|wake| vec![wake.mark()]),
             used: Chunked::new(0),
             batch: 0,
             unmeasured: 0,
@@ -250,13 +280,18 @@ impl SpilledKeys {
             return Ok(None);
         }
         let to = until.checked_add(1).map_or_else(|| vec![wake.mark() + 1], |end| mark_of(wake, end, &[]));
-        let (mut found, mut more, mut last) = (Vec::new(), false, None);
-        for mark in self.spill.area.range(&[wake.mark()], &to) {
+        let from = self.floors[wake as usize].clone();
+        if from >= to {
+            return Ok(None);
+        }
+        let (mut found, mut more, mut last, mut floor) = (Vec::new(), false, None, to.clone());
+        for mark in self.spill.area.range(&from, &to) {
             let (mark, _) = mark?;
             let damaged = || self.spill.area.damaged("a key waits for a time and is not there");
             let (time, key) = read_mark(&mark).ok_or_else(damaged)?;
             more = found.len() == DUE_AT_ONCE;
             if more {
+                floor = mark;
                 break;
             }
             last = Some(time);
@@ -266,6 +301,7 @@ impl SpilledKeys {
         }
         let known = of.key_table().len() as u32;
         self.bring_back(of, &found)?;
+        self.floors[wake as usize] = floor;
         self.note_used(&[], known..of.key_table().len() as u32);
         Ok(last.filter(|_| more))
     }
@@ -291,9 +327,11 @@ impl SpilledKeys {
         gone.sort_unstable();
         area.write::<SpillError>(0, |put| gone.iter().try_for_each(|key| put(key, None)))?;
         if processing {
-            let mark = Wake::Processing.mark();
-            let first = area.range(&[mark], &[mark + 1]).next().transpose()?;
-            self.processing = first.and_then(|(mark, _)| Some(read_mark(&mark)?.0));
+            let end = vec![Wake::Processing.mark() + 1];
+            let floor = &mut self.floors[Wake::Processing as usize];
+            let first = if *floor < end { area.range(floor, &end).next().transpose()? } else { None };
+            self.processing = first.as_ref().and_then(|(mark, _)| Some(read_mark(mark)?.0));
+            *floor = first.map_or(end, |(mark, _)| mark);
         }
         let mut tables = Vec::with_capacity(count);
         for (number, table) in self.tables.iter().enumerate() {
@@ -379,7 +417,13 @@ impl SpilledKeys {
                 let large = || self.spill.area.damaged("what is kept of a key is more than 4 GiB");
                 let (place, value) = (place_of(self.generation, key), parts.write().ok_or_else(large)?);
                 for (wake, time) in Wake::ALL.into_iter().zip(wakes) {
-                    entries.extend(time.map(|time| (mark_of(wake, time, key), Vec::new())));
+                    if let Some(mark) = time.map(|time| mark_of(wake, time, key)) {
+                        let floor = &mut self.floors[wake as usize];
+                        if mark < *floor {
+                            floor.clone_from(&mark);
+                        }
+                        entries.push((mark, Vec::new()));
+                    }
                     if let (Wake::Processing, Some(time)) = (wake, time) {
                         self.processing = Some(self.processing.map_or(time, |first| first.min(time)));
                     }

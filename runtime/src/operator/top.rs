@@ -13,6 +13,7 @@
 
 mod order;
 mod snapshot;
+mod spilled;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::record::{Batch, EventTime, Field, Kind, NO_EVENT_TIME, Schema, Waterm
 use crate::state::{KeyTable, Snapshot, StateError, check_rows, next_freezing};
 use crate::window::{Slice, WindowSpec, Windows};
 use order::Order;
+use spilled::SpilledWindows;
 
 pub use snapshot::partition_keys;
 
@@ -107,6 +109,8 @@ pub struct Top {
     watermark: Watermark,
     /// by end, then start
     kept: BTreeMap<(EventTime, EventTime), Kept>,
+    /// what does not fit into memory, where that is bounded
+    spilled: Option<Box<SpilledWindows>>,
 }
 
 /// Rows of a window that may come out.
@@ -133,6 +137,7 @@ impl Top {
             windows: windows.transpose().map_err(refused)?,
             watermark: Watermark::MIN,
             kept: BTreeMap::new(),
+            spilled: None,
         })
     }
 
@@ -186,11 +191,7 @@ impl Top {
 
     /// Adds rows to a window, and cuts it if it has far too many.
     fn keep(&mut self, window: (EventTime, EventTime), rows: RecordBatch) -> Result<(), OperatorError> {
-        let kept = self.kept.entry(window).or_default();
-        kept.number = next_freezing();
-        kept.rows += rows.num_rows();
-        kept.batches.push(rows);
-        if kept.rows > 2 * kept.least + BATCH_ROWS { cut(&self.spec, kept) } else { Ok(()) }
+        keep_in(&self.spec, self.kept.entry(window).or_default(), rows)
     }
 
     fn put_out(&self, (end, start): (EventTime, EventTime), kept: Kept, out: &mut Output) -> Result<(), OperatorError> {
@@ -212,6 +213,14 @@ impl Top {
         out.batches.extend((0..batch.rows()).step_by(BATCH_ROWS).map(|from| batch.slice(from, BATCH_ROWS)));
         Ok(())
     }
+}
+
+/// As [`Top::keep`], where the window is known.
+fn keep_in(spec: &TopSpec, kept: &mut Kept, rows: RecordBatch) -> Result<(), OperatorError> {
+    kept.number = next_freezing();
+    kept.rows += rows.num_rows();
+    kept.batches.push(rows);
+    if kept.rows > 2 * kept.least + BATCH_ROWS { cut(spec, kept) } else { Ok(()) }
 }
 
 /// Rows of a batch by end and start of their windows.
@@ -280,17 +289,24 @@ impl Operator for Top {
             let rows = if all { batch.columns().clone() } else { picked(&batch, rows)?.columns().clone() };
             self.keep(window, rows)?;
         }
-        self.spec.on_error.judge(before, out)
+        self.spec.on_error.judge(before, out)?;
+        self.spill_if_over(batch.rows())
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
         self.watermark = self.watermark.max(watermark);
-        while let Some(entry) = self.kept.first_entry() {
-            let (end, start) = *entry.key();
+        while let Some((end, start)) = self.kept.first_key_value().map(|(window, _)| *window) {
             if !(Slice { start, end }).is_complete(self.watermark) {
                 break;
             }
-            let kept = entry.remove();
+            if self.spilled.as_ref().is_some_and(|spilled| spilled.has((end, start))) {
+                if self.put_out_part((end, start), out)? {
+                    self.kept.pop_first();
+                }
+                // memory is bounded: one part at a time
+                break;
+            }
+            let kept = self.kept.pop_first().map(|(_, kept)| kept).unwrap_or_default();
             self.put_out((end, start), kept, out)?;
             if out.is_full() {
                 break;

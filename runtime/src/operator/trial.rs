@@ -32,11 +32,10 @@ pub use split::Share;
 
 use self::compare::{Comparison, Rows};
 pub(crate) use self::split::union;
-use super::{Left, MadeColumns, Operator, OperatorError, Output, Replacement, Sweeping};
+use super::{Left, MadeColumns, Operator, OperatorError, Output, Replacement, SlotVersions, Sweeping};
 use crate::clock::Stopwatch;
 use crate::record::{Batch, Watermark};
 use crate::state::Snapshot;
-use crate::wasm::ExactVersion;
 
 /// Where a task tells what it sees of a trial.
 pub type SharedFigures = Arc<Mutex<TaskFigures>>;
@@ -239,7 +238,7 @@ struct Canary {
     goes_on: [bool; 2],
     share: Share,
     /// the candidate's components by slot, for dead rows
-    versions: Arc<[(usize, ExactVersion)]>,
+    versions: SlotVersions,
     figures: SharedFigures,
 }
 

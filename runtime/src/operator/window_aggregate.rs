@@ -134,12 +134,13 @@ impl WindowAggregate {
         Ok(left)
     }
 
-    /// Its accumulators, to be migrated while it goes on; none where some of them may be in a store.
+    /// Rows of its state, in memory and in the store; a key of several runs counts as often.
     pub(super) fn state_rows(&self) -> u64 {
         let in_memory: usize = self.states.values().map(|state| state.touched).sum();
         in_memory as u64 + self.spilled.as_ref().map_or(0, |spilled| spilled.rows())
     }
 
+    /// Its accumulators, to be migrated while it goes on; none where some of them may be in a store.
     pub(super) fn sweeping(&mut self) -> Option<Sweeping<'_>> {
         self.spilled.is_none().then(|| Sweeping::new(&self.parts, self.states.values_mut()))
     }
@@ -342,9 +343,9 @@ impl WindowAggregate {
             if !self.is_late(start) {
                 break;
             }
-            self.states.remove(&start);
-            if let Some(spilled) = &mut self.spilled {
-                spilled.forget(start)?;
+            let gone = self.states.remove(&start);
+            if let (Some(spilled), Some(state)) = (&mut self.spilled, gone) {
+                spilled.forget(state.slice)?;
             }
             forgot = true;
         }

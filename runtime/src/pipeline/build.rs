@@ -24,6 +24,7 @@ use super::marker::Marker;
 use super::plan::{Chain as ChainPlan, Exchange, Node, NodeIndex, NodeKind, Plan};
 use super::ranges::{SampledRange, sampled_ranges};
 use super::resolve::{Components, Resolution};
+use super::shares::Shares;
 use super::shuffle::Shuffle;
 use super::source_task::{self, Command, SourceTask};
 use super::task::{self, Chain, Tail, TaskError, Versions};
@@ -210,6 +211,7 @@ pub(crate) async fn build(
         drift: drift_group(plan),
         drifting: 0,
         spill: SharedSpill::open(plan)?,
+        shares: options.restore.as_ref().map(|cut| Arc::new(shares(plan, cut))),
         samplers: sampled_ranges(plan),
         capsules: folder,
     };
@@ -319,22 +321,26 @@ struct Builder<'a> {
     drifting: usize,
     /// where state goes that does not fit into memory
     spill: Option<SharedSpill>,
+    /// what tasks go on with
+    shares: Option<Arc<Shares>>,
     /// whose ranges are cut from samples
     samplers: Vec<SampledRange>,
     /// where calls that fail are kept
     capsules: Option<Arc<Folder>>,
 }
 
+/// What the tasks of `plan` go on with.
+fn shares(plan: &Plan, cut: &Cut) -> Shares {
+    let tasks = |step: &str| plan.nodes.iter().find(|node| node.name == step).map_or(1, |node| node.parallelism);
+    Shares::new(cut, tasks)
+}
+
 /// The chain once it has taken over its share of the state, which begins at once, off the runtime's threads.
-fn restored(
-    mut chain: Chain,
-    from: Option<Arc<Cut>>,
-    parallelism: usize,
-) -> impl Future<Output = Result<Chain, StartError>> + use<> {
+fn restored(mut chain: Chain, from: Option<Arc<Shares>>) -> impl Future<Output = Result<Chain, StartError>> + use<> {
     let failed = |source: RestoreError| StartError::Restore { step: source.step.clone(), source };
     let chain = match from {
-        Some(cut) if !chain.links.is_empty() => Err(tokio::task::spawn_blocking(move || {
-            chain.restore(&cut, parallelism).map_err(failed)?;
+        Some(shares) if !chain.links.is_empty() => Err(tokio::task::spawn_blocking(move || {
+            chain.restore(&shares).map_err(failed)?;
             Ok(chain)
         })),
         _ => Ok(chain),
@@ -393,7 +399,7 @@ impl Builder<'_> {
         let mut chain = Chain::new(subtask, links, tail, self.dead.of_task(number), report, self.options.clock.clone());
         chain.handed = handed;
         chain.epoch = self.epochs.map(|epochs| epochs.next);
-        Ok(restored(chain, self.options.restore.clone(), plan.parallelism))
+        Ok(restored(chain, self.shares.clone()))
     }
 
     async fn task(

@@ -91,7 +91,7 @@ pub(super) fn check(spec: &PipelineSpec, wiring: &Wiring, problems: &mut Problem
     }
     check_restart(spec, problems);
     if let Some(state) = &spec.state {
-        check_state(spec, state, problems);
+        check_state(state, problems);
     }
     if let Some(capsules) = &spec.capsules {
         capsules::check(capsules, problems);

@@ -1,14 +1,9 @@
-//! What all tasks of a pipeline held at one cut, and each task's share of it when the pipeline goes on.
+//! What all tasks of a pipeline held at one cut. Each task's share of it when the pipeline goes on: `shares.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use arrow_array::{BooleanArray, RecordBatch};
-use arrow_buffer::BooleanBuffer;
-use arrow_select::filter::filter_record_batch;
-
 use super::plan::SlotId;
-use crate::partition::{hash_rows, key_group, task_of_group};
 use crate::record::{Position, Positions, Watermark};
 use crate::sink::Prepared;
 use crate::state::Snapshot;
@@ -106,97 +101,5 @@ impl Cut {
         for (sink, mut prepared) in ended.prepared {
             self.prepared.entry(sink).or_default().append(&mut prepared);
         }
-    }
-
-    /// What task `subtask` of `parallelism` of a step goes on with; none if the step had no state.
-    ///
-    /// A row with a key goes to the task that owns the key's group, a row without to all tasks; the watermark is the least
-    /// that any task had reached.
-    pub fn share(&self, step: &str, subtask: usize, parallelism: usize) -> Result<Option<TaskState>, RestoreError> {
-        let Some(tasks) = self.steps.get(step).filter(|tasks| !tasks.is_empty()) else { return Ok(None) };
-        let failed = |reason: String| RestoreError { step: step.to_owned(), reason };
-        let mut share = Snapshot::default();
-        for table in tasks.values().flat_map(|task| &task.state.tables) {
-            let mut rows = Vec::with_capacity(table.rows.len());
-            for batch in table.batches().map_err(|error| failed(error.to_string()))? {
-                let kept = match table.keys {
-                    Some(keys) => own(&batch, keys, subtask, parallelism).map_err(failed)?,
-                    None => batch,
-                };
-                if kept.num_rows() > 0 {
-                    rows.push(kept);
-                }
-            }
-            match share.tables.iter_mut().find(|known| known.name == table.name) {
-                Some(known) => known.rows.append(&mut rows),
-                None => share = share.with(&table.name, table.keys, rows),
-            }
-        }
-        let watermark = tasks.values().map(|task| task.watermark).min().unwrap_or(Watermark::MIN);
-        Ok(Some(TaskState { watermark, state: share }))
-    }
-}
-
-/// The rows of a batch whose keys (the first `keys` columns) belong to the task.
-fn own(batch: &RecordBatch, keys: usize, subtask: usize, parallelism: usize) -> Result<RecordBatch, String> {
-    if parallelism <= 1 || batch.num_rows() == 0 {
-        return Ok(batch.clone());
-    }
-    let columns: Vec<_> = batch.columns().iter().take(keys).collect();
-    let mut hashes = Vec::new();
-    hash_rows(&columns, batch.num_rows(), &mut hashes).map_err(|error| error.to_string())?;
-    let mine = |hash: &u64| task_of_group(key_group(*hash), parallelism) == subtask;
-    let mine = BooleanBuffer::from_iter(hashes.iter().map(mine));
-    match mine.count_set_bits() {
-        // as many tasks as before: nothing is copied
-        rows if rows == batch.num_rows() => Ok(batch.clone()),
-        0 => Ok(batch.slice(0, 0)),
-        _ => filter_record_batch(batch, &BooleanArray::new(mine, None)).map_err(|error| error.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow_array::cast::AsArray;
-    use arrow_array::types::Int64Type;
-    use arrow_array::{Int64Array, RecordBatch};
-
-    use super::*;
-    use crate::record::{Field, Kind, Schema};
-
-    fn rows(keys: std::ops::Range<i64>) -> RecordBatch {
-        let schema = Schema::new([Field::new("key", Kind::Int64)]);
-        RecordBatch::try_new(schema.arrow().clone(), vec![Arc::new(Int64Array::from_iter_values(keys))]).unwrap()
-    }
-
-    fn cut() -> Cut {
-        let collected = Collected::default();
-        for (subtask, keys, watermark) in [(0, 0..50, 7), (1, 50..100, 9)] {
-            let state =
-                Snapshot::default().with("keyed", Some(1), vec![rows(keys)]).with("all", None, vec![rows(0..1)]);
-            collected.add("sum", subtask, TaskState { watermark: Watermark(watermark), state });
-        }
-        collected.take()
-    }
-
-    #[test]
-    fn each_key_goes_to_one_task_and_rows_without_a_key_to_all() {
-        let cut = cut();
-        for parallelism in 1..=4 {
-            let mut seen = Vec::new();
-            for subtask in 0..parallelism {
-                let share = cut.share("sum", subtask, parallelism).unwrap().unwrap();
-                assert_eq!(share.watermark, Watermark(7));
-                assert_eq!(share.state.rows("all").len(), 2);
-                for batch in share.state.rows("keyed") {
-                    seen.extend(batch.column(0).as_primitive::<Int64Type>().values().iter().copied());
-                }
-            }
-            seen.sort_unstable();
-            assert_eq!(seen, (0..100).collect::<Vec<_>>());
-        }
-        assert!(cut.share("other", 0, 1).unwrap().is_none());
     }
 }

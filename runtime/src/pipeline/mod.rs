@@ -26,6 +26,7 @@ pub mod problems;
 pub mod ranges;
 pub mod read;
 pub mod resolve;
+pub(crate) mod shares;
 mod shuffle;
 pub mod size;
 pub mod source_task;

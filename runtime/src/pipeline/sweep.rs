@@ -263,11 +263,12 @@ impl Drop for SweepTask {
 mod tests {
     use super::*;
 
+    /// Rows, whether all has been seen with them, why it failed, how long to wait for the next, and why.
+    type Case = (usize, bool, Option<&'static str>, Option<Duration>, &'static str);
+
     #[test]
     fn pieces_follow_at_once_until_one_that_is_not_full_has_seen_all() {
         const PAUSE: Option<Duration> = Some(SWEEP_PAUSE);
-        /// Rows, whether all has been seen with them, why it failed, how long to wait for the next, and what that is.
-        type Case = (usize, bool, Option<&'static str>, Option<Duration>, &'static str);
         let table: [Case; 8] = [
             (SWEEP_ROWS, false, None, None, "full, and more to see"),
             (10, false, None, None, "not full, but rows of the store are left"),

@@ -15,6 +15,7 @@ use super::cut::{Collected, Cut, RestoreError, TaskState};
 use super::dead_letter::{DeadLetter, DeadLetters, Payload};
 use super::exchange::{Edge, ExchangeError, Inputs};
 use super::handover::{Handover, Later};
+use super::shares::Shares;
 use super::sweep::SweepTask;
 use super::task_versions::{TaskVersions, refused_by};
 use crate::clock::{Clock, Stopwatch};
@@ -190,10 +191,10 @@ impl Chain {
         }
     }
 
-    /// Takes over this task's share of what the tasks of a chain of these steps held.
-    pub(super) fn restore(&mut self, cut: &Cut, parallelism: usize) -> Result<(), RestoreError> {
+    /// Takes over this task's share of what the tasks of these steps held.
+    pub(super) fn restore(&mut self, shares: &Shares) -> Result<(), RestoreError> {
         for link in &mut self.links {
-            let Some(share) = cut.share(&link.step, self.subtask, parallelism)? else { continue };
+            let Some(share) = shares.share(&link.step, self.subtask)? else { continue };
             self.watermark = self.watermark.max(share.watermark);
             self.reached = self.watermark;
             let refused = |reason| RestoreError { step: link.step.clone(), reason };

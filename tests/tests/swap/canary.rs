@@ -2,6 +2,7 @@
 //! with the same keys unseen, so that it has them whole again at any moment.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use millstream::control::{TrialRequest, TrialState, TrialStatus};
 
@@ -14,9 +15,9 @@ fn other(guest: &str) -> PathBuf {
     built::guest(guest).unwrap()
 }
 
-async fn canary(handle: &Handle, step: &str, to: &PathBuf, share: &str) -> Result<TrialStatus, SwapError> {
+async fn canary(handle: &Handle, step: &str, to: &Path, share: &str) -> Result<TrialStatus, SwapError> {
     let request = TrialRequest { canary: Some(share.into()), ..TrialRequest::default() };
-    handle.try_out(&[(step.to_owned(), to.clone())], request.read()?).await
+    handle.try_out(&[(step.to_owned(), to.to_owned())], request.read()?).await
 }
 
 async fn end(handle: &Handle, is_promoted: bool) {

@@ -11,7 +11,7 @@ use super::budget::Facts;
 use super::operators::Operators;
 use super::status::{Traps, TriedStepStatus, facts};
 use super::{Mode, Trial, TrialSpec};
-use crate::operator::{Operator, OtherState, Share, SharedFigures, TaskFigures, TrialStep};
+use crate::operator::{Operator, OtherState, Share, SharedFigures, SlotVersions, TaskFigures, TrialStep};
 use crate::pipeline::change::Change;
 use crate::pipeline::plan::SlotId;
 use crate::pipeline::resolve::{Components, Resolved};
@@ -24,7 +24,7 @@ pub(super) struct TriedStep {
     pub(super) from: Vec<ExactVersion>,
     pub(super) to: Vec<ExactVersion>,
     /// the components that a candidate runs, by slot: those that are tried and those that stay
-    versions: Arc<[(usize, ExactVersion)]>,
+    versions: SlotVersions,
     /// the candidate keeps other state
     migrates: bool,
     /// by subtask

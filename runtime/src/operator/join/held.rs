@@ -6,6 +6,7 @@ use arrow_select::concat::concat_batches;
 use super::arrow;
 use crate::limits::BATCH_ROWS;
 use crate::operator::OperatorError;
+use crate::operator::spilled_runs::bytes_of;
 use crate::state::next_freezing;
 
 /// Rows in the order in which they came.
@@ -39,6 +40,16 @@ impl Held {
     /// All rows.
     pub(super) fn batches(&self) -> impl Iterator<Item = &RecordBatch> {
         self.batches.iter().map(|(_, batch)| batch)
+    }
+
+    /// All rows.
+    pub(super) fn into_batches(self) -> Vec<RecordBatch> {
+        self.batches.into_iter().map(|(_, batch)| batch).collect()
+    }
+
+    /// Bytes of the rows.
+    pub(super) fn bytes(&self) -> usize {
+        self.batches().map(bytes_of).sum()
     }
 
     /// All rows, in batches of which the same number is the same rows.

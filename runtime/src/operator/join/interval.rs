@@ -23,7 +23,8 @@ use super::interval_side::{Known, NO_KEY, Side};
 use super::rows::Part;
 use super::{JoinColumns, LEFT, RIGHT, keys, saved, with_event_time, wrong};
 use crate::limits::BATCH_ROWS;
-use crate::operator::spilled_keys::SpilledKeys;
+use crate::operator::join::spilled::SpillingJoin;
+use crate::operator::spilled_keys::{SpilledKeys, Spilling, Wake};
 use crate::operator::{Operator, OperatorError, Output};
 use crate::record::{Batch, EventTime, Watermark};
 use crate::state::{Chunked, KeyTable, Later, Snapshot};
@@ -353,7 +354,7 @@ impl Operator for IntervalJoin {
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
         self.watermark = watermark;
         loop {
-            let more = self.bring_due(watermark.0)?;
+            let more = self.bring_due(Wake::Event, watermark.0)?;
             self.expire(more.unwrap_or(watermark.0), out)?;
             if more.is_none() {
                 return Ok(());

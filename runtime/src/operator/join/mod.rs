@@ -20,6 +20,7 @@ mod lookup;
 mod rows;
 mod saved;
 mod session;
+mod spilled;
 mod window;
 
 pub use columns::{JoinColumn, JoinColumns, JoinKind};
@@ -52,8 +53,8 @@ pub enum JoinRule {
     Lookup,
 }
 
-/// The operator for a join; `spill` is where rows go that do not fit into memory, if any may. Those of one tumbling or
-/// sliding window stay. An error is a mistake in the plan.
+/// The operator for a join; `spill` is where rows go that do not fit into memory, if any may. An error is a mistake in the
+/// plan.
 pub fn join_operator(
     columns: &JoinColumns,
     rule: JoinRule,
@@ -61,7 +62,9 @@ pub fn join_operator(
 ) -> Result<Box<dyn Operator>, OperatorError> {
     let columns = columns.clone();
     Ok(match rule {
-        JoinRule::Window(window) if window.is_alike_for_all_keys() => Box::new(WindowJoin::new(columns, window)?),
+        JoinRule::Window(window) if window.is_alike_for_all_keys() => {
+            Box::new(WindowJoin::new(columns, window)?.with_spill(spill)?)
+        }
         JoinRule::Window(window) => Box::new(SessionJoin::new(columns, window)?.with_spill(spill)?),
         JoinRule::Interval(bounds) => Box::new(IntervalJoin::new(columns, bounds).with_spill(spill)?),
         JoinRule::Lookup => Box::new(LookupJoin::new(columns).with_spill(spill)?),

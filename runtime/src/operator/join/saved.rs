@@ -13,9 +13,7 @@ use super::{JoinColumns, LEFT, RIGHT, arrow, wrong};
 use crate::operator::OperatorError;
 use crate::operator::process_state::digest;
 use crate::operator::saved_table::SavedTable;
-use crate::operator::spilled_keys::SpilledKeys;
 use crate::record::{Batch, EventTime, Field, Kind, Schema};
-use crate::spill::Spill;
 use crate::state::{Later, Snapshot, StateError};
 
 /// Names of the tables, by side.
@@ -104,11 +102,4 @@ pub(super) fn restored(table: &RecordBatch, schema: &Schema, keys: usize) -> Res
     let columns = table.columns().get(keys + OWN_COLUMNS..).ok_or_else(lacks)?.to_vec();
     let rows = RecordBatch::try_new(schema.arrow().clone(), columns).map_err(|error| arrow(&error))?;
     Ok(Restored { batch: Batch::new(rows, times).ok_or_else(lacks)?, met })
-}
-
-/// Where keys of a join go that do not fit into memory.
-pub(super) fn spilled(spill: Option<Spill>, columns: &JoinColumns) -> Result<Option<Box<SpilledKeys>>, OperatorError> {
-    let Some(spill) = spill else { return Ok(None) };
-    let [left, right] = [LEFT, RIGHT].map(|side| table(NAMES[side], columns, side));
-    Ok(Some(Box::new(SpilledKeys::new(spill, &[&left, &right])?)))
 }

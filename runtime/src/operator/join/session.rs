@@ -17,7 +17,8 @@ use super::columns::{Joined, nulls};
 use super::rows::Rows;
 use super::{JoinColumns, LEFT, RIGHT, internal, keys, saved, with_event_time, wrong};
 use crate::limits::BATCH_ROWS;
-use crate::operator::spilled_keys::SpilledKeys;
+use crate::operator::join::spilled::SpillingJoin;
+use crate::operator::spilled_keys::{SpilledKeys, Spilling, Wake};
 use crate::operator::{Operator, OperatorError, Output};
 use crate::record::{Batch, EventTime, Watermark};
 use crate::state::{Chunked, KeyTable, Later, Snapshot};
@@ -282,7 +283,7 @@ impl Operator for SessionJoin {
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
         self.watermark = watermark;
         loop {
-            let more = self.bring_due(watermark.0)?;
+            let more = self.bring_due(Wake::Event, watermark.0)?;
             self.fire(more.unwrap_or(watermark.0), out)?;
             if more.is_none() {
                 return self.forget_keys();

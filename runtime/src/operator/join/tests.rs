@@ -97,12 +97,18 @@ fn run(operator: &mut dyn Operator, script: &[Event]) -> (Vec<String>, u64) {
             _ => {}
         }
     }
+    let mut found = texts(&out);
+    found.sort();
+    (found, out.late_rows)
+}
+
+/// Results as texts.
+fn texts(out: &Output) -> Vec<String> {
     let mut found = Vec::new();
     for part in &out.batches {
         found.extend(rows(part.columns().columns()).iter().zip(part.times()).map(|(row, time)| text(row, *time)));
     }
-    found.sort();
-    (found, out.late_rows)
+    found
 }
 
 fn tumbling(size_ms: u64) -> WindowSpec {

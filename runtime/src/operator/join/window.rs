@@ -4,6 +4,8 @@
 //! window. A window fires when the watermark reaches its last time, and its results carry that time. Rows that came too
 //! late for all of their windows are counted, and put out as late if the step names an output for them.
 
+mod spilled;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use crate::operator::{Operator, OperatorError, Output};
 use crate::record::{Batch, EventTime, Watermark};
 use crate::state::{Later, Snapshot};
 use crate::window::{Slice, Window, WindowSpec, Windows};
+use spilled::SpilledSlices;
 
 /// The operator.
 pub struct WindowJoin {
@@ -25,8 +28,14 @@ pub struct WindowJoin {
     nulls: Vec<ArrayRef>,
     windows: Windows,
     watermark: Watermark,
+    /// windows up to here have fired
+    fired: Watermark,
+    /// of those that the watermark makes complete, all before this one have fired
+    next: Option<Window>,
     /// by start
     slices: BTreeMap<EventTime, SliceRows>,
+    /// what does not fit into memory, where that is bounded
+    spilled: Option<Box<SpilledSlices>>,
 }
 
 /// Rows of one slice, by side.
@@ -35,6 +44,12 @@ struct SliceRows {
     keyed: [Held; 2],
     /// rows with a null in their key, of sides that are kept
     loners: [Held; 2],
+}
+
+impl SliceRows {
+    fn bytes(&self) -> usize {
+        self.keyed.iter().chain(&self.loners).map(Held::bytes).sum()
+    }
 }
 
 /// Rows of a window, by side.
@@ -49,7 +64,9 @@ impl WindowJoin {
     pub fn new(columns: JoinColumns, window: WindowSpec) -> Result<Self, OperatorError> {
         let windows = Windows::new(window, Duration::ZERO).map_err(|error| wrong(&error.to_string()))?;
         let nulls = nulls(&columns);
-        Ok(Self { columns, nulls, windows, watermark: Watermark::MIN, slices: BTreeMap::new() })
+        let (watermark, fired) = (Watermark::MIN, Watermark::MIN);
+        let slices = BTreeMap::new();
+        Ok(Self { columns, nulls, windows, watermark, fired, next: None, slices, spilled: None })
     }
 
     /// Slices that are held at the moment.
@@ -98,6 +115,33 @@ impl WindowJoin {
             rows.entry(last.start).or_default().push(row);
         }
         rows.into_iter().map(|(start, rows)| (start, Some(rows))).collect()
+    }
+
+    /// Fires the windows that the watermark makes complete. One that has spilled leaves in parts.
+    fn fire_complete(&mut self, out: &mut Output) -> Result<(), OperatorError> {
+        while let Some(start) = self.slices.first_key_value().map(|(start, _)| *start) {
+            let open = self.windows.first_open_of(start, self.fired);
+            let next = open.map(|open| self.next.map_or(open, |next| open.max(next)));
+            let Some(window) = next.filter(|window| window.contains(start)) else {
+                self.slices.pop_first();
+                self.spilled.as_mut().map_or(Ok(()), |spilled| spilled.forget(start))?;
+                continue;
+            };
+            if !window.has_fired(self.watermark) {
+                break;
+            }
+            if self.spilled.as_ref().is_some_and(|spilled| spilled.has(window)) {
+                if self.fire_part(window, out)? {
+                    self.next = Some(self.windows.after(window));
+                }
+                // memory is bounded: one part at a time
+                return Ok(());
+            }
+            self.fire(window, out)?;
+            self.next = Some(self.windows.after(window));
+        }
+        (self.fired, self.next) = (self.watermark, None);
+        Ok(())
     }
 
     fn fire(&self, window: Window, out: &mut Output) -> Result<(), OperatorError> {
@@ -222,35 +266,31 @@ impl Operator for WindowJoin {
     fn on_input(&mut self, side: usize, batch: Batch, out: &mut Output) -> Result<(), OperatorError> {
         let keys = self.columns.keys.get(side).ok_or_else(|| wrong("a join has two inputs"))?;
         let batch = with_event_time(batch, out)?;
+        let rows = batch.rows();
         let split = keys::split(batch, keys)?;
         self.put_in(side, &split.keyed, false, out)?;
-        split.loners.map_or(Ok(()), |loners| self.put_in(side, &loners, true, out))
+        split.loners.map_or(Ok(()), |loners| self.put_in(side, &loners, true, out))?;
+        self.spill_if_over(rows)
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<(), OperatorError> {
-        let before = self.watermark;
-        let mut least: Option<Window> = None;
-        while let Some(start) = self.slices.first_key_value().map(|(start, _)| *start) {
-            let open = self.windows.first_open_of(start, before);
-            let next = open.map(|open| least.map_or(open, |least| open.max(least)));
-            let Some(window) = next.filter(|window| window.contains(start)) else {
-                self.slices.pop_first();
-                continue;
-            };
-            if !window.has_fired(watermark) {
-                break;
-            }
-            self.fire(window, out)?;
-            least = Some(self.windows.after(window));
-        }
         self.watermark = watermark;
-        Ok(())
+        self.fire_complete(out)
+    }
+
+    fn go_on(&mut self, out: &mut Output) -> Result<bool, OperatorError> {
+        let left = self.fired != self.watermark;
+        if left {
+            self.fire_complete(out)?;
+        }
+        Ok(left)
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, OperatorError> {
         let mut snapshot = Snapshot::default();
-        for side in [LEFT, RIGHT] {
-            let (keys, mut rows) = (&self.columns.keys[side], Vec::new());
+        let spilled = self.spilled.as_ref().map(|spilled| spilled.later(&self.columns)).unwrap_or_default();
+        for (side, mut rows) in spilled.into_iter().enumerate() {
+            let keys = &self.columns.keys[side];
             for (start, slice) in &self.slices {
                 let batches = slice.keyed[side].numbered().iter().chain(slice.loners[side].numbered());
                 rows.extend(batches.map(|(number, batch)| {
@@ -268,7 +308,7 @@ impl Operator for WindowJoin {
     }
 
     fn restore(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
-        self.watermark = watermark;
+        (self.watermark, self.fired) = (watermark, watermark);
         let mut out = Output::default();
         let tables = saved::of_sides(state, &self.columns)?;
         for (side, tables) in tables.into_iter().enumerate() {
@@ -278,6 +318,7 @@ impl Operator for WindowJoin {
                 let split = keys::split(rows.batch, &keys)?;
                 self.put_in(side, &split.keyed, false, &mut out)?;
                 split.loners.map_or(Ok(()), |loners| self.put_in(side, &loners, true, &mut out))?;
+                self.spill_if_over(batch.num_rows())?;
             }
         }
         Ok(())

@@ -18,6 +18,7 @@ use crate::operator::OperatorError;
 use crate::operator::aggregate_fold::{Groups, internal};
 use crate::operator::frozen_slices::built_in;
 use crate::operator::saved_table::SavedTable;
+use crate::operator::spilled_keys::Spilling;
 use crate::operator::window_aggregate::{times, windows_table};
 use crate::record::{Batch, Field, Kind, Watermark};
 use crate::state::{Snapshot, StateError, words};

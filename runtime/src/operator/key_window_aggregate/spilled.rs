@@ -6,7 +6,7 @@ use arrow_array::RecordBatch;
 use super::{Due, KeyWindowAggregate};
 use crate::operator::OperatorError;
 use crate::operator::aggregate_fold::internal;
-use crate::operator::spilled_keys::{ByKey, SpilledKeys, Wake, Wakes};
+use crate::operator::spilled_keys::{ByKey, SpilledKeys, Spilling, Wake, Wakes};
 use crate::spill::Spill;
 use crate::state::{KeyTable, next_freezing};
 use crate::window::{KeyWindow, Trigger};
@@ -94,6 +94,12 @@ impl ByKey for KeyWindowAggregate {
     }
 }
 
+impl Spilling for KeyWindowAggregate {
+    fn spilled(&mut self) -> &mut Option<Box<SpilledKeys>> {
+        &mut self.spilled
+    }
+}
+
 impl KeyWindowAggregate {
     pub(super) fn with_spill(mut self, spill: Option<Spill>) -> Result<Self, OperatorError> {
         let Some(spill) = spill else { return Ok(self) };
@@ -116,26 +122,12 @@ impl KeyWindowAggregate {
 
     /// Brings the keys of `self.slots` back that are in the store; those from slot `known` on are new in memory.
     pub(super) fn look_up(&mut self, known: usize) -> Result<(), OperatorError> {
-        let Some(mut spilled) = self.spilled.take() else { return Ok(()) };
-        let found = spilled.look_up(self, known);
-        spilled.note_used(&self.slots, known as u32..self.parts.table.len() as u32);
-        self.spilled = Some(spilled);
-        found
-    }
-
-    /// Keys leave memory if there are too many. `rows` have come in.
-    pub(super) fn spill_if_over(&mut self, rows: usize) -> Result<(), OperatorError> {
-        let Some(mut spilled) = self.spilled.take() else { return Ok(()) };
-        let done = spilled.spill_if_over(self, rows);
-        self.spilled = Some(spilled);
-        done
-    }
-
-    fn bring_due(&mut self, wake: Wake, until: i64) -> Result<Option<i64>, OperatorError> {
-        let Some(mut spilled) = self.spilled.take() else { return Ok(None) };
-        let more = spilled.bring_due(self, wake, until);
-        self.spilled = Some(spilled);
-        more
+        self.lent(|of, spilled| {
+            let found = spilled.look_up(of, known);
+            spilled.note_used(&of.slots, known as u32..of.parts.table.len() as u32);
+            found
+        })
+        .map(drop)
     }
 
     /// What the watermark makes due, some keys of the store at a time.

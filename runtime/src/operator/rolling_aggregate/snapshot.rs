@@ -13,6 +13,7 @@ use crate::operator::OperatorError;
 use crate::operator::aggregate_fold::internal;
 use crate::operator::frozen_slices::{FrozenSlice, FrozenSlices, Head, built_in};
 use crate::operator::saved_table::SavedTable;
+use crate::operator::spilled_keys::Spilling;
 use crate::operator::window_aggregate::times;
 use crate::operator::window_aggregate_parts::Parts;
 use crate::operator::window_aggregate_slice::saved_fields;
@@ -21,13 +22,13 @@ use crate::state::Snapshot;
 use crate::window::Emit;
 
 /// The columns after the keys.
-pub(super) fn value_fields(parts: &Parts) -> Vec<ArrowField> {
+fn value_fields(parts: &Parts) -> Vec<ArrowField> {
     let changed_at = ArrowField::new("changed_at", Kind::TimestampMs.data_type(), true);
     std::iter::once(changed_at).chain(saved_fields(&parts.aggregates)).collect()
 }
 
 impl RollingAggregate {
-    fn saved_table(&self) -> SavedTable {
+    pub(super) fn saved_table(&self) -> SavedTable {
         SavedTable::new("keys", self.parts.head.fields(), value_fields(&self.parts))
     }
 
@@ -58,15 +59,15 @@ impl RollingAggregate {
 
     pub(super) fn save(&mut self) -> Result<Snapshot, OperatorError> {
         let table = self.saved_table();
-        let mut writer = table.writer();
-        self.spilled_rows(|rows, columns| writer.push(rows, columns))?;
         let frozen = FrozenSlices {
             schema: table.schema().clone(),
             keys: self.parts.table.freeze(),
             slices: vec![FrozenSlice { state: self.state.freeze(), head: Head::Times(self.changed_at.freeze()) }],
             aggregates: built_in(&self.parts.aggregates),
         };
-        Ok(writer.finish(Snapshot::default())?.with_later(frozen.blocks()))
+        let mut rows = frozen.blocks();
+        rows.extend(self.spilled.iter().flat_map(|spilled| spilled.freeze()).flatten());
+        Ok(Snapshot::default().with("keys", Some(table.keys()), Vec::new()).with_later(rows))
     }
 
     pub(super) fn load(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
@@ -78,7 +79,7 @@ impl RollingAggregate {
             let slots = &mut self.slots;
             self.parts.table.slots(&keys, batch.num_rows(), slots).map_err(|error| internal(&error))?;
             self.load_rows(rest)?;
-            self.note_used(0);
+            self.note_used();
             self.spill_if_over(batch.num_rows())?;
         }
         Ok(())

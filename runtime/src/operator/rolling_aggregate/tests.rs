@@ -187,6 +187,10 @@ fn more_keys_than_fit_leave_memory_and_come_back() {
             found.extend(out.batches);
         }
         assert!(most < MEMORY_BYTES * 5 / 4, "{most}");
+        let state = operator.snapshot().unwrap();
+        assert!(state.tables.iter().all(|table| table.rows.is_empty()), "rows are made at the barrier");
+        let keys: Vec<usize> = state.tables[0].later.iter().map(|block| block.rows().unwrap().num_rows()).collect();
+        assert!(keys.iter().sum::<usize>() == 60_000 && keys.len() > 5, "{keys:?}");
         let mut counts: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for row in found.iter().flat_map(|batch| rows(batch.columns().columns())) {
             counts.entry(format!("{:?}", row[0])).or_default().push(format!("{:?}", row[1]));

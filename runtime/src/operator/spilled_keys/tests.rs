@@ -1,6 +1,13 @@
 //! The store's side of keys that leave memory.
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{Int64Array, RecordBatch};
+use arrow_schema::{DataType, Field as ArrowField};
+
 use super::*;
+use crate::record::{Field, Kind};
+use crate::spill::testing;
 
 #[test]
 fn what_is_kept_of_a_key_comes_back_as_it_was_and_nothing_else_is_taken_for_it() {
@@ -19,4 +26,116 @@ fn marks_are_in_the_order_of_time() {
     assert!(marks.is_sorted());
     assert!(marks.iter().zip(times).all(|(mark, time)| read_mark(mark) == Some((time, b"key".as_slice()))));
     assert_eq!(read_mark(b"e1234"), None);
+}
+
+/// Keeps a time by key, for which it waits.
+struct Waiting {
+    keys: KeyTable,
+    times: Vec<i64>,
+    wake: Wake,
+}
+
+fn table() -> SavedTable {
+    SavedTable::new("keys", &[Field::new("key", Kind::Int64)], [ArrowField::new("time", DataType::Int64, false)])
+}
+
+impl Waiting {
+    fn new(wake: Wake) -> Self {
+        Self { keys: KeyTable::new(&[Field::new("key", Kind::Int64)]), times: Vec::new(), wake }
+    }
+
+    fn put(&mut self, key: i64, time: i64) {
+        let (keys, times): (Vec<i64>, Vec<i64>) = ([key].into(), [time].into());
+        let columns: [ArrayRef; 2] = [Arc::new(Int64Array::from(keys)), Arc::new(Int64Array::from(times))];
+        self.load(&[RecordBatch::try_new(table().schema().clone(), columns.into()).unwrap()]).unwrap();
+    }
+
+    /// What is in memory, and nothing else any more.
+    fn take(&mut self) -> Vec<i64> {
+        self.keep(&[]).unwrap();
+        std::mem::take(&mut self.times)
+    }
+}
+
+impl ByKey for Waiting {
+    fn key_table(&self) -> &KeyTable {
+        &self.keys
+    }
+
+    fn saved(&mut self, slots: &[u32]) -> Result<Vec<Vec<RecordBatch>>, OperatorError> {
+        let mut columns = self.keys.keys(slots).unwrap();
+        columns.push(Arc::new(slots.iter().map(|slot| Some(self.times[*slot as usize])).collect::<Int64Array>()));
+        Ok(vec![vec![RecordBatch::try_new(table().schema().clone(), columns).unwrap()]])
+    }
+
+    fn wakes(&self, slots: &[u32]) -> Vec<Wakes> {
+        let wakes = |slot: &u32| Wake::ALL.map(|wake| (wake == self.wake).then_some(self.times[*slot as usize]));
+        slots.iter().map(wakes).collect()
+    }
+
+    fn keep(&mut self, slots: &[u32]) -> Result<Vec<(u32, u32)>, OperatorError> {
+        if !slots.is_empty() {
+            self.times = slots.iter().map(|slot| self.times[*slot as usize]).collect();
+        }
+        Ok(self.keys.retain(slots).unwrap())
+    }
+
+    fn load(&mut self, tables: &[RecordBatch]) -> Result<(), OperatorError> {
+        let mut slots = Vec::new();
+        for table in tables {
+            self.keys.slots(&[table.column(0)], table.num_rows(), &mut slots).unwrap();
+            self.times.extend(table.column(1).as_primitive::<Int64Type>().values());
+        }
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        usize::MAX / 2
+    }
+}
+
+/// Writes all that is in memory.
+fn write_all(of: &mut Waiting, spilled: &mut SpilledKeys) {
+    let slots: Vec<u32> = (0..of.times.len() as u32).collect();
+    spilled.write(of, &slots).unwrap();
+    of.take();
+}
+
+/// For how many of these times the marks of all keys lie before where reading begins.
+fn passed(spilled: &SpilledKeys, wake: Wake, times: Range<i64>) -> usize {
+    times.filter(|time| mark_of(wake, *time, &[255; 16]) < spilled.floors[wake as usize]).count()
+}
+
+#[test]
+fn keys_that_are_due_are_not_looked_for_where_others_have_been() {
+    for wake in [Wake::Event, Wake::Processing, Wake::Expiry] {
+        let (mut of, mut spilled) = (Waiting::new(wake), SpilledKeys::new(testing::spill(1), &[&table()]).unwrap());
+        (0..5_000).for_each(|key| of.put(key, key));
+        write_all(&mut of, &mut spilled);
+        let mut found = Vec::new();
+        while let Some(more) = spilled.bring_due(&mut of, wake, 3_499).unwrap() {
+            found.extend(of.take());
+            assert_eq!((more, passed(&spilled, wake, 0..5_000)), (found.len() as i64 - 1, found.len()));
+        }
+        found.extend(of.take());
+        assert!(found.into_iter().eq(0..3_500));
+        // none of those that are gone is looked at again
+        assert_eq!(passed(&spilled, wake, 0..5_000), 3_500);
+        assert_eq!(spilled.next_processing_time(), (wake == Wake::Processing).then_some(3_500));
+        // one that comes to wait for an earlier time is found, and an earlier time finds nothing
+        of.put(7_000, 20);
+        write_all(&mut of, &mut spilled);
+        assert_eq!(passed(&spilled, wake, 0..5_000), 20);
+        assert_eq!(spilled.bring_due(&mut of, wake, 19).unwrap(), None);
+        assert!(of.take().is_empty());
+        spilled.bring_due(&mut of, wake, 3_500).unwrap();
+        assert_eq!(of.take(), [20, 3_500]);
+        assert_eq!(spilled.bring_due(&mut of, wake, 30).unwrap(), None);
+        while spilled.bring_due(&mut of, wake, i64::MAX).unwrap().is_some() {}
+        assert_eq!((of.take().len(), spilled.keys_spilled(), spilled.next_processing_time()), (1_499, 0, None));
+        of.put(8_000, 40);
+        write_all(&mut of, &mut spilled);
+        spilled.bring_due(&mut of, wake, 40).unwrap();
+        assert_eq!(of.take(), [40]);
+    }
 }

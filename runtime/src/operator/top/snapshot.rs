@@ -1,7 +1,8 @@
 //! Rows of open windows put away and taken up again.
 //!
 //! One table `rows`: the key columns (and the bounds, where they are columns of the input), `window_start` and `window_end`
-//! where the step assigns them, then the other columns of the input.
+//! where the step assigns them, then the other columns of the input. Of a window that has spilled it may hold rows that will not come
+//! out: each run has been cut by itself.
 
 use std::sync::Arc;
 
@@ -66,7 +67,15 @@ impl Top {
             let rows = move || saved(&spec, &schema, &batches, bounds).map_err(|error| elsewhere(&error));
             Later::new(move || u128::from(number), rows)
         };
-        let rows = self.kept.iter().map(later).collect();
+        let in_memory = self.kept.iter().filter(|(_, kept)| kept.rows > 0).map(later);
+        let mut rows: Vec<Later> = in_memory.collect();
+        if let Some(spilled) = self.spilled.as_ref().and_then(|spilled| spilled.freeze()) {
+            let (spec, schema) = (Arc::clone(&spec), table.schema().clone());
+            rows.extend(spilled.later(0, move |(start, end), columns| {
+                let batches = [RecordBatch::try_new(spec.input.arrow().clone(), columns)?];
+                saved(&spec, &schema, &batches, assigned.then_some([start, end])).map_err(|error| elsewhere(&error))
+            }));
+        }
         Snapshot::default().with("rows", Some(table.keys()), Vec::new()).with_later(rows)
     }
 
@@ -94,6 +103,7 @@ impl Top {
             for (window, which) in by_window {
                 self.keep(window, taken(&rows, which)?)?;
             }
+            self.spill_if_over(batch.num_rows())?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::restoring::{Event, Outcome, Restoring};
+use crate::spill::testing;
 use crate::state::cells::{Cell, batch, rows};
 
 fn input() -> Schema {
@@ -104,6 +105,53 @@ fn a_window_holds_no_more_than_it_may_put_out_and_one_batch() {
         assert!(top.rows_held() <= BATCH_ROWS + 1_000, "{}", top.rows_held());
     }
     assert_eq!(names(&advance(&mut top, 9)), [("a", 1), ("a", 2), ("a", 3), ("b", 1), ("b", 2), ("b", 3)]);
+}
+
+#[test]
+fn lists_of_many_keys_stay_within_their_budget_and_leave_in_parts() {
+    const MEMORY_BYTES: usize = 1 << 20;
+    let (mut spilling, mut in_memory) = (
+        Top::new(spec(&[0], 2, Ties::Cut)).unwrap().with_spill(Some(testing::spill(MEMORY_BYTES))).unwrap(),
+        Top::new(spec(&[0], 2, Ties::Cut)).unwrap(),
+    );
+    let mut most = 0;
+    for round in 0..40 {
+        let rows: Vec<_> = (0..2_000)
+            .map(|id| row(&format!("key {}", (round * 2_000 + id) % 30_000), id % 2 * 10, Some(round), 0.0))
+            .collect();
+        put_in(&mut spilling, &rows);
+        put_in(&mut in_memory, &rows);
+        most = most.max(spilling.state_bytes());
+    }
+    assert!(most < MEMORY_BYTES && spilling.entries_spilled() > 1_000, "{most}, {}", spilling.entries_spilled());
+    let snapshot = spilling.snapshot().unwrap();
+    assert!(snapshot.tables[0].rows.is_empty() && snapshot.tables[0].later.len() > 2, "rows are made at the barrier");
+    let mut parts = vec![advance(&mut spilling, i64::MAX)];
+    loop {
+        let mut out = Output::default();
+        if !spilling.go_on(&mut out).unwrap() {
+            break;
+        }
+        parts.push(out.batches.iter().flat_map(|batch| rows(batch.columns().columns())).collect());
+    }
+    let largest = parts.iter().map(Vec::len).max().unwrap();
+    let total: usize = parts.iter().map(Vec::len).sum();
+    assert!(parts.len() > 10 && largest < total / 5, "{} parts, the largest of {largest} rows", parts.len());
+    let mut expected = advance(&mut in_memory, i64::MAX);
+    loop {
+        let mut out = Output::default();
+        if !in_memory.go_on(&mut out).unwrap() {
+            break;
+        }
+        expected.extend(out.batches.iter().flat_map(|batch| rows(batch.columns().columns())));
+    }
+    let text = |rows: &[Vec<Cell>]| {
+        let mut rows: Vec<String> = rows.iter().map(|row| format!("{:?}", &row[..6])).collect();
+        rows.sort();
+        rows
+    };
+    assert!(text(&parts.concat()) == text(&expected));
+    assert_eq!((spilling.entries_spilled(), spilling.rows_held()), (0, 0));
 }
 
 #[test]
@@ -233,6 +281,28 @@ proptest! {
     }
 
     #[test]
+    fn what_spills_comes_back_as_it_was(
+        happenings in happenings(),
+        keys in prop::sample::select(vec![vec![], vec![0], vec![4, 0]]),
+        n in 1usize..5,
+        ties in prop::sample::select(vec![Ties::Cut, Ties::Keep]),
+        rows_a_batch in 1usize..20,
+        memory_bytes in prop_oneof![Just(1_usize), 200_usize..3_000],
+    ) {
+        let script = script(&happenings, rows_a_batch);
+        let spec = spec(&keys, n, ties);
+        let partition_keys = spec.partition_keys();
+        let (expected, late) = model(&happenings, &keys, n, ties);
+        let make = || {
+            let top = Top::new(spec.clone()).unwrap().with_spill(Some(testing::spill(memory_bytes)));
+            Box::new(top.unwrap()) as Box<dyn Operator>
+        };
+        let restoring = Restoring::new(make).keyed(&[&partition_keys]).in_runs();
+        restoring.equals(&Outcome::of(expected, 0, late), &script);
+        restoring.check(&script);
+    }
+
+    #[test]
     fn windows_that_the_step_assigns_hold_the_rows_of_their_time(
         times in prop::collection::vec(prop_oneof![20 => -20i64..40, 1 => Just(NO_EVENT_TIME)], 1..60),
         every in 2i64..10,
@@ -253,6 +323,13 @@ proptest! {
         script.push(Event::Watermark(i64::MAX));
         let make = || Box::new(Top::new(spec.clone()).unwrap()) as Box<dyn Operator>;
         Restoring::new(make).keyed(&[&[0]]).check(&script);
+        let spilling = || {
+            let top = Top::new(spec.clone()).unwrap().with_spill(Some(testing::spill(1)));
+            Box::new(top.unwrap()) as Box<dyn Operator>
+        };
+        let spilling = Restoring::new(spilling).keyed(&[&[0]]).in_runs();
+        spilling.same_as(&Restoring::new(make).keyed(&[&[0]]), &script);
+        spilling.check(&script);
         let mut top = Top::new(spec.clone()).unwrap();
         let mut out = Output::default();
         for event in &script {

@@ -1,15 +1,13 @@
 //! How a trial comes into a task and leaves it, at a barrier.
 
 use std::fmt;
-use std::sync::Arc;
 
 use super::split::internal;
 use super::{Canary, Shadow, Share, SharedFigures, Watched, note, union};
 use crate::operator::trial::compare::Comparison;
-use crate::operator::{Migration, Operator, OperatorError, Output};
+use crate::operator::{Migration, Operator, OperatorError, Output, SlotVersions};
 use crate::record::{Batch, Watermark};
 use crate::state::Snapshot;
-use crate::wasm::ExactVersion;
 
 /// What becomes of a step in one task at a barrier. All that can fail has been done before, but for taking over state.
 pub enum TrialStep {
@@ -33,7 +31,7 @@ pub enum TrialStep {
         /// which keys
         share: Share,
         /// of the candidate's components by slot, for dead rows
-        versions: Arc<[(usize, ExactVersion)]>,
+        versions: SlotVersions,
         /// where the task tells what it sees
         figures: SharedFigures,
     },

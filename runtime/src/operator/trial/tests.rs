@@ -12,7 +12,7 @@ use crate::operator::{
 };
 use crate::record::{Field, Kind, Schema};
 use crate::state::cells::rows;
-use crate::wasm::Digest;
+use crate::wasm::{Digest, ExactVersion};
 use crate::window::{Emit, Firing, Trigger, WindowSpec};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -263,7 +263,7 @@ fn a_canary_of_the_same_logic_loses_and_doubles_nothing_wherever_it_begins_and_e
     for window in windows() {
         let make = || aggregate(window, AggregateFunction::Count);
         let expected = straight(make);
-        for (span, other) in spans().into_iter().flat_map(|span| [(span, false), (span, true)]) {
+        for (span, other) in spans().flat_map(|span| [(span, false), (span, true)]) {
             let start = |figures| TrialStep::Canary {
                 running: Some(make()),
                 candidate: make(),
@@ -288,7 +288,7 @@ fn a_checkpoint_within_a_canary_is_gone_on_from_without_it() {
     for window in windows() {
         let make = || aggregate(window, AggregateFunction::Count);
         let expected = straight(make);
-        for (span, other) in spans().into_iter().flat_map(|span| [(span, false), (span, true)]) {
+        for (span, other) in spans().flat_map(|span| [(span, false), (span, true)]) {
             let mut task = Task::new(make());
             for (at, event) in script().iter().enumerate() {
                 if at == span.0 {

@@ -1,21 +1,26 @@
 //! Slices put away and taken up again.
 //!
 //! One table `windows`, a row a key and slice: the keys, `slice_start`, `slice_end`, `rows`, then the accumulators. Which
-//! windows have fired follows from the watermark.
+//! windows have fired follows from the watermark. What has spilled is in it as it lies in the store: a key may have several rows of
+//! a slice, one for each run that it is in, the earliest first and what was in memory last. They are merged when they come back.
 
-use arrow_array::{Array, ArrayRef};
-use arrow_schema::Field as ArrowField;
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
 
+use arrow_array::{Array, ArrayRef, RecordBatch, TimestampMillisecondArray};
+use arrow_schema::{Field as ArrowField, SchemaRef};
+
+use super::running::merge_all;
 use super::{Entry, SliceState, WindowAggregate};
-use crate::limits::BATCH_ROWS;
 use crate::operator::OperatorError;
 use crate::operator::aggregate_fold::{Groups, internal};
 use crate::operator::frozen_slices::{FrozenSlice, FrozenSlices, Head, built_in};
 use crate::operator::saved_table::SavedTable;
 use crate::operator::window_aggregate_parts::Parts;
-use crate::operator::window_aggregate_slice::{Aggregate, saved_fields};
+use crate::operator::window_aggregate_slice::saved_fields;
 use crate::record::{Field, Kind, Watermark};
-use crate::state::{KeyTable, Snapshot, words};
+use crate::state::{Snapshot, StateError, words};
 use crate::window::Slice;
 
 /// `windows` of a step whose windows have bounds under the names `head`.
@@ -39,23 +44,34 @@ pub(in crate::operator) fn times(column: Option<&ArrayRef>) -> Result<Vec<i64>, 
     Ok(words.iter().map(|word| *word as i64).collect())
 }
 
-/// A column of the same time for all rows.
-fn same_time(time: i64, rows: usize) -> ArrayRef {
-    std::sync::Arc::new(arrow_array::TimestampMillisecondArray::from_value(time, rows))
+/// Rows of a slice as the table has them: what the store has of each, with the bounds of the slice between `keys` and the rest.
+fn with_bounds(
+    schema: &SchemaRef,
+    keys: usize,
+    (start, end): (i64, i64),
+    mut columns: Vec<ArrayRef>,
+) -> Result<RecordBatch, StateError> {
+    let rows = columns.last().map_or(0, |column| column.len());
+    let rest = columns.split_off(keys.min(columns.len()));
+    columns.extend([start, end].map(|time| Arc::new(TimestampMillisecondArray::from_value(time, rows)) as ArrayRef));
+    columns.extend(rest);
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
-/// Rows of the table: the slots of a slice.
-fn rows_of(
-    table: &KeyTable,
-    state: &SliceState,
-    aggregates: &[Aggregate],
-    slots: &[u32],
-) -> Result<Vec<ArrayRef>, OperatorError> {
-    let mut columns = table.keys(slots).map_err(|error| internal(&error))?;
-    columns.push(same_time(state.slice.start, slots.len()));
-    columns.push(same_time(state.slice.end, slots.len()));
-    columns.extend(state.save(aggregates, slots)?);
-    Ok(columns)
+/// Rows one after the other, no slot of which comes twice.
+fn without_twice(slots: &[u32]) -> Vec<Range<usize>> {
+    // as they are where nothing has spilled
+    let ascend = slots.is_sorted_by(|one, other| one < other);
+    let (mut ranges, mut from, mut seen) = (Vec::new(), 0, HashSet::new());
+    for (row, slot) in slots.iter().enumerate() {
+        if !ascend && !seen.insert(*slot) {
+            ranges.push(from..row);
+            seen = HashSet::from([*slot]);
+            from = row;
+        }
+    }
+    ranges.push(from..slots.len());
+    ranges
 }
 
 impl WindowAggregate {
@@ -66,25 +82,19 @@ impl WindowAggregate {
 
     pub(super) fn save(&mut self) -> Result<Snapshot, OperatorError> {
         let table = self.saved_table();
-        let mut writer = table.writer();
-        let spilled = self.spilled_slices();
-        let in_memory = self.states.values_mut().filter(|state| !spilled.contains(&state.slice.start));
+        let (schema, keys) = (table.schema().clone(), table.keys());
+        let make = move |span, columns| with_bounds(&schema, keys, span, columns);
+        let spilled = self.spilled.as_ref().and_then(|spilled| spilled.freeze());
+        let mut rows = spilled.map(|spilled| spilled.later(0, make)).unwrap_or_default();
+        let slices = self.states.values_mut().filter(|state| state.touched > 0);
         let frozen = FrozenSlices {
             schema: table.schema().clone(),
-            slices: in_memory.map(|state| FrozenSlice { state: state.freeze(), head: Head::Bounds }).collect(),
+            slices: slices.map(|state| FrozenSlice { state: state.freeze(), head: Head::Bounds }).collect(),
             keys: self.parts.table.freeze(),
             aggregates: built_in(&self.parts.aggregates),
         };
-        for start in spilled {
-            self.merged_slice(start, |table, state, aggregates| {
-                let slots: Vec<u32> = state.slots().collect();
-                for slots in slots.chunks(BATCH_ROWS) {
-                    writer.push(slots.len(), rows_of(table, state, aggregates, slots)?)?;
-                }
-                Ok(())
-            })?;
-        }
-        Ok(writer.finish(Snapshot::default())?.with_later(frozen.blocks()))
+        rows.extend(frozen.blocks());
+        Ok(Snapshot::default().with("windows", Some(keys), Vec::new()).with_later(rows))
     }
 
     pub(super) fn load(&mut self, state: &Snapshot, watermark: Watermark) -> Result<(), OperatorError> {
@@ -136,6 +146,18 @@ impl WindowAggregate {
                 place.insert(SliceState::new(slice, &self.parts.aggregates))
             }
         };
-        state.load(&self.parts.aggregates, self.slots.get(rows).unwrap_or_default(), columns)
+        let slots = self.slots.get(rows).unwrap_or_default();
+        for rows in without_twice(slots) {
+            let some: Vec<ArrayRef> = columns.iter().map(|column| column.slice(rows.start, rows.len())).collect();
+            let slots = slots.get(rows).unwrap_or_default();
+            if slots.iter().any(|slot| state.has(*slot)) {
+                let mut later = SliceState::new(slice, &self.parts.aggregates);
+                later.load(&self.parts.aggregates, slots, &some)?;
+                merge_all(state, &later, &mut self.parts.aggregates)?;
+            } else {
+                state.load(&self.parts.aggregates, slots, &some)?;
+            }
+        }
+        Ok(())
     }
 }

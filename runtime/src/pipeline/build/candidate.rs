@@ -35,6 +35,7 @@ pub(crate) fn operators_of(
         drift: drift_group(plan),
         drifting: 0,
         spill: spill.cloned(),
+        shares: None,
         samplers: Vec::new(),
         capsules: None,
     };

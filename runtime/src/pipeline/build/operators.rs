@@ -64,7 +64,11 @@ impl Builder<'_> {
                 let spill = self.spill(index_of_node, subtask);
                 self.process(self.step(*index)?, node, keys, sides, guest, spill)
             }
-            NodeKind::Top { index, keys, windows, by } => self.top(node, *index, keys, *windows, by),
+            NodeKind::Top { index, keys, windows, by } => {
+                let failed = |source| StartError::Operator { step: node.name.clone(), source };
+                let top = self.top(node, *index, keys, *windows, by)?;
+                Ok(Box::new(top.with_spill(self.spill(index_of_node, subtask)).map_err(failed)?))
+            }
             NodeKind::Join { columns, rule, .. } => {
                 let spill = self.spill(index_of_node, subtask);
                 let failed = |source| StartError::Operator { step: node.name.clone(), source };
@@ -102,7 +106,7 @@ impl Builder<'_> {
         keys: &[usize],
         windows: TopWindows,
         by: &[OrderBy],
-    ) -> Result<Box<dyn Operator>, StartError> {
+    ) -> Result<Top, StartError> {
         let step = self.step(index)?;
         let StepKind::Top(top) = &step.kind.value else {
             return Err(StartError::Internal(format!("`{}` is not a top-N", node.name)));
@@ -121,7 +125,7 @@ impl Builder<'_> {
             on_error: step.on_error,
         };
         let failed = |source| StartError::Operator { step: node.name.clone(), source };
-        Ok(Box::new(Top::new(spec).map_err(failed)?))
+        Top::new(spec).map_err(failed)
     }
 
     fn step(&self, index: usize) -> Result<&StepSpec, StartError> {

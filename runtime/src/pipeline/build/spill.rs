@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::{Builder, StartError};
-use crate::pipeline::check_state;
 use crate::pipeline::plan::{Node, NodeIndex, NodeKind, Plan};
 use crate::spill::{Spill, SpillStore};
 
@@ -21,7 +20,7 @@ impl SharedSpill {
     /// None where the pipeline keeps all state in memory.
     pub(super) fn open(plan: &Plan) -> Result<Option<Self>, StartError> {
         let Some(state) = &plan.spec.state else { return Ok(None) };
-        let tasks: usize = plan.nodes.iter().filter(|node| spills(plan, node)).map(|node| node.parallelism).sum();
+        let tasks: usize = plan.nodes.iter().filter(|node| spills(node)).map(|node| node.parallelism).sum();
         if tasks == 0 {
             return Ok(None);
         }
@@ -34,13 +33,17 @@ impl SharedSpill {
     }
 }
 
-fn spills(plan: &Plan, node: &Node) -> bool {
-    let (NodeKind::Aggregate { index, .. } | NodeKind::Process { index, .. } | NodeKind::Join { index, .. }) =
-        &node.kind
-    else {
-        return false;
-    };
-    plan.spec.steps.get(*index).is_some_and(check_state::spills)
+/// Whether it keeps state: all that keep some can spill it.
+fn spills(node: &Node) -> bool {
+    match node.kind {
+        NodeKind::Aggregate { .. } | NodeKind::Process { .. } | NodeKind::Join { .. } | NodeKind::Top { .. } => true,
+        NodeKind::Source { .. }
+        | NodeKind::Guest { .. }
+        | NodeKind::Route { .. }
+        | NodeKind::Select { .. }
+        | NodeKind::Side { .. }
+        | NodeKind::Sink { .. } => false,
+    }
 }
 
 impl Builder<'_> {

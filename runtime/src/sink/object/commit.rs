@@ -61,7 +61,7 @@ pub(super) enum CommitError {
 }
 
 pub(super) async fn commit_in(objects: &Objects, part: &Part) -> Result<(), CommitError> {
-    let Err(error) = objects.move_to(&part.pending, &part.name).await else { return Ok(()) };
+    let Err(error) = objects.move_to(&part.pending, &part.name, part.bytes).await else { return Ok(()) };
     // what an earlier try, or an earlier process, has done is done
     let size = objects.size(&part.name).await.map_err(CommitError::Objects)?;
     if size == Some(part.bytes) {

@@ -6,9 +6,9 @@ use arrow_array::RecordBatch;
 
 use super::{EventTime, IntervalJoin};
 use crate::operator::OperatorError;
-use crate::operator::join::{internal, keys, saved, wrong};
-use crate::operator::spilled_keys::{ByKey, Wake, Wakes};
-use crate::record::Batch;
+use crate::operator::join::spilled::{SpillingJoin, spilled};
+use crate::operator::join::{JoinColumns, internal, saved};
+use crate::operator::spilled_keys::{ByKey, SpilledKeys, Spilling, Wakes};
 use crate::spill::Spill;
 use crate::state::KeyTable;
 
@@ -67,46 +67,27 @@ impl ByKey for IntervalJoin {
     }
 }
 
+impl Spilling for IntervalJoin {
+    fn spilled(&mut self) -> &mut Option<Box<SpilledKeys>> {
+        &mut self.spilled
+    }
+}
+
+impl SpillingJoin for IntervalJoin {
+    fn numbering(&mut self) -> (&JoinColumns, &mut KeyTable, &mut Vec<u32>) {
+        (&self.columns, &mut self.table, &mut self.slots)
+    }
+}
+
 impl IntervalJoin {
     /// The same with a bound of memory.
     pub(in crate::operator) fn with_spill(mut self, spill: Option<Spill>) -> Result<Self, OperatorError> {
-        self.spilled = saved::spilled(spill, &self.columns)?;
+        self.spilled = spilled(spill, &self.columns)?;
         Ok(self)
     }
 
     #[cfg(test)]
     pub(in crate::operator) fn keys_spilled(&self) -> u64 {
         self.spilled.as_ref().map_or(0, |spilled| spilled.keys_spilled())
-    }
-
-    /// Brings the keys of rows back that are in the store.
-    pub(super) fn bring_in(&mut self, side: usize, batch: &Batch) -> Result<(), OperatorError> {
-        let Some(mut spilled) = self.spilled.take() else { return Ok(()) };
-        let known = self.table.len();
-        let found = self.number(side, batch).and_then(|()| spilled.look_up(self, known));
-        let found = found.and_then(|()| self.number(side, batch));
-        spilled.note_used(&self.slots, known as u32..self.table.len() as u32);
-        self.spilled = Some(spilled);
-        found
-    }
-
-    fn number(&mut self, side: usize, batch: &Batch) -> Result<(), OperatorError> {
-        let columns = self.columns.keys.get(side).ok_or_else(|| wrong("a join has two inputs"))?;
-        keys::keyed_slots(&mut self.table, batch, columns, &mut self.slots)
-    }
-
-    pub(super) fn bring_due(&mut self, until: EventTime) -> Result<Option<EventTime>, OperatorError> {
-        let Some(mut spilled) = self.spilled.take() else { return Ok(None) };
-        let more = spilled.bring_due(self, Wake::Event, until);
-        self.spilled = Some(spilled);
-        more
-    }
-
-    /// Keys leave memory if there are too many. `rows` have come in.
-    pub(super) fn spill_if_over(&mut self, rows: usize) -> Result<(), OperatorError> {
-        let Some(mut spilled) = self.spilled.take() else { return Ok(()) };
-        let done = spilled.spill_if_over(self, rows);
-        self.spilled = Some(spilled);
-        done
     }
 }

@@ -4,9 +4,9 @@ use arrow_array::RecordBatch;
 
 use super::{LookupJoin, NO_ROW, TABLE};
 use crate::operator::OperatorError;
-use crate::operator::join::{RIGHT, internal, keys, saved, wrong};
-use crate::operator::spilled_keys::{ByKey, SpilledKeys, Wakes};
-use crate::record::Batch;
+use crate::operator::join::spilled::SpillingJoin;
+use crate::operator::join::{JoinColumns, RIGHT, internal, saved};
+use crate::operator::spilled_keys::{ByKey, SpilledKeys, Spilling, Wakes};
 use crate::spill::Spill;
 use crate::state::KeyTable;
 
@@ -55,35 +55,23 @@ impl ByKey for LookupJoin {
     }
 }
 
+impl Spilling for LookupJoin {
+    fn spilled(&mut self) -> &mut Option<Box<SpilledKeys>> {
+        &mut self.spilled
+    }
+}
+
+impl SpillingJoin for LookupJoin {
+    fn numbering(&mut self) -> (&JoinColumns, &mut KeyTable, &mut Vec<u32>) {
+        (&self.columns, &mut self.table, &mut self.slots)
+    }
+}
+
 impl LookupJoin {
     /// The same with a bound of memory.
     pub(in crate::operator) fn with_spill(mut self, spill: Option<Spill>) -> Result<Self, OperatorError> {
         let table = saved::table(TABLE, &self.columns, RIGHT);
         self.spilled = spill.map(|spill| SpilledKeys::new(spill, &[&table])).transpose()?.map(Box::new);
         Ok(self)
-    }
-
-    fn number(&mut self, side: usize, batch: &Batch) -> Result<(), OperatorError> {
-        let columns = self.columns.keys.get(side).ok_or_else(|| wrong("a join has two inputs"))?;
-        keys::keyed_slots(&mut self.table, batch, columns, &mut self.slots)
-    }
-
-    /// Brings the keys of rows back that are in the store.
-    pub(super) fn bring_in(&mut self, side: usize, batch: &Batch) -> Result<(), OperatorError> {
-        let Some(mut spilled) = self.spilled.take() else { return Ok(()) };
-        let known = self.table.len();
-        let found = self.number(side, batch).and_then(|()| spilled.look_up(self, known));
-        let found = found.and_then(|()| self.number(side, batch));
-        spilled.note_used(&self.slots, known as u32..self.table.len() as u32);
-        self.spilled = Some(spilled);
-        found
-    }
-
-    /// Keys leave memory if there are too many. `rows` have come in.
-    pub(super) fn spill_if_over(&mut self, rows: usize) -> Result<(), OperatorError> {
-        let Some(mut spilled) = self.spilled.take() else { return Ok(()) };
-        let done = spilled.spill_if_over(self, rows);
-        self.spilled = Some(spilled);
-        done
     }
 }

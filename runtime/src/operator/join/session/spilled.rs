@@ -3,8 +3,9 @@
 use arrow_array::RecordBatch;
 
 use super::{EventTime, KeyRows, SessionJoin, Watermark};
-use crate::operator::join::{internal, keys, saved, wrong};
-use crate::operator::spilled_keys::{ByKey, Wake, Wakes};
+use crate::operator::join::spilled::{SpillingJoin, spilled};
+use crate::operator::join::{JoinColumns, internal, keys, saved, wrong};
+use crate::operator::spilled_keys::{ByKey, SpilledKeys, Spilling, Wakes};
 use crate::operator::{OperatorError, Output};
 use crate::record::Batch;
 use crate::spill::Spill;
@@ -74,11 +75,15 @@ impl ByKey for SessionJoin {
     }
 }
 
-impl SessionJoin {
-    /// The same with a bound of memory.
-    pub(in crate::operator) fn with_spill(mut self, spill: Option<Spill>) -> Result<Self, OperatorError> {
-        self.spilled = saved::spilled(spill, &self.columns)?;
-        Ok(self)
+impl Spilling for SessionJoin {
+    fn spilled(&mut self) -> &mut Option<Box<SpilledKeys>> {
+        &mut self.spilled
+    }
+}
+
+impl SpillingJoin for SessionJoin {
+    fn numbering(&mut self) -> (&JoinColumns, &mut KeyTable, &mut Vec<u32>) {
+        (&self.columns, &mut self.table, &mut self.slots)
     }
 
     fn number(&mut self, side: usize, batch: &Batch) -> Result<(), OperatorError> {
@@ -87,30 +92,12 @@ impl SessionJoin {
         self.by_key.resize_with(self.table.len(), KeyRows::default);
         Ok(())
     }
+}
 
-    pub(super) fn bring_due(&mut self, until: EventTime) -> Result<Option<EventTime>, OperatorError> {
-        let Some(mut spilled) = self.spilled.take() else { return Ok(None) };
-        let more = spilled.bring_due(self, Wake::Event, until);
-        self.spilled = Some(spilled);
-        more
-    }
-
-    /// Brings the keys of rows back that are in the store.
-    pub(super) fn bring_in(&mut self, side: usize, batch: &Batch) -> Result<(), OperatorError> {
-        let Some(mut spilled) = self.spilled.take() else { return Ok(()) };
-        let known = self.table.len();
-        let found = self.number(side, batch).and_then(|()| spilled.look_up(self, known));
-        let found = found.and_then(|()| self.number(side, batch));
-        spilled.note_used(&self.slots, known as u32..self.table.len() as u32);
-        self.spilled = Some(spilled);
-        found
-    }
-
-    /// Keys leave memory if there are too many. `rows` have come in.
-    pub(super) fn spill_if_over(&mut self, rows: usize) -> Result<(), OperatorError> {
-        let Some(mut spilled) = self.spilled.take() else { return Ok(()) };
-        let done = spilled.spill_if_over(self, rows);
-        self.spilled = Some(spilled);
-        done
+impl SessionJoin {
+    /// The same with a bound of memory.
+    pub(in crate::operator) fn with_spill(mut self, spill: Option<Spill>) -> Result<Self, OperatorError> {
+        self.spilled = spilled(spill, &self.columns)?;
+        Ok(self)
     }
 }

@@ -244,3 +244,53 @@ fn rows_of_many_keys_stay_within_their_budget() {
     assert!(found == run(&mut in_memory, &script).0);
     assert_eq!((spilling.keys_spilled(), spilling.rows_held()), (0, 0));
 }
+
+#[test]
+fn rows_of_windows_stay_within_their_budget_and_leave_in_parts() {
+    const MEMORY_BYTES: usize = 1 << 20;
+    let window =
+        WindowSpec::Sliding { size: Duration::from_millis(40), every: Duration::from_millis(20), offset_ms: 0 };
+    let of = |spill| WindowJoin::new(columns(JoinKind::Full, true), window).unwrap().with_spill(spill).unwrap();
+    let (mut spilling, mut in_memory) = (of(Some(testing::spill(MEMORY_BYTES))), of(None));
+    let mut most = 0;
+    let mut script = Vec::new();
+    for part in 0..30 {
+        let some = |from: i64| (from..from + 2_000).map(|id| row(id, id, 10 + id % 20)).collect::<Vec<_>>();
+        script.extend([rows_of(LEFT, &some(part * 2_000)), rows_of(RIGHT, &some(part * 2_000 + 500))]);
+    }
+    for event in &script {
+        let (found, _) = run(&mut spilling, std::slice::from_ref(event));
+        assert!(found.is_empty());
+        most = most.max(spilling.state_bytes());
+    }
+    assert!(most < MEMORY_BYTES && spilling.entries_spilled() > 1_000, "{most} bytes, {}", spilling.entries_spilled());
+    // at a barrier nothing is read, and blocks that are full stay the same
+    let ids = |join: &mut WindowJoin| -> Vec<u128> {
+        let snapshot = join.snapshot().unwrap();
+        assert!(snapshot.tables.iter().all(|table| table.rows.is_empty()), "rows are made at the barrier");
+        snapshot.tables[LEFT].later.iter().map(crate::state::Later::id).collect()
+    };
+    let before = ids(&mut spilling);
+    let more = rows_of(LEFT, &(0..20_000).map(|id| row(id, -id, 12)).collect::<Vec<_>>());
+    run(&mut spilling, std::slice::from_ref(&more));
+    script.push(more);
+    let after = ids(&mut spilling);
+    assert!(before.iter().filter(|id| after.contains(id)).count() >= 2, "{} blocks", before.len());
+    let mut out = Output::default();
+    spilling.on_watermark(Watermark(i64::MAX), &mut out).unwrap();
+    let mut parts = vec![texts(&out)];
+    loop {
+        let mut out = Output::default();
+        if !spilling.go_on(&mut out).unwrap() {
+            break;
+        }
+        parts.push(texts(&out));
+    }
+    let largest = parts.iter().map(Vec::len).max().unwrap();
+    let mut found = parts.concat();
+    assert!(parts.len() > 10 && largest < found.len() / 5, "{} parts, the largest of {largest} rows", parts.len());
+    found.sort();
+    script.push(Event::Watermark(i64::MAX));
+    assert!(found == run(&mut in_memory, &script).0);
+    assert_eq!((spilling.entries_spilled(), spilling.slices_held()), (0, 0));
+}

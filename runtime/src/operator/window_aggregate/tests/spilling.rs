@@ -43,7 +43,7 @@ proptest! {
         let script = script(&happenings, rows_a_batch);
         let spilling = || step(&keys, window, lateness, Some(testing::spill(memory_bytes)));
         let keyed: &[&[usize]] = &[&keys];
-        let spilling = Restoring::new(spilling).keyed(keyed).in_any_order(letters_in_order);
+        let spilling = Restoring::new(spilling).keyed(keyed).in_any_order(letters_in_order).in_runs();
         let in_memory = Restoring::new(|| step(&keys, window, lateness, None)).keyed(keyed).in_any_order(letters_in_order);
         spilling.same_as(&in_memory, &script);
         spilling.check(&script);
@@ -123,6 +123,56 @@ fn a_restore_of_more_than_fits_spills_on_its_way() {
     let counts = spilling.spilled.as_ref().map(|spilled| spilled.counts()).unwrap();
     assert!(counts.spilled_bytes > 1 << 20, "{counts:?}");
     assert_eq!(parts(&mut spilling, i64::MAX).concat().len(), 120_000);
+}
+
+#[test]
+fn a_barrier_reads_nothing_of_what_has_spilled_and_full_blocks_stay_the_same() {
+    let mut spilling = counting(Some(1 << 20));
+    for first in (0..60_000).step_by(2_000) {
+        put_in(&mut spilling, &input(), &rows_of(first..first + 2_000, 5));
+    }
+    let later = |operator: &mut WindowAggregate| {
+        let snapshot = operator.snapshot().unwrap();
+        assert!(snapshot.tables.iter().all(|table| table.rows.is_empty()), "rows are made at the barrier");
+        snapshot
+    };
+    let ids = |state: &Snapshot| state.tables[0].later.iter().map(crate::state::Later::id).collect::<Vec<_>>();
+    let before = later(&mut spilling);
+    assert_eq!(ids(&before), ids(&later(&mut spilling)));
+    for first in (0..20_000).step_by(2_000) {
+        put_in(&mut spilling, &input(), &rows_of(first..first + 2_000, 6));
+    }
+    let (first, second) = (ids(&before), ids(&later(&mut spilling)));
+    let stay = first.iter().filter(|id| second.contains(id)).count();
+    assert!(first.len() >= 4 && stay + 2 >= first.len(), "{stay} of {} blocks stay", first.len());
+    // what the barrier saw is what is read after it, though windows have gone since
+    assert_eq!(parts(&mut spilling, i64::MAX).concat().len(), 120_000);
+    let sizes: Vec<usize> = before.tables[0].later.iter().map(|block| block.rows().unwrap().num_rows()).collect();
+    assert_eq!(sizes.iter().sum::<usize>(), 60_000);
+    assert!(sizes.iter().all(|rows| *rows < 40_000), "{sizes:?}");
+    let mut restored = counting(None);
+    restored.restore(&before.made().unwrap(), Watermark::MIN).unwrap();
+    assert_eq!(parts(&mut restored, i64::MAX).concat().len(), 120_000);
+}
+
+#[test]
+fn rows_of_a_key_and_slice_that_come_in_several_runs_are_merged_in_their_order() {
+    let mut spilling = counting(Some(1));
+    for round in 0..3 {
+        put_in(&mut spilling, &input(), &rows_of(0..50, round));
+    }
+    let state = spilling.snapshot().unwrap().made().unwrap();
+    assert_eq!(state.rows("windows").iter().map(RecordBatch::num_rows).sum::<usize>(), 150);
+    let mut restored = counting(None);
+    restored.restore(&state, Watermark::MIN).unwrap();
+    let sorted = |operator: &mut WindowAggregate| {
+        let mut rows: Vec<String> = parts(operator, i64::MAX).concat().iter().map(|row| format!("{row:?}")).collect();
+        rows.sort();
+        rows
+    };
+    let found = sorted(&mut restored);
+    assert_eq!((found.len(), &found), (100, &sorted(&mut spilling)));
+    assert!(found.iter().all(|row| row.contains("Int(3)")), "{found:?}");
 }
 
 #[test]
