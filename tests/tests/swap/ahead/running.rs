@@ -43,7 +43,7 @@ impl Scratch {
 
     fn of(&self, pipeline: Pipeline, parallelism: usize) -> Pipeline {
         let Some(folder) = &self.0 else { return pipeline };
-        pipeline.state(parallelism * (256 << 10), folder.path().to_string_lossy())
+        pipeline.state(parallelism * (96 << 10), folder.path().to_string_lossy())
     }
 }
 
