@@ -108,8 +108,9 @@ async fn a_swap_that_nobody_waits_for_any_more_is_done_before_a_change_of_shape(
         // begun, and given up at once
         {
             let mut swap = std::pin::pin!(handle.swap(&offers));
-            std::future::poll_fn(|context| std::task::Poll::Ready(assert!(swap.as_mut().poll(context).is_pending())))
-                .await;
+            let begun =
+                std::future::poll_fn(|context| std::task::Poll::Ready(swap.as_mut().poll(context).is_pending()));
+            assert!(begun.await);
         }
         handle.rescale(2, &["tag".to_owned()]).await.unwrap();
         let status = handle.status();

@@ -141,6 +141,8 @@ proptest! {
         let keyed: &[&[usize]] = &[&keys];
         let spilling = Restoring::new(|| of(Some(testing::spill(memory_bytes))));
         let spilling = spilling.keyed(keyed).in_any_order(letters_in_order);
+        let in_slices = window.is_alike_for_all_keys() && trigger == Trigger::End && firing == Firing::Accumulating;
+        let spilling = if in_slices { spilling.in_runs() } else { spilling };
         let in_memory = Restoring::new(|| of(None)).keyed(keyed).in_any_order(letters_in_order);
         spilling.same_as(&in_memory, &script);
         spilling.check(&script);
