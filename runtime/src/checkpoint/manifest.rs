@@ -106,7 +106,7 @@ pub struct StateFile {
     pub bytes: u64,
     /// CRC-32 of the whole file, before it was encrypted
     pub crc32: u32,
-    /// the first 16 bytes of SHA-256 over the same, hexadecimal
+    /// the first 16 bytes of BLAKE3 over the same, hexadecimal
     pub digest: String,
 }
 

@@ -45,7 +45,7 @@ pub struct Store {
     files: Arc<Mutex<HashMap<u64, Arc<Named>>>>,
     /// digests of the components that are here, once they have been listed
     components: Arc<Mutex<Option<BTreeSet<String>>>>,
-    /// makes pieces of state into bytes
+    /// makes pieces of state into bytes, writes them to a local disk, and clears away
     background: Background,
     /// what retention has left in the folders of epochs that are gone
     left: Arc<Mutex<HashMap<u64, Vec<String>>>>,

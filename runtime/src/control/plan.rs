@@ -13,6 +13,7 @@ use super::swap::{Offers, SwapError, Swapped};
 use crate::limits::MIGRATED_ROW_NS;
 use crate::pipeline::change::Change;
 use crate::pipeline::plan::{NodeKind, SlotId};
+use crate::pipeline::resolve::Components;
 
 /// A probe that has not come through by then says nothing.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
@@ -103,13 +104,14 @@ impl Life {
     pub(super) async fn plan(&self, requests: &[(String, PathBuf)]) -> Result<SwapPlan, SwapError> {
         let offers = self.offers(requests).await?;
         let changes = self.judged(&offers).await?;
+        let running = self.shared.components.lock().await.clone();
         let mut planned = Vec::with_capacity(changes.len());
         for change in changes {
             let migration = match change.verdict {
                 Verdict::Migrate { .. } => Some(self.migration_of(&change.step, &offers).await?),
                 _ => None,
             };
-            planned.push(self.planned(change, migration));
+            planned.push(self.planned(change, migration, &running));
         }
         let at_cut = planned.iter().filter(|planned| planned.migration == Some(MigrationPlan::AtCut));
         let at_cut: BTreeSet<&str> = at_cut.map(|planned| planned.change.step.as_str()).collect();
@@ -124,8 +126,8 @@ impl Life {
         Ok(if self.migrates_ahead(step, &mut successors) { MigrationPlan::Ahead } else { MigrationPlan::AtCut })
     }
 
-    fn planned(&self, change: Swapped, migration: Option<MigrationPlan>) -> PlannedComponent {
-        let held = self.held(&SlotId { step: change.step.clone(), slot: change.slot });
+    fn planned(&self, change: Swapped, migration: Option<MigrationPlan>, running: &Components) -> PlannedComponent {
+        let held = self.held(&SlotId { step: change.step.clone(), slot: change.slot }, running);
         let (mut keeps, mut migrates, drops) = (Vec::new(), Vec::new(), Vec::new());
         match change.verdict {
             Verdict::Identical | Verdict::Compatible => keeps = held,
@@ -136,10 +138,10 @@ impl Life {
     }
 
     /// What a component's step remembers for it.
-    fn held(&self, slot: &SlotId) -> Vec<String> {
+    fn held(&self, slot: &SlotId, running: &Components) -> Vec<String> {
         let resolution = &self.shared.resolution;
         let Some(node) = resolution.plan.nodes.iter().find(|node| node.name == slot.step) else { return Vec::new() };
-        let state = resolution.components.get(slot).and_then(|resolved| resolved.signature.state.as_ref());
+        let state = running.get(slot).and_then(|resolved| resolved.signature.state.as_ref());
         let fields = state.map(|state| state.fields.fields().iter().map(ToString::to_string).collect::<Vec<_>>());
         let mut held: Vec<String> = match &node.kind {
             NodeKind::Aggregate { .. } => vec!["open windows and when they fire".to_owned()],

@@ -168,6 +168,7 @@ impl Life {
             let ahead = self.migrate_ahead(&sweeps).await;
             ahead.map_err(|error| error.with_path_of(&offers)).inspect_err(|_| give_back(&offers))?;
             components = self.shared.components.lock().await;
+            self.count_trial_from_here();
         }
         let barrier_watch = Stopwatch::start();
         let change = Arc::new(change);

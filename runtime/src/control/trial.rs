@@ -40,6 +40,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Before it is tried again to end a trial that could not be ended.
 const END_AGAIN: Duration = Duration::from_secs(5);
+const END_AGAIN_MAX: Duration = Duration::from_secs(300);
 
 /// How long the running version is timed before a watched swap that has a budget for cost; no longer than the watch.
 const BASELINE: Duration = Duration::from_secs(2);
@@ -206,6 +207,12 @@ impl Life {
         self.shared.trial.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Calls that went wrong while state was migrated for a watched swap are those of the running version.
+    pub(super) fn count_trial_from_here(&self) {
+        let starting = self.trial().filter(|trial| trial.state() == TrialState::Starting);
+        starting.iter().flat_map(|trial| &trial.steps).for_each(TriedStep::count_from_here);
+    }
+
     /// The trial that goes on, or went on last.
     pub(super) fn trial_status(&self) -> Option<TrialStatus> {
         let trial = self.trial()?;
@@ -287,7 +294,12 @@ impl Life {
                 trial.set(TrialState::Running);
                 trial.log("a candidate is tried");
             }
-            Err(_) => trial.set(TrialState::PipelineEnded),
+            Err(SwapError::Ended) => trial.set(TrialState::PipelineEnded),
+            Err(_) => {
+                // there was none
+                self.versions().give_back(&offers);
+                *self.shared.trial.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
         }
         begun.map(|()| trial)
     }
@@ -336,7 +348,7 @@ impl Life {
         };
         let state = match (&result, &ending) {
             (Err(SwapError::Ended), _) => TrialState::PipelineEnded,
-            // nothing has been sent: it goes on
+            // all tasks are as they were: it goes on
             (Err(_), _) => TrialState::Running,
             (Ok(()), Ending::Finished) => TrialState::Finished,
             (Ok(()), Ending::Promoted) => TrialState::Promoted,
@@ -347,6 +359,9 @@ impl Life {
             (progress.breach, progress.reason) = (breach, reason);
         }
         let mut progress = trial.progress();
+        if let Err(error) = &result {
+            progress.reason = Some(format!("it cannot be ended: {error}"));
+        }
         progress.state = state;
         if state == TrialState::Running {
             progress.took = None;
@@ -377,6 +392,7 @@ impl Life {
 
 /// Looks at a trial until it is over, and ends it where it is due.
 async fn look_after(shared: Weak<Shared>, trial: Arc<Trial>) {
+    let mut again = END_AGAIN;
     loop {
         tokio::time::sleep(LOOK).await;
         if trial.state().is_over() {
@@ -401,9 +417,10 @@ async fn look_after(shared: Weak<Shared>, trial: Arc<Trial>) {
         match life.end_trial(&trial, ending).await {
             Ok(()) | Err(SwapError::NoTrial | SwapError::Ended) => {}
             Err(error) => {
-                tracing::warn!(steps = names, %error, "a trial cannot be ended; it is tried again");
+                tracing::warn!(steps = names, %error, "a trial cannot be ended; it is tried again, `promote` keeps the candidate");
                 // each try may migrate all state
-                tokio::time::sleep(END_AGAIN).await;
+                tokio::time::sleep(again).await;
+                again = (again * 2).min(END_AGAIN_MAX);
             }
         }
     }

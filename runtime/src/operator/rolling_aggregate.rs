@@ -117,11 +117,12 @@ impl RollingAggregate {
         self.parts.adopt_fold(index, fold, std::iter::once(&mut self.state), made)
     }
 
-    /// As [`super::WindowAggregate::sweeping`].
+    /// Rows of its state, in memory and in the store.
     pub(super) fn state_rows(&self) -> u64 {
         self.state.touched as u64 + self.spilled.as_ref().map_or(0, |spilled| spilled.keys_spilled())
     }
 
+    /// As [`super::WindowAggregate::sweeping`].
     pub(super) fn sweeping(&mut self) -> Option<Sweeping<'_>> {
         // what is in the store would have to be read back for it
         self.spilled.is_none().then(|| Sweeping::new(&self.parts, std::iter::once(&mut self.state)))

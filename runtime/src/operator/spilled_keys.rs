@@ -183,6 +183,9 @@ impl SpilledKeys {
         let rows = StoreRows { area: self.spill.area.clone(), tables, generation: self.generation };
         let swept = self.swept.get_or_insert_with(|| {
             self.generations = self.generations.wrapping_add(1);
+            if self.generations == self.generation {
+                self.generations = self.generations.wrapping_add(1);
+            }
             SweptStore::new(self.generations)
         });
         swept.piece(rows, most)

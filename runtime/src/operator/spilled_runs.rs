@@ -42,6 +42,9 @@ const BLOCK_BYTES: u64 = 1 << 20;
 /// three times as much.
 const READ_SHARE: u64 = 8;
 
+/// Batches in memory that are looked at for each row that comes in, to see how much they hold.
+pub(super) const LOOKS_A_ROW: usize = 4;
+
 /// Rows that are copied together on their way to the store.
 const SORTED_AT_ONCE: usize = 1 << 10;
 
@@ -62,8 +65,8 @@ struct OnDisk {
     /// a key of several runs as often
     rows: u64,
     bytes: u64,
-    /// a bit for each partition that has rows
-    partitions: [u64; PARTITIONS as usize / 64],
+    /// those that have rows
+    partitions: Partitions,
     /// by table
     blocks: Vec<Vec<Block>>,
 }
@@ -81,7 +84,26 @@ struct Block {
 #[derive(Clone)]
 struct Piece {
     run: u32,
-    partitions: Vec<u32>,
+    partitions: Partitions,
+}
+
+/// A bit for each partition: an index that stays in memory while the rows are in the store.
+#[derive(Clone, Copy, Default)]
+struct Partitions([u64; PARTITIONS as usize / 64]);
+
+impl Partitions {
+    fn add(&mut self, partition: u32) {
+        let word = self.0.get_mut(partition as usize / 64);
+        word.into_iter().for_each(|word| *word |= 1 << (partition % 64));
+    }
+
+    /// Ascending.
+    fn iter(self) -> impl Iterator<Item = u32> {
+        let of_word = |(number, word): (u32, u64)| {
+            (0..u64::BITS).filter(move |bit| word >> bit & 1 == 1).map(move |bit| number * u64::BITS + bit)
+        };
+        (0..).zip(self.0).flat_map(of_word)
+    }
 }
 
 /// Rows on their way to the store: their partitions, ascending from the first to the last of all, and their columns.
@@ -165,9 +187,7 @@ impl SpilledRuns {
     /// Adds the partitions in which the store has rows of a span.
     pub(super) fn partitions(&self, span: Span, to: &mut BTreeSet<u32>) {
         let Some(on_disk) = self.spans.get(&span) else { return };
-        for (word, bits) in (0..).zip(on_disk.partitions) {
-            to.extend((0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| word * 64 + bit));
-        }
+        to.extend(on_disk.partitions.iter());
     }
 
     /// These partitions, which have so many bytes in all, to be read a few at a time.
@@ -338,7 +358,7 @@ fn read_block(
     pieces: &[Piece],
 ) -> Result<Vec<ArrayRef>, StateError> {
     let codec = tables.get(table).ok_or(StateError::ColumnCount { expected: tables.len(), found: table })?;
-    let parts = pieces.iter().flat_map(|piece| piece.partitions.iter().map(|partition| (piece.run, *partition)));
+    let parts = pieces.iter().flat_map(|piece| piece.partitions.iter().map(|partition| (piece.run, partition)));
     let values = parts.flat_map(|(run, partition)| {
         let from = place_of(span, partition, table as u8, run);
         let to = [from.as_slice(), &[255; 5]].concat();
@@ -372,7 +392,7 @@ fn rows_of<V: AsRef<[u8]>>(
 
 impl OnDisk {
     fn new(tables: usize) -> Self {
-        Self { runs: 0, rows: 0, bytes: 0, partitions: Default::default(), blocks: vec![Vec::new(); tables] }
+        Self { runs: 0, rows: 0, bytes: 0, partitions: Partitions::default(), blocks: vec![Vec::new(); tables] }
     }
 
     /// A run has been written: its rows, and its partitions with their bytes.
@@ -383,8 +403,7 @@ impl OnDisk {
         let Some(blocks) = self.blocks.get_mut(table) else { return };
         for (partition, bytes) in written {
             self.bytes += bytes;
-            let word = self.partitions.get_mut(*partition as usize / 64);
-            word.into_iter().for_each(|word| *word |= 1 << (partition % 64));
+            self.partitions.add(*partition);
             if blocks.last().is_none_or(|last| last.bytes >= BLOCK_BYTES) {
                 blocks.push(Block::default());
             }
@@ -392,10 +411,10 @@ impl OnDisk {
             block.id = next_freezing();
             block.bytes += bytes;
             let pieces = Arc::make_mut(&mut block.pieces);
-            match pieces.last_mut() {
-                Some(piece) if piece.run == run => piece.partitions.push(*partition),
-                _ => pieces.push(Piece { run, partitions: vec![*partition] }),
+            if pieces.last().is_none_or(|last| last.run != run) {
+                pieces.push(Piece { run, partitions: Partitions::default() });
             }
+            pieces.iter_mut().last().into_iter().for_each(|piece| piece.partitions.add(*partition));
         }
     }
 }

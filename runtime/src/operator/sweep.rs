@@ -255,7 +255,8 @@ impl<'a> Sweeping<'a> {
             piece.slices.push(PieceOfSlice { start: slice.start, moves, slots, rows, gone });
         }
         if let Some(spilled) = &mut self.spilled {
-            piece.store = Some(spilled.piece(left));
+            // what always changes in memory must not keep the store's from its turn
+            piece.store = Some(spilled.piece(left.max(most / 2)));
         }
         Ok(piece)
     }

@@ -47,12 +47,14 @@ impl Background {
         done.await.map_err(ending)?.ok_or_else(|| StoreError::Ending("it has panicked".to_owned()))
     }
 
-    /// Does what waits for a disk: the blocking calls of `work` are made by these threads.
+    /// Does what waits for a disk: the blocking calls of `work` are made by these threads. It does not outlive whoever waits for it, and
+    /// with that the hold on the store, by more than the call that is being made.
     pub(super) async fn wait_for<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let done = self.threads()?.spawn(work);
+        let _ended = EndedWith(done.abort_handle());
         done.await.map_err(ending)
     }
 
@@ -65,6 +67,15 @@ impl Background {
         let handle = started.0.as_ref().map(|runtime| runtime.handle().clone());
         *threads = Some(started);
         handle.ok_or_else(|| StoreError::Ending("it has ended".to_owned()))
+    }
+}
+
+/// Work that ends when this is dropped.
+struct EndedWith(tokio::task::AbortHandle);
+
+impl Drop for EndedWith {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -47,6 +47,10 @@ struct SliceRows {
 }
 
 impl SliceRows {
+    fn batches(&self) -> usize {
+        self.keyed.iter().chain(&self.loners).map(|held| held.numbered().len()).sum()
+    }
+
     fn bytes(&self) -> usize {
         self.keyed.iter().chain(&self.loners).map(Held::bytes).sum()
     }

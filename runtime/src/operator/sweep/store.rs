@@ -21,6 +21,9 @@ use crate::operator::migration::Migration;
 use crate::operator::spilled_keys::{Parts, Stored, generation_end, generation_place};
 use crate::spill::{Area, Put, SpillError, Value};
 
+/// Bytes of values that are migrated together, about: values may be of any length.
+const SWEEP_BYTES: usize = 16 << 20;
+
 /// Keys that are removed at once.
 const REMOVED_AT_ONCE: usize = 4_096;
 
@@ -124,9 +127,17 @@ impl MadeStore {
     /// Looks again at what has changed. The error is for people.
     pub(super) fn take_in(&mut self, changed: &[Vec<u8>], migrations: &mut [Migration]) -> Result<(), String> {
         let (mut found, mut gone) = (Vec::with_capacity(changed.len()), Vec::new());
+        let mut bytes = 0;
         for place in changed {
+            if bytes >= SWEEP_BYTES {
+                self.make(&std::mem::take(&mut found), std::mem::take(&mut gone), migrations)?;
+                bytes = 0;
+            }
             match self.from.area.get(&generation_place(self.from.generation, place)).map_err(text)? {
-                Some(value) => found.push((place.clone(), value)),
+                Some(value) => {
+                    bytes += value.len();
+                    found.push((place.clone(), value));
+                }
                 None => gone.push(place.clone()),
             }
         }
@@ -137,12 +148,16 @@ impl MadeStore {
     pub(super) fn go_on(&mut self, migrations: &mut [Migration]) -> Result<usize, String> {
         let Some(next) = self.next.take() else { return Ok(0) };
         let (area, generation) = (&self.from.area, self.from.generation);
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
         for entry in area.range(&generation_place(generation, &next), &generation_end(generation)).take(SWEEP_ROWS) {
             let (place, value) = entry.map_err(text)?;
+            bytes += value.len();
             found.push((place.get(generation_place(0, &[]).len()..).unwrap_or_default().to_vec(), value));
+            if bytes >= SWEEP_BYTES {
+                break;
+            }
         }
-        if found.len() == SWEEP_ROWS {
+        if found.len() == SWEEP_ROWS || bytes >= SWEEP_BYTES {
             self.next = found.last().map(|(place, _)| [place.as_slice(), &[0]].concat());
         }
         self.make(&found, Vec::new(), migrations)?;
@@ -257,13 +272,13 @@ impl Drop for MadeStore {
 }
 
 fn remove(area: &Area, generation: u16) -> Result<(), SpillError> {
+    let mut from = generation_place(generation, &[]);
     loop {
-        let from = generation_place(generation, &[]);
         let rows = area.range(&from, &generation_end(generation)).take(REMOVED_AT_ONCE);
         let places = rows.map(|row| row.map(|(place, _)| place)).collect::<Result<Vec<_>, _>>()?;
         area.write::<SpillError>(0, |put| places.iter().try_for_each(|place| put(place, None)))?;
-        if places.len() < REMOVED_AT_ONCE {
-            return Ok(());
-        }
+        let Some(last) = places.last().filter(|_| places.len() == REMOVED_AT_ONCE) else { return Ok(()) };
+        // what has been removed takes the store time, too
+        from = [last.as_slice(), &[0]].concat();
     }
 }

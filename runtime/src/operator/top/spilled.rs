@@ -10,7 +10,7 @@ use arrow_array::RecordBatch;
 
 use super::{EventTime, Kept, Top, TopSpec, cut, keep_in};
 use crate::operator::aggregate_fold::internal;
-use crate::operator::spilled_runs::{FrozenRuns, Left, Span, SpilledRuns, bytes_of, partitions_of};
+use crate::operator::spilled_runs::{FrozenRuns, LOOKS_A_ROW, Left, Span, SpilledRuns, bytes_of, partitions_of};
 use crate::operator::{OperatorError, Output};
 use crate::record::Field;
 use crate::spill::{RowCodec, Spill};
@@ -25,6 +25,8 @@ pub(super) struct SpilledWindows {
     firing: Option<(Span, Left)>,
     /// rows taken in since memory was last measured
     unmeasured: usize,
+    /// so many of them
+    look_after: usize,
 }
 
 impl SpilledWindows {
@@ -32,7 +34,7 @@ impl SpilledWindows {
         let fields = spec.input.arrow().fields().iter().map(AsRef::as_ref);
         let codec = RowCodec::new(fields).map_err(|error| internal(&error))?;
         let fields = spec.keys.iter().filter_map(|key| spec.input.fields().get(*key).cloned()).collect();
-        Ok(Self { runs: SpilledRuns::new(spill, vec![codec]), fields, firing: None, unmeasured: 0 })
+        Ok(Self { runs: SpilledRuns::new(spill, vec![codec]), fields, firing: None, unmeasured: 0, look_after: 0 })
     }
 
     /// What is in the store as of now.
@@ -80,7 +82,7 @@ impl Top {
 
     /// Writes what is in memory to the store if it is too much. `rows` have come in.
     pub(super) fn spill_if_over(&mut self, rows: usize) -> Result<(), OperatorError> {
-        let mut bytes = self.state_bytes_now_and_then(rows);
+        let Some(mut bytes) = self.state_bytes_now_and_then(rows) else { return Ok(()) };
         let Some(spilled) = &mut self.spilled else { return Ok(()) };
         if bytes > spilled.runs.memory_bytes() {
             for kept in self.kept.values_mut().filter(|kept| kept.rows > kept.least) {
@@ -98,15 +100,16 @@ impl Top {
         Ok(())
     }
 
-    /// Looking at all windows takes time by their number; 0 where they have not been looked at.
-    fn state_bytes_now_and_then(&mut self, rows: usize) -> usize {
-        let Some(spilled) = &mut self.spilled else { return 0 };
+    /// Looking at all batches takes time by their number, so there are rows between two looks; none where they have not been looked at.
+    fn state_bytes_now_and_then(&mut self, rows: usize) -> Option<usize> {
+        let spilled = self.spilled.as_mut()?;
         spilled.unmeasured += rows;
-        if spilled.unmeasured < self.kept.len() {
-            return 0;
+        if spilled.unmeasured < spilled.look_after {
+            return None;
         }
         spilled.unmeasured = 0;
-        self.state_bytes()
+        spilled.look_after = self.kept.values().map(|kept| kept.batches.len()).sum::<usize>() / LOOKS_A_ROW;
+        Some(self.state_bytes())
     }
 
     /// Puts out some partitions of a window; true if they were the last.

@@ -10,7 +10,7 @@ use arrow_array::RecordBatch;
 
 use super::{SliceRows, Window, WindowJoin, WindowRows};
 use crate::operator::join::{JoinColumns, LEFT, RIGHT, arrow, internal, keys, saved};
-use crate::operator::spilled_runs::{Left, PARTITIONS, SpilledRuns, partitions_of};
+use crate::operator::spilled_runs::{LOOKS_A_ROW, Left, PARTITIONS, SpilledRuns, partitions_of};
 use crate::operator::{OperatorError, Output};
 use crate::record::{Batch, EventTime, Field, Schema};
 use crate::spill::{RowCodec, Spill};
@@ -27,6 +27,8 @@ pub(super) struct SpilledSlices {
     next: u32,
     /// rows taken in since memory was last measured
     unmeasured: usize,
+    /// so many of them
+    look_after: usize,
 }
 
 fn span(start: EventTime) -> (EventTime, EventTime) {
@@ -38,7 +40,7 @@ impl SpilledSlices {
         let codec = |input: &Schema| RowCodec::new(input.arrow().fields().iter().map(AsRef::as_ref));
         let tables = columns.inputs.iter().map(codec).collect::<Result<_, _>>().map_err(|error| internal(&error))?;
         let keys = keys::table(columns).fields().to_vec();
-        Ok(Self { runs: SpilledRuns::new(spill, tables), keys, firing: None, next: 0, unmeasured: 0 })
+        Ok(Self { runs: SpilledRuns::new(spill, tables), keys, firing: None, next: 0, unmeasured: 0, look_after: 0 })
     }
 
     /// Drops a slice.
@@ -107,11 +109,12 @@ impl WindowJoin {
     pub(super) fn spill_if_over(&mut self, rows: usize) -> Result<(), OperatorError> {
         let Some(spilled) = &mut self.spilled else { return Ok(()) };
         spilled.unmeasured += rows;
-        // looking at all slices takes time by their number
-        if spilled.unmeasured < self.slices.len() {
+        // looking at all batches takes time by their number
+        if spilled.unmeasured < spilled.look_after {
             return Ok(());
         }
         spilled.unmeasured = 0;
+        spilled.look_after = self.slices.values().map(SliceRows::batches).sum::<usize>() / LOOKS_A_ROW;
         let mut bytes = self.slices.values().map(SliceRows::bytes).sum();
         if bytes > spilled.runs.memory_bytes() {
             for (start, slice) in &mut self.slices {
