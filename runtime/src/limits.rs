@@ -34,8 +34,8 @@ pub const KEY_GROUPS: u32 = 128;
 /// Rows of state that a task hands over at once to be migrated while it goes on: under a millisecond of its time.
 pub const SWEEP_ROWS: usize = BATCH_ROWS;
 
-/// What a row of state is expected to cost that is migrated at the cut, ns, before any was: reading, migrating and taking over, as
-/// measured with keys of one number and accumulators of two to four.
+/// What a row of state is expected to cost that is migrated at the cut, ns, before any was: reading, migrating and taking over. An
+/// assumption for keys of one number and accumulators of a few; the first migration of a pipeline puts its own figure in its place.
 pub const MIGRATED_ROW_NS: f64 = 1_500.0;
 
 /// Between two pieces of state that are migrated ahead once all has been: what changes in between is left for the cut.

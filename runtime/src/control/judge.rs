@@ -14,7 +14,7 @@ pub enum Verdict {
     Identical,
     /// reads other columns, all of which are there; results and state stay as they are
     Compatible,
-    /// keeps other state, and turns that of the running version into its own at the cut
+    /// keeps other state, and turns that of the running version into its own, ahead of the cut or at it
     Migrate {
         /// version of the state as it runs
         from: u32,

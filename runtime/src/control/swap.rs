@@ -2,7 +2,7 @@
 //!
 //! Compile and judge first, with the stream untouched; instantiate a guest for every task; then one barrier carries them
 //! through all sources, and every task changes between the same two rows. What cannot be done is refused before the
-//! barrier starts, so a refused swap leaves the running version as it was.
+//! barrier starts, or, where state is migrated, voted down by the tasks at the cut: either way the running version is left as it was.
 
 mod error;
 mod offers;

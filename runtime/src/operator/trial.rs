@@ -229,7 +229,8 @@ struct Canary {
     running: Box<dyn Operator>,
     candidate: Box<dyn Operator>,
     /// The running version once more, for the candidate's keys, where the candidate keeps other state: it sees what the candidate
-    /// sees, and nothing it puts out leaves the task.
+    /// sees, and nothing it puts out leaves the task. A row that it cannot take fails the task where `on_error` says so, also one
+    /// that the candidate has taken: without it there would be no way back.
     behind: Option<Box<dyn Operator>>,
     /// the candidate could not go on: all rows are the running version's again
     is_off: bool,
