@@ -289,16 +289,16 @@ impl Life {
             }
             Mode::Shadow { .. } | Mode::Canary { .. } => self.put_beside(&trial, change, &components).await,
         };
-        match begun {
+        match &begun {
             Ok(()) => {
                 trial.set(TrialState::Running);
                 trial.log("a candidate is tried");
             }
             Err(SwapError::Ended) => trial.set(TrialState::PipelineEnded),
-            Err(_) => {
-                // there was none
+            Err(error) => {
                 self.versions().give_back(&offers);
-                *self.shared.trial.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                trial.progress().reason = Some(format!("it could not begin: {error}"));
+                trial.set(TrialState::RolledBack);
             }
         }
         begun.map(|()| trial)

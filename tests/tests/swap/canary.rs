@@ -187,7 +187,9 @@ async fn a_trap_in_the_migrated_share_leaves_all_keys_with_the_running_version()
             // all groups but one
             let refused = canary(&handle, "sums", &other("hostile-migrate"), "99.9%").await.unwrap_err().to_string();
             assert!(refused.contains("of the key amount = 0: ") && refused.contains("a sum of 0"), "{refused}");
-            assert!(handle.trial().unwrap().state.is_over());
+            let trial = handle.trial().unwrap();
+            assert_eq!(trial.state, TrialState::RolledBack);
+            assert!(trial.reason.is_some_and(|reason| reason.contains("of the key amount = 0: ")));
             // and what was refused is not in the way of another
             canary(&handle, "sums", &other("migrate-sum-2"), "99.9%").await.unwrap();
             passed(&handle, "numbers", ALL / 2).await;
