@@ -132,7 +132,7 @@ impl Session {
             };
             match written {
                 Ok(bytes) => {
-                    self.store.let_go(draft);
+                    self.store.let_go(draft).await;
                     return Ok(bytes);
                 }
                 Err(error) if error.is_passing() => self.wait(&mut pause, error).await?,
