@@ -72,8 +72,9 @@ impl Apply {
         let file = file.canonicalize().map_err(|source| Failure::File { what: "read", path: file, source })?;
         let approve = self.approve.clone();
         let found = target.find()?;
-        let answer = ask(&found, &Request::Apply { file, approve, dry_run: self.dry_run })?;
-        let exit = target.show(&found, &answer)?;
+        let request = Request::Apply { file, approve, dry_run: self.dry_run };
+        let answer = ask(&found, &request)?;
+        let exit = target.show(&found, &request, &answer)?;
         if !self.dry_run || exit != Exit::Done {
             return Ok(exit);
         }
