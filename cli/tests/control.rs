@@ -72,16 +72,23 @@ fn what_does_not_fit_is_refused_and_the_running_version_goes_on() {
     folder.install("uppercase.wasm", "uppercase.wasm");
     let mut process = folder.start(&["run", "p.toml"]);
     process.wait_for(From::Stdout, "segment");
-    folder
-        .run(&["swap", "visits", "segment=uppercase.wasm"])
-        .expect(2)
-        .says(&["does not fit step `segment`", "the running version goes on"]);
+    folder.run(&["swap", "visits", "segment=uppercase.wasm"]).expect(2).says(&[
+        "does not fit step `segment`",
+        "`millstream apply FILE`",
+        "the running version goes on",
+    ]);
     folder.run(&["swap", "visits", "segmen=finer.wasm"]).expect(2).says(&["did you mean `segment`?"]);
     folder.run(&["swap", "visits", "segment=nowhere.wasm"]).expect(2).says(&["nowhere.wasm"]);
     folder
         .run(&["swap", "visit", "segment=finer.wasm"])
         .expect(2)
         .says(&["no pipeline `visit`", "there run `visits`; did you mean `visits`?"]);
+    let text = std::fs::read_to_string(folder.path("p.toml")).unwrap();
+    folder.write("p.toml", format!("{text}\n[step.half"));
+    assert_eq!(current(&json(&folder, &["status", "p.toml", "--json"]), "segment"), 1, "a file that is being edited");
+    folder.write("p.toml", text.replace("name =", "nam ="));
+    folder.run(&["status", "p.toml"]).expect(2).says(&["nam"]);
+    folder.write("p.toml", text);
     folder.run(&["status", "visit.toml"]).expect(2).says(&["there is no file `visit.toml`", "there run `visits`"]);
     // two at once: one does not fit, so neither changes
     let both = ["swap", "visits", "segment=finer.wasm", "interested=uppercase.wasm"];

@@ -151,8 +151,7 @@ impl Target {
     pub(super) fn find(&self) -> Result<Found, Failure> {
         let all = all()?;
         let file = Path::new(&self.pipeline);
-        let name =
-            if file.is_file() { millstream::pipeline::read::read(file)?.name.value } else { self.pipeline.clone() };
+        let name = if file.is_file() { name_in(file)? } else { self.pipeline.clone() };
         let pid: Option<u32> = name.parse().ok();
         let called = socket::called(&name);
         let matching: Vec<&Found> = all.iter().filter(|found| found.name == called || Some(found.pid) == pid).collect();
@@ -167,6 +166,22 @@ impl Target {
             }
         }
     }
+}
+
+/// The name of the pipeline in a file. One that is being edited, and cannot be read just now, has a name all the same.
+fn name_in(file: &Path) -> Result<String, Failure> {
+    let refused = match millstream::pipeline::read::read(file) {
+        Ok(spec) => return Ok(spec.name.value),
+        Err(refused) => refused,
+    };
+    let named = |line: &str| {
+        let (key, value) = line.trim().trim_end_matches(',').split_once(['=', ':'])?;
+        let value = value.trim().strip_prefix('"')?.split_once('"')?.0;
+        (key.trim().trim_matches('"') == "name").then(|| value.to_owned())
+    };
+    // behind the first section a `name` is that of something else
+    let own = refused.text.lines().take_while(|line| !line.trim_start().starts_with('['));
+    own.filter_map(named).next().ok_or_else(|| refused.clone().into())
 }
 
 /// Nothing of this name runs: what does, and what to do.
