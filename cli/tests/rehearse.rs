@@ -125,6 +125,30 @@ discard = {}
 }
 
 #[test]
+fn recorded_rows_are_all_read_whatever_had_been_read_at_the_checkpoint() {
+    let folder = Folder::new();
+    let pipeline = r#"
+name = "amounts"
+checkpoint = { store = "store", interval = "50ms" }
+[source.amounts]
+file = "amounts.jsonl"
+format = "json"
+[step.sums]
+from = "amounts"
+aggregate = { sums = "sums.wasm" }
+[sink.out]
+from = "sums"
+discard = {}
+"#;
+    let rows = "{\"amount\":1}\n{\"amount\":2}\n{\"amount\":3}\n";
+    folder.write("p.toml", pipeline).write("amounts.jsonl", rows).install("migrate-sum-1.wasm", "sums.wasm");
+    folder.run(&["run", "p.toml"]).expect(0);
+    let again = ["rehearse", "p.toml", "sums=sums.wasm", "--from-checkpoint", "--input", "amounts.jsonl", "--json"];
+    let found = json(&folder, &again, 0);
+    assert_eq!(found["rows_read"], 3, "{found}");
+}
+
+#[test]
 fn recorded_rows_take_the_place_of_a_source_that_gives_each_row_once() {
     let folder = Folder::new();
     let pipeline = r#"

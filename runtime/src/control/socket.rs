@@ -192,3 +192,18 @@ pub fn ask(socket: &Path, request: &Request) -> io::Result<String> {
     }
     Ok(answer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_shortened_so_that_a_path_has_room_and_they_stay_apart() {
+        assert_eq!(called("visits"), "visits");
+        let at_most = "a".repeat(NAME_CHARS);
+        assert_eq!(called(&at_most), at_most);
+        let [one, two] = ["one", "two"].map(|end| called(&format!("{}{end}", "a".repeat(60))));
+        assert!(one != two && [&one, &two].iter().all(|name| name.len() == NAME_CHARS && name.starts_with("aaa")));
+        assert_eq!(parts(&format!("{one}.7.sock")), Some((one, 7)));
+    }
+}

@@ -367,6 +367,8 @@ async fn a_watched_swap_that_migrates_goes_back_by_migrating_back() {
             handle.try_out(&offers, watch.read().unwrap()).await.unwrap();
             passed(&handle, "numbers", ROWS).await;
             handle.abandon_trial().await.unwrap();
+            let known: Vec<_> = handle.history()["sums"].iter().map(|of| (of.number, of.current)).collect();
+            assert_eq!(known, [(1, true), (2, false)], "it was rolled back, nothing was put in place");
             drop(handle);
         };
         let (outcome, ()) = job.finish(trying).await;

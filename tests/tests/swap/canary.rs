@@ -181,7 +181,8 @@ async fn a_trap_in_the_migrated_share_leaves_all_keys_with_the_running_version()
             assert_eq!(trial.state, TrialState::RolledBack);
             assert!(trial.reason.is_some_and(|reason| reason.contains("of the key amount = 0: ")));
             // and what was refused is not in the way of another
-            canary(&handle, "sums", &other("migrate-sum-2"), "99.9%").await.unwrap();
+            let trial = canary(&handle, "sums", &other("migrate-sum-2"), "99.9%").await.unwrap();
+            assert_eq!(trial.steps[0].to_versions, [2], "what could not begin has taken no number");
             passed(&handle, "numbers", ALL / 2).await;
             end(&handle, true).await;
             drop(handle);
