@@ -185,7 +185,7 @@ fn a_candidate_is_tried_in_shadow_and_the_report_shows_what_differs() {
     assert!(status.contains("canary of 25.0% running") && status.contains("  segment: "), "{status}");
     folder.run(&["swap", "visits", "segment=finer.wasm"]).expect(2).says(&["a trial of `segment` goes on"]);
     // that of another step does not end it
-    folder.run(&["rollback", "visits", "interested"]).expect(2).says(&["a trial of `segment` goes on"]);
+    folder.run(&["rollback", "visits", "interested"]).expect(2).says(&["nothing to roll back: step `interested`"]);
     folder.run(&["rollback", "visits"]).expect(0);
     folder.run(&["promote", "visits"]).expect(2).says(&["no trial goes on"]);
 
