@@ -131,7 +131,7 @@ fn recorded_rows_are_all_read_whatever_had_been_read_at_the_checkpoint() {
 name = "amounts"
 checkpoint = { store = "store", interval = "50ms" }
 [source.amounts]
-file = "amounts.jsonl"
+file = { path = "amounts.jsonl" }
 format = "json"
 [step.sums]
 from = "amounts"
