@@ -170,20 +170,21 @@ impl Action {
 impl One {
     /// Reads it, with all its state.
     pub(crate) async fn load(&self) -> Result<Loaded, Failure> {
-        load(&self.pipeline, self.checkpoint.as_deref()).await
+        Ok(load(&self.pipeline, self.checkpoint.as_deref()).await?.1)
     }
 }
 
-/// Reads a checkpoint by its epoch or name, the newest if none is named, with all its state.
-pub(crate) async fn load(pipeline: &Path, checkpoint: Option<&str>) -> Result<Loaded, Failure> {
+/// Reads a checkpoint by its epoch or name, the newest if none is named, with all its state; and where it lies.
+pub(crate) async fn load(pipeline: &Path, checkpoint: Option<&str>) -> Result<(Store, Loaded), Failure> {
     let store = open(pipeline)?;
-    Ok(match checkpoint {
+    let loaded = match checkpoint {
         None => store.load(newest(&store).await?).await?,
         Some(name) => match name.parse() {
             Ok(epoch) => store.load(epoch).await?,
             Err(_) => store.load_savepoint(name).await?,
         },
-    })
+    };
+    Ok((store, loaded))
 }
 
 /// The store that the pipeline file names.

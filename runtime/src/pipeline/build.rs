@@ -18,6 +18,7 @@ use super::change::{Progress, TaskReport};
 use super::channels::Channels;
 use super::cut::{Cut, RestoreError};
 use super::dead_letter::{self, DeadLetters};
+use super::enough::Enough;
 use super::exchange::{Disconnected, Edge, ExchangeError, Inputs};
 use super::handover::{Handed, Later};
 use super::marker::Marker;
@@ -60,6 +61,8 @@ pub struct RunOptions {
     pub components: ComponentChoice,
     /// sources take nothing in until they are told to
     pub paused: bool,
+    /// sources end behind the batch with which they have given so many rows together
+    pub enough: Option<Enough>,
     /// folder for the capsules of pipelines that do not say where theirs go; none: these write none
     pub capsules: Option<PathBuf>,
 }
@@ -83,6 +86,7 @@ impl Default for RunOptions {
             restore: None,
             components: ComponentChoice::Kept,
             paused: false,
+            enough: None,
             capsules: None,
         }
     }
@@ -494,6 +498,7 @@ impl Builder<'_> {
         let counters = self.counters(node, subtask);
         let shuffle = self.options.shuffle_batches.map(|seed| Shuffle::new(seed, subtask));
         let (paused, capsules) = (self.options.paused, self.capsules(node, subtask));
+        let enough = self.options.enough.clone();
         let task = move |source| SourceTask {
             name,
             source,
@@ -509,6 +514,7 @@ impl Builder<'_> {
             marker,
             capsules,
             paused,
+            enough,
         };
         self.commands.push(sender);
         Ok(Box::pin(async move {

@@ -35,7 +35,7 @@ pub(super) struct Get {
 impl Get {
     pub(super) fn run(self) -> Result<(), Failure> {
         let loaded = checkpoint::load(&self.pipeline, self.checkpoint.as_deref());
-        let loaded = crate::command::runtime()?.block_on(loaded)?;
+        let (_, loaded) = crate::command::runtime()?.block_on(loaded)?;
         let mut wanted = Vec::new();
         for pair in &self.key {
             let Some((column, value)) = pair.split_once('=') else {
