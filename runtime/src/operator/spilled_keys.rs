@@ -24,9 +24,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 use sha2::{Digest, Sha256};
 
 use stored::{KEY, key_of, mark_of, place_of, read_block, read_mark};
-pub(super) use stored::{
-    Parts, Stored, generation_end, generation_place, note_place, notes_end, without_generation,
-};
+pub(super) use stored::{Parts, Stored, generation_end, generation_place, note_place, notes_end, without_generation};
 
 use super::OperatorError;
 use super::aggregate_fold::internal;

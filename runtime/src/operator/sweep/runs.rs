@@ -203,7 +203,8 @@ impl RunsMade {
         entries.sort_unstable();
         // of a span of which more has come while it was looked at
         entries.dedup_by(|one, other| one.0 == other.0);
-        let write = |put: &mut Put<'_, SpillError>| entries.iter().try_for_each(|(place, value)| put(place, Some(value)));
+        let write =
+            |put: &mut Put<'_, SpillError>| entries.iter().try_for_each(|(place, value)| put(place, Some(value)));
         self.from.area.write(bytes, write).map_err(text)
     }
 

@@ -187,7 +187,8 @@ impl MadeStore {
         let (mut found, mut gone) = (Vec::with_capacity(changed.len()), Vec::new());
         let mut bytes = 0;
         // what lies ahead is come by
-        for place in changed.iter().filter(|place| self.next.as_ref().is_none_or(|next| *place < next)) {
+        let ahead = self.next.clone();
+        for place in changed.iter().filter(|place| ahead.as_ref().is_none_or(|next| *place < next)) {
             if bytes >= SWEEP_BYTES {
                 self.make(&std::mem::take(&mut found), std::mem::take(&mut gone), migrations)?;
                 bytes = 0;

@@ -71,7 +71,7 @@ impl Model {
         let values = Values::Keyed { written: &self.values, columns: &columns };
         let mut slots = self.swept.first(values, most);
         slots.extend(self.swept.again(most - slots.len()));
-        for moves in self.swept.moves.take() {
+        if let Some(moves) = self.swept.moves.take() {
             let old = std::mem::take(&mut self.made);
             let moved = moves.iter().map(|(from, _)| old.get(*from as usize).copied().flatten());
             self.made = moved.collect();
