@@ -143,6 +143,19 @@ impl Objects {
         upload.finish().await.map(|_| ()).map_err(self.failed("write", name))
     }
 
+    /// As [`Objects::put`], for a file that nobody reads soon: the system is told that its memory has better uses than a copy of
+    /// what is on the local disk now. Memory that each new file takes anew would be zeroed, charged and, on a virtual machine,
+    /// fetched from its host while rows wait for a processor.
+    pub async fn put_away(&self, name: &str, bytes: Vec<u8>) -> Result<(), ObjectsError> {
+        self.put(name, bytes).await?;
+        if let Some(folder) = self.local_folder() {
+            let path = folder.join(name);
+            // only advice: a file that is gone, or a system that does not take it, changes nothing
+            let _ = tokio::task::spawn_blocking(move || uncache(&path)).await;
+        }
+        Ok(())
+    }
+
     /// Writes a whole file where there is none; `false` if there is one. It appears at once and whole.
     pub async fn put_new(&self, name: &str, bytes: Vec<u8>) -> Result<bool, ObjectsError> {
         let options = PutOptions::from(PutMode::Create);
@@ -305,6 +318,17 @@ impl Objects {
         let upload = self.store.put_multipart(&self.path(name)).await.map_err(self.failed("write", name))?;
         Ok(WriteMultipart::new_with_chunk_size(upload, PART_BYTES))
     }
+}
+
+#[cfg(target_os = "linux")]
+fn uncache(path: &Path) -> std::io::Result<()> {
+    let file = std::fs::File::open(path)?;
+    Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn uncache(_: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 #[cfg(test)]

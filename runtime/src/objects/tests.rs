@@ -16,7 +16,8 @@ async fn files_are_written_read_listed_and_removed() {
         assert_eq!(objects.list("a").await.unwrap(), (vec![], vec![]));
         objects.put("a/b", b"one".to_vec()).await.unwrap();
         objects.put("a/b", b"other".to_vec()).await.unwrap();
-        objects.put("a/c/d", b"x".to_vec()).await.unwrap();
+        objects.put_away("a/c/d", b"x".to_vec()).await.unwrap();
+        assert_eq!(objects.get("a/c/d").await.unwrap().unwrap(), b"x");
         assert_eq!(objects.get("a/b").await.unwrap().unwrap(), b"other");
         assert_eq!(objects.size("a/b").await.unwrap(), Some(5));
         assert_eq!(objects.list("a").await.unwrap(), (vec!["c".to_owned()], vec!["b".to_owned()]));

@@ -17,7 +17,7 @@ use crate::record::EventTime;
 use crate::state::{Chunked, FrozenKeys, Later, StateError};
 
 /// Chunks in a block: some hundred KiB to a MiB of rows.
-const BLOCK_CHUNKS: usize = 64;
+const BLOCK_CHUNKS: usize = 128;
 
 /// Slices with fewer rows share blocks.
 const OWN_ROWS: usize = 2_048;

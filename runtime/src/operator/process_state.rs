@@ -53,7 +53,7 @@ pub(super) struct FrozenState {
 }
 
 /// Chunks of slots whose rows are one block of a snapshot.
-const BLOCK_CHUNKS: usize = 64;
+const BLOCK_CHUNKS: usize = 128;
 
 impl FrozenState {
     /// Rows of the table `state`, block by block.

@@ -16,7 +16,7 @@ use crate::state::Snapshot;
 
 /// State of one task in no more pieces than this is made into bytes at once: it takes milliseconds, and a small pipeline's rows
 /// are not to wait for a thread that gives way to others.
-const FEW_PIECES: usize = 4;
+const FEW_PIECES: usize = 2;
 
 /// A piece of state in the store.
 struct Written {
@@ -133,7 +133,7 @@ impl Store {
             self.objects.put(&path, sealed).await?;
         } else {
             let objects = self.objects.clone();
-            self.background.wait_for(async move { objects.put(&path, sealed).await }).await??;
+            self.background.wait_for(async move { objects.put_away(&path, sealed).await }).await??;
         }
         fail_point("state-written");
         Ok(Written { file, frozen })

@@ -16,7 +16,7 @@ use crate::operator::window_rows::{Gathered, Kept};
 use crate::state::{CHUNK_ROWS, Chunked, FrozenKeys, Later, StateError};
 
 /// Chunks of places whose windows are one block of a snapshot.
-const BLOCK_CHUNKS: usize = 64;
+const BLOCK_CHUNKS: usize = 128;
 
 /// Windows, and their rows, as they were.
 pub(super) struct FrozenWindows {

@@ -238,7 +238,7 @@ fn a_snapshot_keeps_what_was_and_tells_which_blocks_have_changed_since() {
             operator.on_batch(rows_of(keys), &mut Output::default()).unwrap();
             operator.snapshot().unwrap()
         };
-        let states = [after(0..40_000), after(0..0), after(20_000..20_001), after(40_000..40_001)];
+        let states = [after(0..80_000), after(0..0), after(40_000..40_001), after(80_000..80_001)];
         let ids = |state: &Snapshot| state.tables[0].later.iter().map(crate::state::Later::id).collect::<Vec<_>>();
         let changed: Vec<Vec<bool>> = states
             .windows(2)
@@ -252,6 +252,6 @@ fn a_snapshot_keeps_what_was_and_tells_which_blocks_have_changed_since() {
                 counts.flat_map(|counts| counts.as_primitive::<Int64Type>().values().to_vec()).collect();
             (counts.len(), counts.iter().sum::<i64>())
         });
-        assert_eq!(totals, [(40_000, 40_000), (40_000, 40_000), (40_000, 40_001), (40_001, 40_002)]);
+        assert_eq!(totals, [(80_000, 80_000), (80_000, 80_000), (80_000, 80_001), (80_001, 80_002)]);
     }
 }

@@ -241,7 +241,7 @@ fn many_sessions_stay_within_their_budget_and_come_by_their_ends() {
 #[test]
 fn a_barrier_among_sessions_copies_nothing_and_blocks_that_have_not_changed_stay_the_same() {
     let mut sessions = sessions(None);
-    put_in(&mut sessions, &input(), &rows_of(0..40_000, 5));
+    put_in(&mut sessions, &input(), &rows_of(0..80_000, 5));
     let ids = |sessions: &mut KeyWindowAggregate| -> Vec<u128> {
         let snapshot = sessions.snapshot().unwrap();
         assert!(snapshot.tables.iter().all(|table| table.rows.is_empty()), "rows are made at the barrier");
@@ -249,11 +249,11 @@ fn a_barrier_among_sessions_copies_nothing_and_blocks_that_have_not_changed_stay
     };
     let before = sessions.snapshot().unwrap();
     let first = ids(&mut sessions);
-    put_in(&mut sessions, &input(), &rows_of(39_999..40_000, 6));
+    put_in(&mut sessions, &input(), &rows_of(79_999..80_000, 6));
     let second = ids(&mut sessions);
     let same: Vec<bool> = first.iter().zip(&second).map(|(one, other)| one == other).collect();
     assert_eq!(same, [true, true, false]);
     advance(&mut sessions, i64::MAX);
     let before = before.made().unwrap();
-    assert_eq!(before.rows("windows").iter().map(|rows| rows.num_rows()).sum::<usize>(), 40_000);
+    assert_eq!(before.rows("windows").iter().map(|rows| rows.num_rows()).sum::<usize>(), 80_000);
 }
