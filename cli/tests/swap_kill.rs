@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use support::Folder;
-use support::numbers::{ROWS, numbers, shown, two_versions, wait_for_rows};
+use support::numbers::{ROWS, numbers, shown, status, two_versions, wait_for_rows};
 
 /// Where the process dies.
 #[derive(Clone, Copy, Debug)]
@@ -36,14 +36,15 @@ file = { path = "out/rows.json" }
     folder
 }
 
-/// Runs until a good part has been read, swaps, and dies.
-fn die_in_swap(folder: &Folder, death: Death) {
+/// Runs until a good part has been read, swaps, and dies. Whether state had spilled.
+fn die_in_swap(folder: &Folder, death: Death) -> bool {
     let mut command = folder.command(&["run", "pipeline.toml"]);
     if let Death::At(point) = death {
         command.env("MILLSTREAM_FAILPOINT", point);
     }
     let process = support::Process::start(command);
     wait_for_rows(folder, "tag");
+    let spilled = spilled(folder, "tag");
     let swapped = folder.run(&["swap", "numbers", "tag=second.wasm"]);
     if let Death::After(pause) = death {
         assert_eq!(swapped.code, Some(0), "{}", swapped.stderr);
@@ -51,6 +52,15 @@ fn die_in_swap(folder: &Folder, death: Death) {
         process.signal("KILL");
     }
     assert_eq!(process.finish().code, None, "{death:?}: it was to die");
+    spilled
+}
+
+/// Whether state of a step is in the scratch store.
+fn spilled(folder: &Folder, step: &str) -> bool {
+    let status = status(folder);
+    let nodes = status["status"]["nodes"].as_array().unwrap();
+    let node = nodes.iter().find(|node| node["name"] == step).unwrap();
+    node["counts"]["spilled_bytes"].as_u64() > Some(0)
 }
 
 /// Rows by epoch: number and whether the second version saw it.
@@ -124,8 +134,8 @@ fn three_tasks_that_die_in_a_swap_have_one_cut() {
     dies_and_goes_on(3, &deaths);
 }
 
-/// As [`folder`] with sums by key that another version can take over.
-fn sums(parallelism: usize) -> Folder {
+/// As [`folder`] with sums by key that another version can take over, most of which are in the scratch store or none.
+fn sums(parallelism: usize, spills: bool) -> Folder {
     let steps = r#"
 [step.tag]
 from = "numbers"
@@ -135,7 +145,8 @@ aggregate = { rows = "count()", sums = "sums.wasm" }
 from = "tag"
 file = { path = "out/rows.json" }
 "#;
-    let folder = numbers(parallelism, 500, steps);
+    let state = if spills { "[state]\nmemory = \"8KiB\"\nspill = \"scratch\"" } else { "" };
+    let folder = numbers(parallelism, 500, &format!("{state}{steps}"));
     folder.install("migrate-sum-1.wasm", "sums.wasm");
     folder.install("migrate-sum-2.wasm", "second.wasm");
     folder
@@ -158,7 +169,7 @@ fn assert_each_row_is_counted_once(folder: &Folder, dies_ahead: bool, what: &str
 
 #[test]
 fn a_process_that_dies_while_state_is_migrated_ahead_or_at_the_cut_counts_each_row_once() {
-    for parallelism in [1, 3] {
+    for (parallelism, spills) in [(1, false), (3, false), (1, true), (3, true)] {
         for (point, ahead) in [
             // a piece of each task
             (if parallelism == 1 { "migration-piece" } else { "migration-piece:3" }, true),
@@ -166,10 +177,11 @@ fn a_process_that_dies_while_state_is_migrated_ahead_or_at_the_cut_counts_each_r
             ("swap-task", false),
             ("swap-passed", false),
         ] {
-            let folder = sums(parallelism);
-            die_in_swap(&folder, Death::At(point));
+            let what = format!("{point} with {parallelism} tasks, spills: {spills}");
+            let folder = sums(parallelism, spills);
+            assert_eq!(die_in_swap(&folder, Death::At(point)), spills, "{what}");
             folder.run(&["run", "pipeline.toml"]).expect(0).says(&["restored from checkpoint"]);
-            assert_each_row_is_counted_once(&folder, ahead, &format!("{point} with {parallelism} tasks"));
+            assert_each_row_is_counted_once(&folder, ahead, &what);
         }
     }
 }

@@ -5,13 +5,18 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType};
-use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow_schema::{DataType, Field as ArrowField, FieldRef, Schema as ArrowSchema, TimeUnit};
+use arrow_select::interleave::interleave_record_batch;
+use arrow_select::take::take_record_batch;
 
 use crate::limits::BATCH_ROWS;
 use crate::record::Schema;
 use crate::state::Snapshot;
 use crate::wasm::{CallError, Guest, StateSchema};
+
+/// The column of windows and keys that says how many rows an accumulator has.
+const ROWS: &str = "rows";
 
 /// Of a key's cell in a message.
 const CELL_CHARS: usize = 64;
@@ -97,11 +102,39 @@ impl Migration {
         let (at, schema) = (self.places(&rows.schema())?, self.schema(&rows.schema(), keys)?);
         let columns: Vec<ArrayRef> = at.iter().filter_map(|at| rows.columns().get(*at).cloned()).collect();
         let old = batch_of(&self.from.fields, columns, rows.num_rows()).map_err(|reason| self.columns(reason))?;
-        let new = self.guest.migrate(&self.from, &old).map_err(|error| self.at_fault(&error, &old, rows, keys))?;
+        let new = match with_rows(rows, keys) {
+            None => self.migrate(&old, rows, keys)?,
+            Some(some) => self.migrate_some(&old, rows, keys, &some)?,
+        };
         let columns = in_place(rows.columns(), &at, keys, new.columns());
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         RecordBatch::try_new_with_options(Arc::new(schema), columns, &options)
             .map_err(|error| self.columns(error.to_string()))
+    }
+
+    fn migrate(&mut self, old: &RecordBatch, rows: &RecordBatch, keys: usize) -> Result<RecordBatch, MigrationError> {
+        self.guest.migrate(&self.from, old).map_err(|error| self.at_fault(&error, old, rows, keys))
+    }
+
+    /// Migrates `some` of the rows. What the others hold means nothing: they get what is new, and the guest does not see them.
+    fn migrate_some(
+        &mut self,
+        old: &RecordBatch,
+        rows: &RecordBatch,
+        keys: usize,
+        some: &UInt32Array,
+    ) -> Result<RecordBatch, MigrationError> {
+        let of_guest = |error: CallError, from| MigrationError::Guest { from, key: None, reason: error.to_string() };
+        let from = self.from.version;
+        let new = self.guest.create().map_err(|error| of_guest(error, from))?;
+        let take = |rows: &RecordBatch| take_record_batch(rows, some).map_err(|error| self.columns(error.to_string()));
+        let (old, meant) = (take(old)?, take(rows)?);
+        let migrated = if some.is_empty() { new.slice(0, 0) } else { self.migrate(&old, &meant, keys)? };
+        let mut places = vec![(0, 0); rows.num_rows()];
+        for (at, row) in some.values().iter().enumerate() {
+            places.get_mut(*row as usize).into_iter().for_each(|place| *place = (1, at));
+        }
+        interleave_record_batch(&[&new, &migrated], &places).map_err(|error| self.columns(error.to_string()))
     }
 
     /// Columns of rows that are migrated: the new ones where the first of the old ones was, or behind the keys.
@@ -166,6 +199,16 @@ impl Migration {
 fn batch_of(schema: &Schema, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, String> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::clone(schema.arrow()), columns, &options).map_err(|error| error.to_string())
+}
+
+/// Which of these have an accumulator that means something; none where all have.
+fn with_rows(rows: &RecordBatch, keys: usize) -> Option<UInt32Array> {
+    let schema = rows.schema();
+    let columns = schema.fields().iter().zip(rows.columns()).skip(keys);
+    let (_, counts) = columns.into_iter().find(|(field, _)| field.name() == ROWS)?;
+    let counts = counts.as_primitive_opt::<Int64Type>()?.values();
+    let some = (0..).zip(counts.iter()).filter_map(|(row, rows)| (*rows > 0).then_some(row));
+    counts.iter().any(|rows| *rows <= 0).then(|| some.collect())
 }
 
 /// Columns with `new` ones in place of those `at` these places, which may be none.

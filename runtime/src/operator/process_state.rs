@@ -299,7 +299,8 @@ impl KeyedState {
     /// Bytes that are held. Looks at every value of text and binary.
     pub(super) fn bytes(&self) -> usize {
         let columns = self.columns.bytes() + self.written.bytes() + self.queued.bytes();
-        self.table.bytes() + columns + self.expiries.capacity() * size_of::<(i64, u32)>()
+        let swept = self.swept.as_ref().map_or(0, Swept::bytes);
+        self.table.bytes() + columns + swept + self.expiries.capacity() * size_of::<(i64, u32)>()
     }
 
     /// Takes over rows of the table `state`, of keys that have none.

@@ -112,9 +112,14 @@ impl RollingAggregate {
         &mut self,
         index: usize,
         fold: Box<dyn Fold>,
-        made: MadeColumns,
+        mut made: MadeColumns,
     ) -> Result<Left, OperatorError> {
-        self.parts.adopt_fold(index, fold, std::iter::once(&mut self.state), made)
+        let rows = made.store.take();
+        let left = self.parts.adopt_fold(index, fold, std::iter::once(&mut self.state), made)?;
+        if let (Some(spilled), Some(rows)) = (&mut self.spilled, rows) {
+            spilled.adopt(rows);
+        }
+        Ok(left)
     }
 
     /// Rows of its state, in memory and in the store.
@@ -124,8 +129,8 @@ impl RollingAggregate {
 
     /// As [`super::WindowAggregate::sweeping`].
     pub(super) fn sweeping(&mut self) -> Option<Sweeping<'_>> {
-        // what is in the store would have to be read back for it
-        self.spilled.is_none().then(|| Sweeping::new(&self.parts, std::iter::once(&mut self.state)))
+        let in_memory = Sweeping::new(&self.parts, std::iter::once(&mut self.state));
+        Some(in_memory.and_spilled(self.spilled.as_deref_mut()))
     }
 
     /// Rows by how many of their key came before them in the batch.

@@ -23,8 +23,8 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch};
 use sha2::{Digest, Sha256};
 
-pub(super) use stored::{Parts, Stored, generation_end, generation_place};
-use stored::{key_of, mark_of, partition_of, place_of, read_block, read_mark, without_generation};
+use stored::{KEY, key_of, mark_of, partition_of, place_of, read_block, read_mark};
+pub(super) use stored::{Parts, Stored, generation_end, generation_place, note_place, notes_end, without_generation};
 
 use super::OperatorError;
 use super::aggregate_fold::internal;
@@ -48,6 +48,9 @@ const DUE_AT_ONCE: usize = 1_024;
 
 /// Keys whose rows are made at once when they leave.
 const LEAVING_AT_ONCE: usize = 1_024;
+
+/// The part of its memory that an operator fills with notes of what has changed in the store, where that is migrated.
+const NOTES_SHARE: usize = 16;
 
 /// What a key in the store may wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +189,7 @@ impl SpilledKeys {
             if self.generations == self.generation {
                 self.generations = self.generations.wrapping_add(1);
             }
-            SweptStore::new(self.generations)
+            SweptStore::new(self.generations, self.spill.memory_bytes / NOTES_SHARE)
         });
         swept.piece(rows, most)
     }
@@ -329,6 +332,7 @@ impl SpilledKeys {
         }
         gone.sort_unstable();
         area.write::<SpillError>(0, |put| gone.iter().try_for_each(|key| put(key, None)))?;
+        self.note_changes(found.iter().map(|(place, _)| without_generation(place)))?;
         if processing {
             let end = vec![Wake::Processing.mark() + 1];
             let floor = &mut self.floors[Wake::Processing as usize];
@@ -344,10 +348,20 @@ impl SpilledKeys {
         of.load(&tables)
     }
 
-    /// Notes that a key has come to the store, or has left it.
+    /// Rows of these keys have come to the store or left it, where they are migrated.
+    fn note_changes<'a>(&mut self, places: impl Iterator<Item = &'a [u8]>) -> Result<(), OperatorError> {
+        let Some(swept) = &mut self.swept else { return Ok(()) };
+        Ok(swept.note(places, &self.spill.area)?)
+    }
+
+    /// Bytes of memory that notes take of what has changed in the store.
+    pub(super) fn notes_bytes(&self) -> usize {
+        self.swept.as_ref().map_or(0, SweptStore::bytes)
+    }
+
+    /// Counts a key that comes to the store, or leaves it.
     fn count(&mut self, place: &[u8], value_bytes: usize, comes: bool) {
         let bytes = (place.len() + value_bytes) as u64;
-        self.swept.iter_mut().for_each(|swept| swept.touch(without_generation(place)));
         let partition = partition_of(place).and_then(|partition| self.partitions.get_mut(usize::from(partition)));
         let Some(partition) = partition else { return };
         partition.number = next_freezing();
@@ -369,7 +383,7 @@ impl SpilledKeys {
             return Ok(());
         }
         self.unmeasured = 0;
-        let bytes = of.state_bytes() + self.used.bytes();
+        let bytes = of.state_bytes() + self.used.bytes() + self.notes_bytes();
         let most = self.spill.memory_bytes;
         let holds = self.swept.as_ref().is_some_and(|swept| swept.caught_up);
         let over = bytes > if holds { most.saturating_add(most / 2) } else { most };
@@ -439,7 +453,9 @@ impl SpilledKeys {
         let write = |put: &mut crate::spill::Put<'_, SpillError>| {
             entries.iter().try_for_each(|(key, value)| put(key, Some(value)))
         };
-        Ok(self.spill.area.write(about_bytes, write)?)
+        self.spill.area.write(about_bytes, write)?;
+        let places = entries.iter().filter(|(place, _)| place.first() == Some(&KEY));
+        self.note_changes(places.map(|(place, _)| without_generation(place)))
     }
 
     /// Rows of keys as bytes: by key, then by table.

@@ -5,8 +5,8 @@
 //! back some partitions at a time, in a fraction of the memory that it would take as a whole.
 //!
 //! ```text
-//! key     span of the window or slice, two times with their signs flipped: 8 bytes each · partition: 2 bytes · table: 1 byte ·
-//!         run: 4 bytes · part of it: 4 bytes; all big-endian
+//! key     generation: 2 bytes · span of the window or slice, two times with their signs flipped: 8 bytes each · partition: 2 bytes ·
+//!         table: 1 byte · run: 4 bytes · part of it: 4 bytes; all big-endian
 //! value   rows (see `spill/rows.rs`)
 //! ```
 //!
@@ -17,6 +17,8 @@
 //!
 //! One partition, a 1,024th of what a window holds, must fit into memory.
 
+mod swept;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::ops::Range;
@@ -24,6 +26,9 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_select::interleave::interleave_record_batch;
+
+use swept::SweptRuns;
+pub(super) use swept::{Written, run_place, runs_end, span_end};
 
 use super::OperatorError;
 use super::aggregate_fold::internal;
@@ -59,6 +64,12 @@ pub(super) struct SpilledRuns {
     /// by table of the operator's
     tables: Arc<Vec<RowCodec>>,
     spans: BTreeMap<Span, OnDisk>,
+    /// of the places of rows; another one where other versions keep other rows
+    generation: u16,
+    /// the last that was given out
+    generations: u16,
+    /// what has come since rows were handed over, where they are migrated
+    swept: Option<SweptRuns>,
 }
 
 /// What the store has of a span.
@@ -101,7 +112,7 @@ impl Block {
 }
 
 /// A bit for each partition: an index that stays in memory while the rows are in the store.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Partitions([u64; PARTITIONS as usize / 64]);
 
 impl Partitions {
@@ -152,7 +163,8 @@ impl Left {
 impl SpilledRuns {
     /// Nothing yet; rows of table `n` are of the `n`th codec.
     pub(super) fn new(spill: Spill, tables: Vec<RowCodec>) -> Self {
-        Self { spill, tables: Arc::new(tables), spans: BTreeMap::new() }
+        let tables = Arc::new(tables);
+        Self { spill, tables, spans: BTreeMap::new(), generation: 0, generations: 0, swept: None }
     }
 
     /// Bytes that the operator may hold in memory.
@@ -163,7 +175,7 @@ impl SpilledRuns {
     /// Whether rows that take so much are to leave memory. What is kept here of those in the store counts, up to half of all that there
     /// is: else every batch would leave at once, and what is kept would grow the faster.
     pub(super) fn is_over(&self, memory_bytes: usize) -> bool {
-        let most = self.spill.memory_bytes;
+        let most = self.memory_bytes_now();
         memory_bytes > most.saturating_sub(self.index_bytes()).max(most / 2)
     }
 
@@ -230,8 +242,9 @@ impl SpilledRuns {
         if self.spans.remove(&span).is_none() {
             return Ok(());
         }
-        let mut keys = Vec::new();
-        for entry in self.spill.area.range(&place(span, 0), &place(span, PARTITIONS)) {
+        self.swept.iter_mut().for_each(|swept| swept.forget(span));
+        let (generation, mut keys) = (self.generation, Vec::new());
+        for entry in self.spill.area.range(&place(generation, span, 0), &place(generation, span, PARTITIONS)) {
             keys.push(entry?.0);
         }
         self.spill.area.write(keys.len() * 48, |put| keys.iter().try_for_each(|key| put(key, None)))
@@ -247,10 +260,10 @@ impl SpilledRuns {
     ) -> Result<(), OperatorError> {
         let codec = self.tables.get(table).ok_or_else(|| unknown(table))?;
         let run = self.spans.get(&span).map_or(0, |span| span.runs);
-        let (mut written, mut count) = (Vec::new(), 0);
+        let (generation, mut written, mut count) = (self.generation, Vec::new(), 0);
         self.spill.area.write::<OperatorError>(about_bytes, |put| {
-            let mut writer =
-                RunWriter { put, span, table: table as u8, run, at: None, value: Vec::new(), written: &mut written };
+            let (table, value, written) = (table as u8, Vec::new(), &mut written);
+            let mut writer = RunWriter { put, generation, span, table, run, at: None, value, written };
             for rows in rows {
                 let (partitions, columns) = rows?;
                 count += partitions.len() as u64;
@@ -265,6 +278,7 @@ impl SpilledRuns {
         if !written.is_empty() {
             let tables = self.tables.len();
             self.spans.entry(span).or_insert_with(|| OnDisk::new(tables)).note(table, count, &written);
+            self.swept.iter_mut().for_each(|swept| swept.note(span, run, &written));
         }
         Ok(())
     }
@@ -301,12 +315,12 @@ impl SpilledRuns {
         if !self.has(span) {
             return Ok(Vec::new());
         }
-        let area = &self.spill.area;
+        let (area, generation) = (&self.spill.area, self.generation);
         let mut runs: BTreeMap<(u8, u32), Vec<Value>> = BTreeMap::new();
-        for entry in area.range(&place(span, partitions.start), &place(span, partitions.end)) {
+        for entry in area.range(&place(generation, span, partitions.start), &place(generation, span, partitions.end)) {
             let (key, value) = entry?;
             let of =
-                key.get(18..23).and_then(|of| Some((*of.first()?, u32::from_be_bytes(*of.get(1..)?.first_chunk()?))));
+                key.get(20..25).and_then(|of| Some((*of.first()?, u32::from_be_bytes(*of.get(1..)?.first_chunk()?))));
             runs.entry(of.ok_or_else(|| area.damaged("a key ends too early"))?).or_default().push(value);
         }
         Ok(runs.into_iter().map(|((table, _), values)| Run { table: usize::from(table), values }).collect())
@@ -342,6 +356,7 @@ impl SpilledRuns {
         Some(FrozenRuns {
             area: Arc::new(self.spill.area.freeze()),
             tables: Arc::clone(&self.tables),
+            generation: self.generation,
             blocks: (0..self.tables.len()).map(of_table).collect(),
         })
     }
@@ -355,6 +370,7 @@ fn unknown(table: usize) -> OperatorError {
 pub(super) struct FrozenRuns {
     area: Arc<FrozenArea>,
     tables: Arc<Vec<RowCodec>>,
+    generation: u16,
     /// by table, with the span's partitions
     blocks: Vec<Vec<(Span, Partitions, Block)>>,
 }
@@ -371,9 +387,9 @@ impl FrozenRuns {
         let blocks = self.blocks.get(table).into_iter().flatten();
         let later = |(span, partitions, block): &(Span, Partitions, Block)| {
             let (area, tables, make) = (Arc::clone(&self.area), Arc::clone(&self.tables), Arc::clone(&make));
-            let (span, partitions, block) = (*span, *partitions, *block);
-            let id = u128::from(block.id);
-            Later::new(move || id, move || make(span, read_block(&area, &tables, (span, table), (partitions, block))?))
+            let (id, at) = (u128::from(block.id), (self.generation, *span, table));
+            let (partitions, block) = (*partitions, *block);
+            Later::new(move || id, move || make(at.1, read_block(&area, &tables, at, (partitions, block))?))
         };
         blocks.map(later).collect()
     }
@@ -382,14 +398,14 @@ impl FrozenRuns {
 fn read_block(
     area: &FrozenArea,
     tables: &[RowCodec],
-    (span, table): (Span, usize),
+    (generation, span, table): (u16, Span, usize),
     (partitions, block): (Partitions, Block),
 ) -> Result<Vec<ArrayRef>, StateError> {
     let codec = tables.get(table).ok_or(StateError::ColumnCount { expected: tables.len(), found: table })?;
     // runs of a partition and table are neighbours in the store
     let parts = partitions.iter().map(|partition| (partition, block.runs(partition)));
     let values = parts.filter(|(_, runs)| !runs.is_empty()).flat_map(|(partition, runs)| {
-        let [from, to] = [runs.start, runs.end].map(|run| place_of(span, partition, table as u8, run));
+        let [from, to] = [runs.start, runs.end].map(|run| place_of(generation, span, partition, (table as u8, run)));
         area.range(&from, &to).map(|entry| entry.map(|(_, value)| value)).collect::<Vec<_>>()
     });
     let elsewhere = |error: SpillError| StateError::Elsewhere { reason: error.to_string() };
@@ -444,6 +460,7 @@ impl OnDisk {
 /// A run on its way to the store.
 struct RunWriter<'a, 'b> {
     put: &'a mut Put<'b, OperatorError>,
+    generation: u16,
     span: Span,
     table: u8,
     run: u32,
@@ -473,7 +490,7 @@ impl RunWriter<'_, '_> {
 
     fn flush(&mut self) -> Result<(), OperatorError> {
         let Some((partition, part)) = self.at.filter(|_| !self.value.is_empty()) else { return Ok(()) };
-        let mut key = place_of(self.span, partition, self.table, self.run);
+        let mut key = place_of(self.generation, self.span, partition, (self.table, self.run));
         key.extend_from_slice(&part.to_be_bytes());
         (self.put)(&key, Some(&self.value))?;
         let bytes = (key.len() + self.value.len()) as u64;
@@ -487,8 +504,9 @@ impl RunWriter<'_, '_> {
 }
 
 /// Where partition `partition` of a span begins.
-fn place(span: Span, partition: u32) -> Vec<u8> {
-    let mut key = Vec::with_capacity(27);
+fn place(generation: u16, span: Span, partition: u32) -> Vec<u8> {
+    let mut key = Vec::with_capacity(29);
+    key.extend_from_slice(&generation.to_be_bytes());
     for time in [span.0, span.1] {
         key.extend_from_slice(&(time as u64 ^ 1 << 63).to_be_bytes());
     }
@@ -496,8 +514,8 @@ fn place(span: Span, partition: u32) -> Vec<u8> {
     key
 }
 
-fn place_of(span: Span, partition: u32, table: u8, run: u32) -> Vec<u8> {
-    let mut key = place(span, partition);
+fn place_of(generation: u16, span: Span, partition: u32, (table, run): (u8, u32)) -> Vec<u8> {
+    let mut key = place(generation, span, partition);
     key.push(table);
     key.extend_from_slice(&run.to_be_bytes());
     key

@@ -13,9 +13,11 @@
 //! between two looks, but no more than some hundred slots.
 
 mod made;
+mod runs;
 mod store;
 
 pub use made::{Left, Made, MadeColumns};
+pub(super) use runs::{MadeRuns, PieceOfRuns, StoreRuns};
 pub(super) use store::{MadeRows, PieceOfStore, StoreRows, SweptStore};
 
 use std::sync::Arc;
@@ -25,7 +27,8 @@ use arrow_schema::{Fields, Schema as ArrowSchema};
 
 use super::key_window_aggregate::Places;
 use super::migration::Migration;
-use super::spilled_keys::SpilledKeys;
+use super::spilled_keys::{SpilledKeys, Stored};
+use super::spilled_runs::SpilledRuns;
 use super::window_aggregate_parts::Parts;
 use super::window_aggregate_slice::{SliceState, State};
 use crate::record::{EventTime, Schema};
@@ -41,7 +44,17 @@ pub(super) struct Swept {
     /// the same slots, in the order in which they changed
     changed: Vec<u32>,
     /// slots that have got other numbers since the last piece, (old, new): those that are not here are gone
-    moves: Vec<Vec<(u32, u32)>>,
+    moves: Option<Vec<(u32, u32)>>,
+}
+
+/// What slots `first` go to, where those go on as `then` says; all ascending.
+fn composed(first: &[(u32, u32)], then: &[(u32, u32)]) -> Vec<(u32, u32)> {
+    let mut then = then.iter().peekable();
+    let last = |(old, middle): &(u32, u32)| {
+        while then.next_if(|(from, _)| from < middle).is_some() {}
+        then.next_if(|(from, _)| from == middle).map(|(_, new)| (*old, *new))
+    };
+    first.iter().filter_map(last).collect()
 }
 
 impl Swept {
@@ -92,7 +105,13 @@ impl Swept {
             let at = moves.binary_search_by_key(&slot, |(old, _)| *old).ok().and_then(|at| moves.get(at));
             at.into_iter().for_each(|(_, new)| self.touch(&[*new]));
         }
-        self.moves.push(moves.to_vec());
+        self.moves = Some(self.moves.take().map_or_else(|| moves.to_vec(), |first| composed(&first, moves)));
+    }
+
+    /// Bytes that are held.
+    pub(super) fn bytes(&self) -> usize {
+        let moves = self.moves.as_ref().map_or(0, |moves| moves.capacity() * size_of::<(u32, u32)>());
+        self.bits.capacity() * size_of::<u64>() + self.changed.capacity() * size_of::<u32>() + moves
     }
 
     /// Whether every slot has been handed over once; those that are new since count as changed.
@@ -109,6 +128,8 @@ pub struct Sweeping<'a> {
     slices: Vec<Slice<'a>>,
     /// keys that are not in memory
     spilled: Option<&'a mut SpilledKeys>,
+    /// runs of rows that are not, and what their rows are
+    runs: Option<(&'a mut SpilledRuns, &'a Arc<Stored>)>,
 }
 
 /// State by slot that is handed over.
@@ -134,6 +155,7 @@ pub struct Piece {
     open: Vec<EventTime>,
     slices: Vec<PieceOfSlice>,
     store: Option<PieceOfStore>,
+    runs: Option<PieceOfRuns>,
     /// whether every slot has been handed over at least once
     seen_all: bool,
 }
@@ -142,7 +164,7 @@ pub struct Piece {
 struct PieceOfSlice {
     start: EventTime,
     /// see [`Swept`]; they come before all else
-    moves: Vec<Vec<(u32, u32)>>,
+    moves: Option<Vec<(u32, u32)>>,
     slots: Vec<u32>,
     /// keys, then the state of these slots: a table for each migration
     rows: Vec<RecordBatch>,
@@ -195,7 +217,7 @@ impl<'a> Sweeping<'a> {
             let SliceState { slice, rows, states, swept, .. } = state;
             Slice { start: slice.start, swept, values: Values::Slice { rows, states } }
         };
-        Self { keys: &parts.table, places: None, slices: slices.map(slice).collect(), spilled: None }
+        Self { keys: &parts.table, places: None, slices: slices.map(slice).collect(), spilled: None, runs: None }
     }
 
     /// Accumulators by place of a window.
@@ -211,7 +233,7 @@ impl<'a> Sweeping<'a> {
         swept: &'a mut Option<Swept>,
     ) -> Self {
         let values = Values::Keyed { written, columns };
-        Self { keys, places: None, slices: vec![Slice { start: WHOLE, swept, values }], spilled: None }
+        Self { keys, places: None, slices: vec![Slice { start: WHOLE, swept, values }], spilled: None, runs: None }
     }
 
     /// And of the keys that are not in memory.
@@ -219,9 +241,15 @@ impl<'a> Sweeping<'a> {
         Self { spilled, ..self }
     }
 
+    /// And of the runs that are not.
+    pub(super) fn and_runs(self, runs: Option<(&'a mut SpilledRuns, &'a Arc<Stored>)>) -> Self {
+        Self { runs, ..self }
+    }
+
     /// All has been migrated but what changes in a moment, or not.
     pub(crate) fn caught_up(&mut self, is: bool) {
         self.spilled.iter_mut().for_each(|spilled| spilled.caught_up(is));
+        self.runs.iter_mut().for_each(|(runs, _)| runs.caught_up(is));
     }
 
     /// The next piece of the state of these components, at most `most` rows; fewer are all there are for now.
@@ -246,7 +274,7 @@ impl<'a> Sweeping<'a> {
             }
         }
         for (slice, (slots, gone, moves)) in self.slices.iter().zip(taken) {
-            if slots.is_empty() && gone.is_empty() && moves.is_empty() {
+            if slots.is_empty() && gone.is_empty() && moves.is_none() {
                 continue;
             }
             let keys = self.keys(&slots)?;
@@ -258,6 +286,7 @@ impl<'a> Sweeping<'a> {
             // what always changes in memory must not keep the store's from its turn
             piece.store = Some(spilled.piece(left.max(most / 2)));
         }
+        piece.runs = self.runs.as_mut().map(|(runs, table)| runs.piece(table));
         Ok(piece)
     }
 
@@ -293,6 +322,7 @@ impl<'a> Sweeping<'a> {
     pub(crate) fn end(self) {
         self.slices.into_iter().for_each(|slice| *slice.swept = None);
         self.spilled.into_iter().for_each(SpilledKeys::end_sweep);
+        self.runs.into_iter().for_each(|(runs, _)| runs.end_sweep());
     }
 }
 
@@ -319,7 +349,8 @@ impl Piece {
 
     /// Whether it brings nothing new.
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows() == 0 && self.slices.is_empty()
+        let in_store = self.store.iter().all(PieceOfStore::is_empty);
+        self.rows() == 0 && self.slices.is_empty() && in_store && self.runs.iter().all(|runs| runs.written.is_empty())
     }
 
     /// Whether with it all state has been handed over at least once.

@@ -390,6 +390,11 @@ impl Operator for Canary {
         self.candidate.restore(&candidate, watermark)
     }
 
+    fn state_rows(&self) -> Option<u64> {
+        // what a promotion migrates
+        self.running.state_rows()
+    }
+
     fn replace(&mut self, slot: usize, replacement: Replacement) -> Result<(), OperatorError> {
         self.running.replace(slot, replacement)
     }

@@ -127,9 +127,13 @@ impl WindowAggregate {
         &mut self,
         index: usize,
         fold: Box<dyn Fold>,
-        made: MadeColumns,
+        mut made: MadeColumns,
     ) -> Result<Left, OperatorError> {
+        let runs = made.runs.take();
         let left = self.parts.adopt_fold(index, fold, self.states.values_mut(), made)?;
+        if let (Some(spilled), Some(runs)) = (&mut self.spilled, runs) {
+            spilled.adopt(runs);
+        }
         self.running.iter_mut().for_each(|running| running.reset(&self.parts.aggregates));
         Ok(left)
     }
@@ -140,9 +144,10 @@ impl WindowAggregate {
         in_memory as u64 + self.spilled.as_ref().map_or(0, |spilled| spilled.rows())
     }
 
-    /// Its accumulators, to be migrated while it goes on; none where some of them may be in a store.
+    /// Its accumulators, to be migrated while it goes on.
     pub(super) fn sweeping(&mut self) -> Option<Sweeping<'_>> {
-        self.spilled.is_none().then(|| Sweeping::new(&self.parts, self.states.values_mut()))
+        let in_memory = Sweeping::new(&self.parts, self.states.values_mut());
+        Some(in_memory.and_runs(self.spilled.as_deref_mut().map(SpilledSlices::sweeping)))
     }
 
     /// The rows of a batch that some window takes, and the slice of the earliest. Counts late rows and puts out dead

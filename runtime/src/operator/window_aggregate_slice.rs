@@ -279,7 +279,8 @@ impl SliceState {
             State::BuiltIn(accumulators) => accumulators.bytes(),
             State::Fold(columns) => columns.bytes(),
         };
-        self.rows.bytes() + self.states.iter().map(state).sum::<usize>() + self.failed.len() * 256
+        let swept = self.swept.as_ref().map_or(0, Swept::bytes);
+        self.rows.bytes() + self.states.iter().map(state).sum::<usize>() + self.failed.len() * 256 + swept
     }
 
     /// Whether a slot has rows.

@@ -13,7 +13,7 @@ mod store;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub(crate) use rows::RowCodec;
+pub(crate) use rows::{RowCodec, RowReader};
 pub use store::{Area, SpillStore};
 pub(crate) use store::{FrozenArea, Put, Value};
 

@@ -13,7 +13,8 @@ use crate::operator::saved_table::SavedTable;
 use crate::spill::{FrozenArea, RowCodec, SpillError, Value};
 use crate::state::StateError;
 
-const KEY: u8 = b'k';
+pub(super) const KEY: u8 = b'k';
+const NOTE: u8 = b'n';
 
 /// Bytes of a place before its partition.
 const HEAD: usize = 3;
@@ -57,8 +58,19 @@ pub(in crate::operator) fn generation_end(generation: u16) -> Vec<u8> {
     generation.checked_add(1).map_or(vec![KEY + 1], |next| generation_place(next, &[]))
 }
 
+/// A note of a migration to this generation, of what lies at a place from its partition on.
+pub(in crate::operator) fn note_place(generation: u16, rest: &[u8]) -> Vec<u8> {
+    let [high, low] = generation.to_be_bytes();
+    [&[NOTE, high, low], rest].concat()
+}
+
+/// Behind the last note of a migration.
+pub(in crate::operator) fn notes_end(generation: u16) -> Vec<u8> {
+    generation.checked_add(1).map_or(vec![NOTE + 1], |next| note_place(next, &[]))
+}
+
 /// A place without its generation: its partition, then the key.
-pub(super) fn without_generation(place: &[u8]) -> &[u8] {
+pub(in crate::operator) fn without_generation(place: &[u8]) -> &[u8] {
     place.get(HEAD..).unwrap_or_default()
 }
 

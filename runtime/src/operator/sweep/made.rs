@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::runs::RunsMade;
 use super::store::MadeStore;
-use super::{Kept, MadeRows, Piece, PieceOfSlice};
+use super::{Kept, MadeRows, MadeRuns, Piece, PieceOfSlice};
 use crate::operator::migration::Migration;
 use crate::operator::process_state::blank;
 use crate::record::EventTime;
@@ -20,6 +21,8 @@ pub struct Made {
     slices: BTreeMap<EventTime, Vec<Columns>>,
     /// of keys that are not in memory
     store: Option<MadeStore>,
+    /// of runs that are not
+    runs: Option<RunsMade>,
 }
 
 /// State of one component, ready to be taken over.
@@ -29,6 +32,8 @@ pub struct MadeColumns {
     pub(in crate::operator) slices: BTreeMap<EventTime, Columns>,
     /// rows of all components that are not in memory, beside those of the first that is taken
     pub(in crate::operator) store: Option<MadeRows>,
+    /// runs, likewise
+    pub(in crate::operator) runs: Option<MadeRuns>,
 }
 
 /// What a component has kept for slices and does no more.
@@ -57,7 +62,7 @@ impl Made {
     /// Nothing yet. An error is one of a component that fails to make an empty accumulator.
     pub(crate) fn new(mut migrations: Vec<Migration>) -> Result<Self, String> {
         let empty = migrations.iter_mut().map(empty).collect::<Result<_, _>>()?;
-        Ok(Self { migrations, empty, slices: BTreeMap::new(), store: None })
+        Ok(Self { migrations, empty, slices: BTreeMap::new(), store: None, runs: None })
     }
 
     /// What is read of an operator.
@@ -65,21 +70,24 @@ impl Made {
         self.migrations.iter().map(Kept::of).collect()
     }
 
-    /// Whether there is something to be done with `piece`, which is the last.
-    pub(crate) fn needs(&self, piece: &Piece) -> bool {
-        let of_store = piece.store.is_some() && self.store.as_ref().is_none_or(|store| !store.has_seen_all());
-        !piece.has_seen_all() || !piece.is_empty() || of_store
+    /// Whether there is something to be done with `piece`. If not, it is the last.
+    pub(crate) fn needs(&mut self, piece: &Piece) -> bool {
+        let is_new = piece.store.is_some() && self.store.is_none() || piece.runs.is_some() && self.runs.is_none();
+        if let (Some(runs), Some(piece)) = (&mut self.runs, &piece.runs) {
+            runs.ends_with(piece);
+        }
+        is_new || !self.has_seen_all() || !piece.has_seen_all() || !piece.is_empty()
     }
 
     /// Whether all that is in the store has been looked at, where there is one.
     pub(crate) fn has_seen_all(&self) -> bool {
-        self.store.as_ref().is_none_or(MadeStore::has_seen_all)
+        self.store.iter().all(MadeStore::has_seen_all) && self.runs.iter().all(RunsMade::has_seen_all)
     }
 
     /// Migrates a piece, in the place of what was made of it before, and some of the rows of the store, where there are any:
     /// how many of those. The error is for people.
     pub(crate) fn take_in(&mut self, piece: Piece) -> Result<usize, String> {
-        let Self { migrations, empty, slices, store } = self;
+        let Self { migrations, empty, slices, store, runs } = self;
         // in the order of time
         slices.retain(|start, _| piece.open.binary_search(start).is_ok());
         for PieceOfSlice { start, moves, slots, rows, gone } in piece.slices {
@@ -101,19 +109,30 @@ impl Made {
                 columns.scatter(&slots, &new).map_err(|error| error.to_string())?;
             }
         }
-        let Some(piece) = piece.store else { return Ok(0) };
-        let store = match store {
-            Some(store) => store,
-            None => store.insert(MadeStore::new(&piece, migrations)?),
-        };
-        store.take_in(&piece.changed, migrations)?;
-        store.go_on(migrations)
+        let mut stored = 0;
+        if let Some(piece) = piece.store {
+            let store = match store {
+                Some(store) => store,
+                None => store.insert(MadeStore::new(&piece, migrations)?),
+            };
+            store.take_in(&piece, migrations)?;
+            stored += store.go_on(migrations)?;
+        }
+        if let Some(piece) = piece.runs {
+            let runs = match runs {
+                Some(runs) => runs,
+                None => runs.insert(RunsMade::new(&piece, migrations)?),
+            };
+            runs.take_in(piece);
+            stored += runs.go_on(migrations)?;
+        }
+        Ok(stored)
     }
 
     /// Takes all of it out, to be dropped.
     pub(crate) fn clear(&mut self) -> Self {
-        let (slices, store) = (std::mem::take(&mut self.slices), self.store.take());
-        Self { migrations: Vec::new(), empty: Vec::new(), slices, store }
+        let (slices, store, runs) = (std::mem::take(&mut self.slices), self.store.take(), self.runs.take());
+        Self { migrations: Vec::new(), empty: Vec::new(), slices, store, runs }
     }
 
     /// The state of component `slot`; none where it is not migrated.
@@ -124,7 +143,8 @@ impl Made {
             Some((*start, std::mem::replace(columns.get_mut(at)?, empty.clone())))
         };
         let slices = self.slices.iter_mut().filter_map(take).collect();
-        Some(MadeColumns { slices, store: self.store.as_mut().and_then(MadeStore::take) })
+        let (store, runs) = (self.store.as_mut(), self.runs.as_mut());
+        Some(MadeColumns { slices, store: store.and_then(MadeStore::take), runs: runs.and_then(RunsMade::take) })
     }
 }
 

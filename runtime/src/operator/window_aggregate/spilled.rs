@@ -9,24 +9,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow_array::ArrayRef;
+use arrow_schema::Schema as ArrowSchema;
 
 use super::running::{NOWHERE, SLICES_MIN, merge_all};
 use super::snapshot::row_fields;
 use super::{Bounds, Emission, Groups, OperatorError, Output, Parts, SliceState, WindowAggregate, internal};
 use crate::limits::BATCH_ROWS;
+use crate::operator::spilled_keys::Stored;
 use crate::operator::spilled_runs::{FrozenRuns, Left, Sorted, Span, SpilledRuns, partitions_of};
+use crate::operator::sweep::MadeRuns;
 use crate::operator::window_aggregate_slice::Aggregate;
 use crate::record::EventTime;
-use crate::spill::{RowCodec, Spill};
+use crate::spill::Spill;
 use crate::state::{KeyTable, NO_SLOT};
 use crate::window::{Slice, Window, Windows};
 
 /// What the operator has in the store.
 pub(super) struct SpilledSlices {
     runs: SpilledRuns,
-    keys: usize,
+    /// columns of its rows
+    table: Arc<Stored>,
     firing: Option<Firing>,
     /// rows taken in since memory was last measured
     unmeasured: usize,
@@ -51,9 +56,21 @@ fn span(slice: Slice) -> Span {
 
 impl SpilledSlices {
     pub(super) fn new(spill: Spill, parts: &Parts) -> Result<Self, OperatorError> {
-        let fields = row_fields(parts);
-        let codec = RowCodec::new(fields.iter()).map_err(|error| internal(&error))?;
-        Ok(Self { runs: SpilledRuns::new(spill, vec![codec]), keys: parts.keys.len(), firing: None, unmeasured: 0 })
+        let schema = Arc::new(ArrowSchema::new(row_fields(parts)));
+        let table = Arc::new(Stored::of("windows", schema, parts.keys.len()).map_err(|error| internal(&error))?);
+        let runs = SpilledRuns::new(spill, vec![table.codec.clone()]);
+        Ok(Self { runs, table, firing: None, unmeasured: 0 })
+    }
+
+    /// What is to be migrated while the operator goes on.
+    pub(super) fn sweeping(&mut self) -> (&mut SpilledRuns, &Arc<Stored>) {
+        (&mut self.runs, &self.table)
+    }
+
+    /// What is in the store is that of another version from now on.
+    pub(super) fn adopt(&mut self, made: MadeRuns) {
+        self.runs.adopt(&made);
+        self.table = made.table;
     }
 
     #[cfg(test)]
@@ -160,7 +177,7 @@ impl Merging<'_> {
 
     /// Merges rows of different keys, which are later than what is in `sum`.
     fn add(&mut self, sum: &mut SliceState, columns: &[ArrayRef]) -> Result<(), OperatorError> {
-        let (keys, accumulators) = columns.split_at_checked(self.spilled.keys).unwrap_or((columns, &[]));
+        let (keys, accumulators) = columns.split_at_checked(self.spilled.table.keys).unwrap_or((columns, &[]));
         let rows = columns.first().map_or(0, |column| column.len());
         let keys: Vec<&ArrayRef> = keys.iter().collect();
         self.table.slots(&keys, rows, &mut self.slots).map_err(|error| internal(&error))?;
@@ -251,9 +268,15 @@ impl WindowAggregate {
             spilled.runs.report(bytes);
             return Ok(());
         }
-        for state in self.states.values_mut().filter(|state| state.touched > 0) {
-            spilled.write(state, &self.parts.table, &self.parts.aggregates)?;
-            *state = SliceState::new(state.slice, &self.parts.aggregates);
+        for state in self.states.values_mut() {
+            // whatever has been handed over of it is gone
+            let mut swept = state.swept.take();
+            swept.iter_mut().for_each(|swept| swept.renumber(&[]));
+            if state.touched > 0 {
+                spilled.write(state, &self.parts.table, &self.parts.aggregates)?;
+                *state = SliceState::new(state.slice, &self.parts.aggregates);
+            }
+            state.swept = swept;
         }
         self.parts.table = KeyTable::new(self.parts.table.fields());
         self.groups = Groups::new();

@@ -105,8 +105,8 @@ async fn rows_flow_on_while_a_processor_is_migrated_whose_keys_have_spilled() {
     a_processor_goes_on(3, true).await;
 }
 
-/// Windows that every key has for itself, with so many windows open half-way as there are keys.
-fn windows_by_key() -> Vec<(&'static str, Step)> {
+/// Aggregates, with so many accumulators half-way as there are keys.
+fn aggregates() -> Vec<(&'static str, Step)> {
     let all = |step: Step| {
         let step = step.count("rows").sum("amounts", "amount").component("sums", path("migrate-sum-1"));
         step.from("numbers")
@@ -117,18 +117,23 @@ fn windows_by_key() -> Vec<(&'static str, Step)> {
         ("session", all(by_key().session(hours))),
         ("count", all(by_key().window(WindowSpec::Count { rows: 4 }))),
         ("early", all(by_key().tumbling(hours).trigger(Trigger::Every { interval: hours / 2 }))),
+        ("running", all(by_key().latest())),
+        ("tumbling", all(by_key().tumbling(hours))),
+        ("sliding", all(by_key().sliding(hours, hours / 2))),
     ]
 }
 
 async fn windows_go_on(parallelism: usize, spills: bool, kinds: &[&str]) {
     let load = Load::new(spills);
-    for (kind, step) in windows_by_key().into_iter().filter(|(kind, _)| kinds.contains(kind)) {
+    for (kind, step) in aggregates().into_iter().filter(|(kind, _)| kinds.contains(kind)) {
         let scratch = Scratch::new(spills);
         let pipeline = Pipeline::new("ahead").parallelism(parallelism).source("numbers", load.source());
         let job = start(scratch.of(pipeline.step("sums", step), parallelism), &[], &["sums"]).await;
         let handle = job.handle();
         let changing = async {
             passed(&handle, "numbers", load.midway()).await;
+            let status = handle.status();
+            assert_eq!(status.node("sums").unwrap().counts.spilled_bytes > 0, spills, "{kind}");
             let report = swap(&handle, &[("sums", &built::guest("migrate-sum-2").unwrap())]).await.unwrap();
             drop(handle);
             report
@@ -145,6 +150,17 @@ async fn windows_go_on(parallelism: usize, spills: bool, kinds: &[&str]) {
         assert!(of("rows_1") > 0 && of("rows_2") > 0, "{kind}");
         match kind {
             "count" => assert!(outcome.windows.iter().all(|row| int(row, "rows") == 4), "{kind}"),
+            // the last result of a key has all its rows
+            "running" => {
+                let mut last: BTreeMap<i64, i64> = BTreeMap::new();
+                for row in &outcome.windows {
+                    let rows = last.entry(int(row, "key")).or_default();
+                    *rows = int(row, "rows").max(*rows);
+                }
+                assert_eq!(last.values().sum::<i64>().unsigned_abs(), load.rows, "{kind}");
+            }
+            // which is in two windows
+            "sliding" => assert_eq!(of("rows"), 2 * load.rows, "{kind}"),
             _ => assert_eq!(of("rows"), load.rows, "{kind}"),
         }
         assert!(outcome.dead.is_empty());
@@ -161,6 +177,12 @@ async fn rows_flow_on_while_windows_of_each_key_are_migrated() {
 async fn rows_flow_on_while_windows_of_each_key_are_migrated_that_have_spilled() {
     windows_go_on(1, true, &["session", "early"]).await;
     windows_go_on(3, true, &["count"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_flow_on_while_aggregates_of_rows_and_of_slices_are_migrated_that_have_spilled() {
+    windows_go_on(1, true, &["running", "tumbling", "sliding"]).await;
+    windows_go_on(3, true, &["running", "tumbling", "sliding"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
