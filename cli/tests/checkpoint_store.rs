@@ -93,3 +93,15 @@ fn a_manifest_that_has_gone_is_told_and_an_older_checkpoint_is_gone_on_from() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("checkpoint 5 is passed over: its manifest") && said.contains("from checkpoint 4"), "{said}");
 }
+
+#[test]
+fn where_no_checkpoint_can_be_read_commands_say_why_and_not_that_there_is_none() {
+    let folder = killed();
+    for epoch in folder.path("state/sums").read_dir().unwrap() {
+        let manifest = epoch.unwrap().path().join("manifest");
+        if manifest.exists() {
+            std::fs::write(manifest, "torn").unwrap();
+        }
+    }
+    folder.run(&["state", "ls", "pipeline.toml"]).expect(1).says(&["checkpoint 6: its manifest: expected"]);
+}

@@ -197,10 +197,17 @@ fn open(pipeline: &Path) -> Result<Store, Failure> {
     Ok(millstream::control::open_store(&spec, checkpoint)?)
 }
 
+/// Where none can be read, why the newest cannot.
 async fn newest(store: &Store) -> Result<u64, Failure> {
-    let newest = store.list().await?.into_iter().find(|listed| listed.manifest.is_ok());
+    let mut unread = None;
+    for listed in store.list().await? {
+        match listed.manifest {
+            Ok(manifest) => return Ok(manifest.epoch),
+            Err(error) => _ = unread.get_or_insert(error),
+        }
+    }
     let none = || Failure::Usage(format!("there is no checkpoint in {}", store.place()));
-    newest.map(|listed| listed.epoch).ok_or_else(none)
+    Err(unread.map_or_else(none, Failure::from))
 }
 
 async fn list(ls: &Ls) -> Result<Exit, Failure> {
