@@ -198,9 +198,11 @@ fn open(pipeline: &Path) -> Result<Store, Failure> {
 }
 
 async fn newest(store: &Store) -> Result<u64, Failure> {
-    let newest = store.list().await?.into_iter().find(|listed| listed.manifest.is_ok());
-    let none = || Failure::Usage(format!("there is no checkpoint in {}", store.place()));
-    newest.map(|listed| listed.epoch).ok_or_else(none)
+    match store.list().await?.into_iter().next() {
+        // another one, earlier, would be taken for it
+        Some(newest) => newest.manifest.map(|manifest| manifest.epoch).map_err(Failure::from),
+        None => Err(Failure::Usage(format!("there is no checkpoint in {}", store.place()))),
+    }
 }
 
 async fn list(ls: &Ls) -> Result<Exit, Failure> {
