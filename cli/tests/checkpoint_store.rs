@@ -119,6 +119,11 @@ fn a_manifest_that_has_gone_is_told_and_an_older_checkpoint_is_gone_on_from() {
     std::fs::remove_file(folder.path("state/sums/0000000005/manifest")).unwrap();
     let listed = folder.run(&["checkpoint", "ls", "pipeline.toml"]).expect(0).stdout;
     assert!(listed.contains("checkpoint 5: its manifest"), "{listed}");
+    let verified = folder.run(&["checkpoint", "verify", "pipeline.toml"]).expect(3).stdout;
+    assert!(
+        verified.contains("checkpoint 5: its manifest") && !verified.contains("checkpoint 5: checkpoint"),
+        "{verified}"
+    );
     let mut command = folder.command(&["run", "pipeline.toml"]);
     let output = command.env("MILLSTREAM_FAILPOINT", "cut:1").stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();

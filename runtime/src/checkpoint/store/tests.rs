@@ -190,6 +190,29 @@ async fn retention_keeps_the_newest_and_savepoints() {
     assert_eq!(error, "there is no savepoint before; there are before-upgrade");
 }
 
+#[tokio::test]
+async fn a_checkpoint_that_sinks_may_not_have_shown_is_none_of_those_that_are_kept() {
+    let (_folder, store) = store();
+    for epoch in 1..=4 {
+        store.write(draft(epoch, "a")).await.unwrap();
+    }
+    store.retain(2, 3).await.unwrap();
+    assert_eq!(epochs(&store).await, [4, 3, 2]);
+}
+
+#[tokio::test]
+async fn a_savepoint_knows_whether_all_sinks_had_shown_its_checkpoint() {
+    let (_folder, store) = store();
+    for epoch in 1..=2 {
+        store.write(draft(epoch, "a")).await.unwrap();
+    }
+    store.mark_committed(1).await.unwrap();
+    for (epoch, name) in [(1, "shown"), (2, "not-shown")] {
+        store.save(epoch, name).await.unwrap();
+        assert_eq!(store.load_savepoint(name).await.unwrap().committed, epoch == 1);
+    }
+}
+
 /// 100 000 keys; the values of those in `changed` differ.
 fn many(changed: std::ops::Range<i64>) -> RecordBatch {
     let values = (0..100_000).map(|key| if changed.contains(&key) { -key } else { key });
