@@ -76,6 +76,42 @@ fn machines_read_checkpoints_savepoints_tables_and_what_is_wrong_with_them() {
 }
 
 #[test]
+fn the_newest_checkpoint_is_not_another_where_it_cannot_be_read() {
+    let folder = killed();
+    let manifest = folder.path("state/sums/0000000006/manifest");
+    let mut bytes = std::fs::read(&manifest).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&manifest, bytes).unwrap();
+    for command in [&["state", "ls"][..], &["checkpoint", "show"], &["checkpoint", "savepoint"]] {
+        let name = if command[1] == "savepoint" { &["kept"][..] } else { &[] };
+        let output = folder.run(&[command, &["pipeline.toml"], name].concat()).expect(1);
+        output.says(&["checkpoint 6: its manifest"]);
+    }
+    folder.run(&["checkpoint", "show", "pipeline.toml", "5"]).expect(0);
+    let verified = folder.run(&["checkpoint", "verify", "pipeline.toml"]).expect(3).stdout;
+    assert!(verified.contains("checkpoint 6: its manifest"), "{verified}");
+}
+
+#[test]
+fn state_of_lists_and_of_joins_is_shown_as_json_too() {
+    let folder = Folder::new();
+    let steps = "[step.sums]\nfrom = \"rows\"\nkey_by = [\"key\"]\naggregate = { n = \"count_distinct(amount)\" }\n\
+                 [step.both]\nfrom = \"rows\"\njoin = { with = \"sums\", on = [\"key = key\"], prefix = \"r_\" }\nwindow = \
+                 { tumbling = \"10s\" }\n[sink.joined]\nfrom = \"both\"\ndiscard = {}\n[sink.out]";
+    let (before, after) = (SUMS.find("[step.sums]").unwrap(), SUMS.find("[sink.out]").unwrap());
+    folder.write("pipeline.toml", format!("{}{steps}{}", &SUMS[..before], &SUMS[after + "[sink.out]".len()..]));
+    run_until(&folder, "after-commit:6");
+    let sums = lines(&folder.run(&["state", "get", "pipeline.toml", "sums", "key=7"]).expect(0).stdout);
+    let values = sums[0].as_object().unwrap().values().filter_map(Value::as_str).find(|value| value.starts_with('['));
+    let values: Vec<i64> = serde_json::from_str(values.unwrap()).unwrap();
+    assert!(!values.is_empty() && values.is_sorted(), "{values:?}");
+    let rows = folder.run(&["state", "export", "--step", "both", "pipeline.toml"]).expect(0).stdout;
+    let row = rows.lines().find(|row| row.contains("\"amount\"")).unwrap();
+    assert_eq!(row.matches("\"key\":").count(), 1, "{row}");
+    assert!(lines(&rows).iter().all(|row| row.get("key") == row.get("_key").or(row.get("key"))), "{rows}");
+}
+
+#[test]
 fn a_manifest_that_has_gone_is_told_and_an_older_checkpoint_is_gone_on_from() {
     let folder = killed();
     // all sinks have shown 5, as the folder says

@@ -197,17 +197,12 @@ fn open(pipeline: &Path) -> Result<Store, Failure> {
     Ok(millstream::control::open_store(&spec, checkpoint)?)
 }
 
-/// Where none can be read, why the newest cannot.
 async fn newest(store: &Store) -> Result<u64, Failure> {
-    let mut unread = None;
-    for listed in store.list().await? {
-        match listed.manifest {
-            Ok(manifest) => return Ok(manifest.epoch),
-            Err(error) => _ = unread.get_or_insert(error),
-        }
+    match store.list().await?.into_iter().next() {
+        // another one, earlier, would be taken for it
+        Some(newest) => newest.manifest.map(|manifest| manifest.epoch).map_err(Failure::from),
+        None => Err(Failure::Usage(format!("there is no checkpoint in {}", store.place()))),
     }
-    let none = || Failure::Usage(format!("there is no checkpoint in {}", store.place()));
-    Err(unread.map_or_else(none, Failure::from))
 }
 
 async fn list(ls: &Ls) -> Result<Exit, Failure> {

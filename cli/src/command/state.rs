@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{ArrowPrimitiveType, Decimal128Type, Int32Type, UInt8Type, UInt32Type, UInt64Type};
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
+use arrow_array::{ArrayRef, Int64Array, ListArray, RecordBatch, RecordBatchOptions, StringArray};
 use arrow_schema::{ArrowError, DataType, Field as ArrowField, Schema as ArrowSchema};
 use clap::{Args, Subcommand};
 use millstream::checkpoint::Loaded;
@@ -139,17 +139,40 @@ impl Export {
     }
 }
 
-/// As columns that JSON has: sums of integers are wider than any kind of column and are shown as text, the host's own
-/// numbers as integers.
-fn shown(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+/// As columns that JSON has: sums of integers are wider than any kind of column and are shown as text, as lists are, the host's
+/// own numbers as integers.
+fn shown(batch: &RecordBatch) -> Result<RecordBatch, String> {
+    let (mut fields, mut columns): (Vec<Arc<ArrowField>>, _) = (Vec::new(), Vec::new());
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        let column = shown_column(column);
-        fields.push(Arc::new(field.as_ref().clone().with_data_type(column.data_type().clone())));
+        let column = match column.as_list_opt::<i32>() {
+            Some(lists) => Arc::new(texts_of(lists)?),
+            None => shown_column(column),
+        };
+        // rows of a join have their key a second time, among their own columns
+        let mut name = field.name().clone();
+        while fields.iter().any(|before| *before.name() == name) {
+            name.insert(0, '_');
+        }
+        let field = field.as_ref().clone().with_name(name).with_data_type(column.data_type().clone());
+        fields.push(Arc::new(field));
         columns.push(column);
     }
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(Arc::new(ArrowSchema::new(fields)), columns, &options)
+    let shown = RecordBatch::try_new_with_options(Arc::new(ArrowSchema::new(fields)), columns, &options);
+    shown.map_err(|error| error.to_string())
+}
+
+/// Lists as JSON arrays.
+fn texts_of(lists: &ListArray) -> Result<StringArray, String> {
+    const VALUE: &str = "v";
+    let text = |list: ArrayRef| {
+        let rows =
+            RecordBatch::try_from_iter_with_nullable([(VALUE, list, true)]).map_err(|error| error.to_string())?;
+        let objects = as_json(&rows)?;
+        let values = objects.iter().filter_map(|object| object.strip_prefix("{\"v\":")?.strip_suffix('}'));
+        Ok(format!("[{}]", values.collect::<Vec<_>>().join(",")))
+    };
+    lists.iter().map(|list| list.map(text).transpose()).collect()
 }
 
 fn shown_column(column: &ArrayRef) -> ArrayRef {
@@ -196,7 +219,7 @@ fn named(table: &str, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
 
 /// Each row as a JSON object.
 pub(super) fn as_json(batch: &RecordBatch) -> Result<Vec<String>, String> {
-    let batch = &shown(batch).map_err(|error| error.to_string())?;
+    let batch = &shown(batch)?;
     let schema = batch.schema();
     let fields = schema.fields().iter().map(|field| {
         let kind = Kind::from_data_type(field.data_type())?;

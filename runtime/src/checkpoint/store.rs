@@ -318,7 +318,7 @@ impl Store {
     async fn state(&self, file: &StateFile, name: &str, whose: &str) -> Result<Snapshot, StoreError> {
         let damaged = |reason: String| StoreError::Damaged {
             name: name.to_owned(),
-            reason: format!("{whose} (`{}`): {reason}", file.name),
+            reason: format!("{whose} (`{}`): {reason}", self.objects.shown(&path_of(file))),
         };
         let content = self.get(&path_of(file), name).await?;
         let content = content.ok_or_else(|| damaged("the file is missing".to_owned()))?;

@@ -44,7 +44,7 @@ use crate::wasm::{Gate, GuestError, GuestMetrics, Witness};
 
 pub(crate) use candidate::operators_of;
 pub(crate) use operators::instantiate_for;
-pub(crate) use spill::SharedSpill;
+pub(crate) use spill::{SharedSpill, TasksSpill};
 
 /// How a pipeline is to run.
 #[derive(Clone, Debug)]
@@ -180,7 +180,7 @@ pub(crate) struct Built {
     /// by node
     pub(crate) nodes: Vec<NodeTasks>,
     /// where state goes that does not fit into memory
-    pub(crate) spill: Option<SharedSpill>,
+    pub(crate) spill: Option<TasksSpill>,
     /// exchanges whose ranges are cut from samples
     pub(crate) samplers: Vec<SampledRange>,
 }
@@ -236,6 +236,7 @@ pub(crate) async fn build(
         futures.push(builder.task(index, plan, subtask, chain?).await?);
     }
     let Builder { nodes, commands, spill, samplers, .. } = builder;
+    let spill = spill.as_ref().map(SharedSpill::of_tasks);
     Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes, spill, samplers })
 }
 

@@ -98,9 +98,9 @@ impl Told {
             return;
         }
         let what = if verdict == "wrong_key" { "wrong key: " } else { "" };
-        // the line says already which it is of
-        let error =
-            error.map(|error| error.strip_prefix(&format!("checkpoint {name}: ")).map_or(error.clone(), str::to_owned));
+        // the store says whose error it is, and so does the line
+        let own = format!("checkpoint {name}: ");
+        let error = error.map(|error| error.strip_prefix(&own).map(str::to_owned).unwrap_or(error));
         let name = if kind == "savepoint" { format!("savepoint `{name}`") } else { format!("{kind} {name}") };
         console::result(match error {
             None => format!("{name}: whole, {} state files", files.unwrap_or_default()),
