@@ -97,6 +97,20 @@ pub(crate) fn result(text: impl Display) {
     });
 }
 
+/// Whether the person at the terminal says yes to a question; the end of the input is no.
+pub(crate) fn is_agreed(question: impl Display) -> bool {
+    above_status(|| {
+        let mut stderr = io::stderr().lock();
+        let _ = write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush());
+    });
+    let mut line = String::new();
+    io::stdin().read_line(&mut line).is_ok() && is_yes(&line)
+}
+
+fn is_yes(line: &str) -> bool {
+    ["y", "yes"].contains(&line.trim().to_lowercase().as_str())
+}
+
 /// Runs `write` with the status line out of the way.
 pub(crate) fn above_status<T>(write: impl FnOnce() -> T) -> T {
     let bar = STATUS.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -146,5 +160,16 @@ impl Write for LogWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_yes_is_yes() {
+        assert!(["y", "Y\n", " yes \n", "YES"].into_iter().all(is_yes));
+        assert!(!["", "\n", "n", "no", "yess", "why", "j"].into_iter().any(is_yes));
     }
 }

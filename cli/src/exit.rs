@@ -11,7 +11,7 @@ pub(crate) enum Exit {
     RunFailed = 1,
     /// nothing was started: wrong usage, or a pipeline or component that is refused (clap uses 2 as well)
     Refused = 2,
-    /// ran, but a check of the results failed
+    /// ran, but a check of the results failed; for a trial: the candidate was taken back
     NotVerified = 3,
     /// aborted by a second Ctrl-C, as shells report SIGINT
     Interrupted = 130,
@@ -27,9 +27,9 @@ impl From<Exit> for ExitCode {
 pub(crate) const HELP: &str = "\
 Exit codes:
   0    done; a run stopped by Ctrl-C or SIGTERM has finished what it took in
-  1    the run failed, or a test script found something else than it expects
-  2    wrong usage, or a pipeline or component that is refused; nothing was started
-  3    a verification failed
+  1    the run failed, a test script found something else than it expects, or a candidate did not pass its rehearsal
+  2    wrong usage, or a pipeline, component or change that is refused; nothing was started, nothing has changed
+  3    a verification failed, or a candidate that was tried was taken back
   130  aborted by a second Ctrl-C
 
 Results go to stdout, everything else to stderr. NO_COLOR turns colours off.";

@@ -55,6 +55,9 @@ pub(crate) enum Failure {
     /// a running pipeline does not do what is asked
     #[error("{0}")]
     Control(String),
+    /// a candidate was tried, and nobody knows how it would have ended
+    #[error("{0}")]
+    TrialLost(String),
     /// arguments that clap cannot judge
     #[error("{0}")]
     Usage(String),
@@ -101,6 +104,7 @@ impl Failure {
             | Self::Store(_)
             | Self::Run(_)
             | Self::Swap(_)
+            | Self::TrialLost(_)
             | Self::Process { .. } => Exit::RunFailed,
             Self::NotVerified(_) => Exit::NotVerified,
             Self::Pipeline(_)
@@ -132,6 +136,7 @@ impl Failure {
             Self::Build(_) => "build",
             Self::Create(_) => "create",
             Self::Control(_) => "control",
+            Self::TrialLost(_) => "trial_lost",
             Self::Usage(_) => "usage",
             Self::Capsule { .. } => "capsule",
             Self::Replay(_) => "replay",

@@ -69,7 +69,11 @@ fn a_file_is_applied_to_the_process_that_runs_it() {
     folder.write("p.toml", orders(50.0, copy).replace("tumbling = \"1s\"", "tumbling = \"2s\""));
     let text = folder.run(&["apply", "p.toml", "--dry-run"]).expect(2).stdout;
     assert!(text.contains("say `--approve counts`"), "{text}");
-    folder.run(&["apply", "p.toml"]).expect(2).says(&["state would be lost", "`--approve counts`", "goes on"]);
+    folder.run(&["apply", "p.toml"]).expect(2).says(&[
+        "state would be lost",
+        "`--approve counts`",
+        "nothing has changed",
+    ]);
     folder.run(&["set", "orders", "large.maximum=1"]).expect(2).says(&["maximum"]);
     folder.write("p.toml", orders(50.0, copy).replace("seed = 7", "seed = 8"));
     folder.run(&["apply", "p.toml", "--dry-run"]).expect(2);

@@ -403,14 +403,17 @@ fn checkpoints_and_their_state_can_be_looked_at_and_kept() {
     let tables = folder.run(&["state", "ls", "pipeline.toml"]).expect(0).stdout;
     assert!(tables.contains("sums  task 0  windows") && tables.contains("key"), "{tables}");
     let rows = folder.run(&["state", "export", "--step", "sums", "pipeline.toml"]).expect(0).stdout;
-    assert!(rows.lines().count() > 10 && rows.lines().all(|row| row.starts_with("{\"key\":")), "{rows}");
+    assert!(
+        rows.lines().count() > 10 && rows.lines().all(|row| row.starts_with("{\"table\":\"windows\",\"key\":")),
+        "{rows}"
+    );
     folder.run(&["state", "export", "--step", "sum", "pipeline.toml"]).expect(2).says(&["state is of: all, sums"]);
+    let other = ["state", "export", "--step", "sums", "--table", "window", "pipeline.toml"];
+    folder.run(&other).expect(2).says(&["step `sums` has no table `window`; it has: ", "windows"]);
 
-    let of_one: Vec<&str> = rows.lines().filter(|row| row.starts_with("{\"key\":7,")).collect();
+    let of_one: Vec<&str> = rows.lines().filter(|row| row.contains("\"key\":7,")).collect();
     let got = folder.run(&["state", "get", "pipeline.toml", "sums", "key=7"]).expect(0).stdout;
-    // rows of a key say which table they are of
-    let rows_got: Vec<String> = got.lines().map(|row| row.replacen("\"table\":\"windows\",", "", 1)).collect();
-    assert!(!of_one.is_empty() && rows_got == of_one, "{got}");
+    assert!(!of_one.is_empty() && got.lines().eq(of_one), "{got}");
     folder.run(&["state", "get", "pipeline.toml", "sums", "key=700"]).expect(0).says(&["nothing of key=700"]);
     folder.run(&["state", "get", "pipeline.toml", "sums", "7"]).expect(2).says(&["as `auction=7`, got `7`"]);
 

@@ -111,7 +111,7 @@ fn a_change_of_the_pipeline_file_is_applied_or_starts_it_anew_and_a_mistake_chan
     std::thread::sleep(std::time::Duration::from_millis(300));
     let more = format!("{selected}\ndiscard = {{}}\n[sink.more]\nfrom = \"names\"");
     folder.write("p.toml", PLAIN.replace("[sink.out]\nfrom = \"sales\"", &more));
-    let told = process.wait_for(From::Stderr, "applied, state is kept");
+    let told = process.wait_for(From::Stderr, ", state is kept");
     assert!(told.contains("[sink.more] is new"), "{told}");
     process.signal("INT");
     process.finish().expect(0);

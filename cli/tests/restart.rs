@@ -81,6 +81,25 @@ fn a_pipeline_whose_task_panics_goes_on_from_its_last_checkpoint() {
 }
 
 #[test]
+fn the_status_says_why_it_is_down_and_that_it_was() {
+    let folder = Folder::new();
+    generated(&folder, r#"restart = { first = "3s", max = "3s" }"#);
+    let text = std::fs::read_to_string(folder.path("pipeline.toml")).unwrap();
+    folder.write("pipeline.toml", text.replace(&format!("rows = {ROWS}, rate = 24_000"), "rate = 1000"));
+    let mut command = folder.command(&["run", "pipeline.toml"]);
+    command.env("MILLSTREAM_FAILPOINT", "panic@cut:3");
+    let mut process = support::Process::start(command);
+    process.wait_for(From::Stderr, "restart 1 in");
+    let down = folder.run(&["status", "numbers"]).expect(0).stdout;
+    assert!(down.contains(" · down: ") && down.contains("panicked") && down.contains("restart 1 is due"), "{down}");
+    process.wait_for(From::Stderr, "restored from");
+    let up = folder.run(&["status", "numbers"]).expect(0).stdout;
+    assert!(up.contains(" · restarted once, last because: ") && up.contains("panicked"), "{up}");
+    process.signal("TERM");
+    process.finish().expect(0);
+}
+
+#[test]
 fn an_output_that_is_away_for_a_while_is_waited_for() {
     let folder = Folder::new();
     generated(&folder, QUICK);

@@ -144,6 +144,42 @@ fn a_changed_component_is_swapped_in_and_every_row_meets_one_version() {
 }
 
 #[test]
+fn of_several_components_of_a_step_only_that_which_has_changed_is_swapped() {
+    let folder = Folder::new();
+    let pipeline = r#"
+name = "numbers"
+[source.numbers]
+generator = { kind = "sequence", rate = 20000, interval = "1ms" }
+[step.sums]
+from = "numbers"
+key_by = ["key"]
+window = { tumbling = "1s" }
+aggregate = { a = "a.wasm", b = "b.wasm" }
+[sink.out]
+from = "sums"
+print = {}
+"#;
+    folder.write("p.toml", pipeline).install("version-sum.wasm", "a.wasm").install("migrate-sum-1.wasm", "b.wasm");
+    let mut process = folder.start(&["run", "p.toml", "--watch"]);
+    process.wait_for(From::Stdout, "key");
+    let current = |name: &str| {
+        let status = support::json(&folder, &["status", "numbers", "--json"]);
+        status["versions"][name].as_array().unwrap().len()
+    };
+    // the same bytes once more, and another build of the other
+    folder.install("version-sum.wasm", "a.wasm");
+    let mut other = std::fs::read(folder.path("b.wasm")).unwrap();
+    // a custom section that is called `note`
+    other.extend([0, 5, 4]);
+    other.extend(b"note");
+    folder.write("b.wasm", other);
+    process.wait_for(From::Stderr, "swapped sums");
+    assert_eq!((current("sums.a"), current("sums.b")), (1, 2));
+    process.signal("INT");
+    process.finish().expect(0);
+}
+
+#[test]
 fn what_is_watched_follows_the_pipeline_that_is_applied() {
     let folder = visits();
     let mut process = folder.start(&["run", "p.toml", "--watch"]);

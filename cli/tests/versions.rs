@@ -167,7 +167,7 @@ fn a_version_that_is_lost_stops_the_start_and_names_the_way_on() {
     let process = start(&folder, &["--components", "declared"]);
     assert_eq!(versions(&folder).0, 3);
     let refused = folder.run(&["rollback", "visits", "segment"]).expect(2);
-    refused.says(&["version 2 of step `segment`", "is missing", "the running version goes on"]);
+    refused.says(&["version 2 of step `segment`", "is missing", "nothing has changed"]);
     assert_eq!(versions(&folder).0, 3);
     kill(process);
 }

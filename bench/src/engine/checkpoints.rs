@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -170,15 +171,20 @@ fn recovery(
     }
     let mut sides = Vec::new();
     for (_, keys) in sizes {
-        let (store, keys) = (folder()?, *keys);
+        let (store, keys) = (Rc::new(folder()?), *keys);
         let bytes = fill(engine, keys, store.path())?;
-        sides.push(Side::timed(megabytes(bytes), move || {
-            let watch = Stopwatch::start();
-            let spec = kept(pipelines::running(keys, None, Sink::discard())?, store.path(), NEVER);
-            let life = Life::start(engine, spec)?;
-            life.wait_for(0)?;
-            Ok(watch.elapsed())
-        }));
+        // written by two tasks
+        for (tasks, said) in [(2, String::new()), (3, ", by three tasks".to_owned())] {
+            let store = Rc::clone(&store);
+            sides.push(Side::timed(megabytes(bytes) + &said, move || {
+                let watch = Stopwatch::start();
+                let mut spec = kept(pipelines::running(keys, None, Sink::discard())?, store.path(), NEVER);
+                spec.parallelism = Some(tasks.into());
+                let life = Life::start(engine, spec)?;
+                life.wait_for(0)?;
+                Ok(watch.elapsed())
+            }));
+        }
     }
     measure(Group { name: name.to_owned(), clock: Clock::Wall, unit: "start", sides })
 }

@@ -1,5 +1,6 @@
 //! `millstream apply|rescale|set`: changes the shape of a pipeline that runs in another process on this machine.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,8 +8,8 @@ use clap::Args;
 use millstream::control::{Request, Value};
 use serde::Deserialize;
 
-use super::control::{Target, ask};
-use crate::console::Paint;
+use super::control::{Answered, Target, ask, read};
+use crate::console::{self, Paint, Stream};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::figures;
@@ -72,8 +73,20 @@ impl Apply {
         let file = file.canonicalize().map_err(|source| Failure::File { what: "read", path: file, source })?;
         let approve = self.approve.clone();
         let found = target.find()?;
-        let answer = ask(&found, &Request::Apply { file, approve, dry_run: self.dry_run })?;
-        let exit = target.show(&found, &answer)?;
+        let mut request = Request::Apply { file: file.clone(), approve, dry_run: self.dry_run };
+        let mut answer = ask(&found, &request)?;
+        if let (Answered::Refused { code, .. }, true) = (read(&answer)?, self.may_ask())
+            && code == "unapproved"
+        {
+            let plan = Request::Apply { file: file.clone(), approve: Vec::new(), dry_run: true };
+            if let Answered::ApplyPlan(told) = read(&ask(&found, &plan)?)?
+                && told.is_approved()
+            {
+                request = Request::Apply { file, approve: told.to_approve, dry_run: false };
+                answer = ask(&found, &request)?;
+            }
+        }
+        let exit = target.show(&found, &request, &answer)?;
         if !self.dry_run || exit != Exit::Done {
             return Ok(exit);
         }
@@ -81,6 +94,13 @@ impl Apply {
             .map_err(|error| Failure::Control(format!("an answer that cannot be read: {error}")))?;
         let is_open = told.to_approve.iter().any(|name| !self.approve.contains(name));
         Ok(if is_open || told.effect.as_deref() == Some("restart") { Exit::Refused } else { Exit::Done })
+    }
+}
+
+impl Apply {
+    /// Whether a person is there who can approve what drops state.
+    fn may_ask(&self) -> bool {
+        !self.json && std::io::stdin().is_terminal() && Stream::Stderr.is_terminal()
     }
 }
 
@@ -119,6 +139,14 @@ struct Difference {
 }
 
 impl Differences {
+    /// Whether the person at the terminal gives up what has to be given up.
+    fn is_approved(&self) -> bool {
+        let paint = Stream::Stderr.paint();
+        console::say(self.table(paint));
+        let names = self.to_approve.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        console::is_agreed(paint.yellow(format!("give up what {names} remembers?")))
+    }
+
     /// A line for each, and what has been done.
     pub(super) fn applied(&self, paint: Paint) -> String {
         let Some(effect) = &self.effect else { return "nothing is different".to_owned() };

@@ -1,6 +1,8 @@
 //! `millstream checkpoint ..`: what a pipeline's store holds, without running the pipeline or its components.
 
+mod json;
 mod show;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +11,12 @@ use millstream::checkpoint::{Keys, Listed, Loaded, Manifest, Savepoint, Store, S
 use millstream::clock::utc_text;
 use millstream::control::CheckpointError;
 
+use self::verify::Verify;
 use super::run::{Components, Run};
 use crate::console::{self, Paint, Stream};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::{figures, report};
+use crate::figures;
 
 /// List, show, verify and keep the checkpoints of a pipeline.
 #[derive(Debug, Args)]
@@ -61,12 +64,6 @@ pub(crate) struct One {
 }
 
 #[derive(Debug, Args)]
-struct Verify {
-    /// The pipeline file
-    pipeline: PathBuf,
-}
-
-#[derive(Debug, Args)]
 struct Save {
     /// The pipeline file
     pipeline: PathBuf,
@@ -75,6 +72,9 @@ struct Save {
     /// The checkpoint's epoch; the newest if not given
     #[arg(long)]
     epoch: Option<u64>,
+    /// Tell of it as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -119,7 +119,9 @@ impl Checkpoint {
             Action::Ls(ls) => ls.json,
             Action::Show(one) => one.json,
             Action::Restore(restore) => restore.json,
-            Action::Verify(_) | Action::Savepoint(_) | Action::Key => false,
+            Action::Verify(verify) => verify.json,
+            Action::Savepoint(save) => save.json,
+            Action::Key => false,
         }
     }
 
@@ -137,10 +139,11 @@ impl Action {
             Action::Ls(ls) => list(&ls).await,
             Action::Show(one) => {
                 let loaded = one.load().await?;
-                console::result(if one.json { report::json_line(&loaded.manifest) } else { show::text(&loaded) });
+                let name = one.checkpoint.as_deref().filter(|name| name.parse::<u64>().is_err());
+                console::result(if one.json { json::loaded(&loaded, name) } else { show::text(&loaded) });
                 Ok(Exit::Done)
             }
-            Action::Verify(verify) => verify_all(&open(&verify.pipeline)?).await,
+            Action::Verify(verify) => verify.run().await,
             Action::Key => {
                 console::result(Keys::generate().map_err(CheckpointError::from)?);
                 Ok(Exit::Done)
@@ -153,7 +156,11 @@ impl Action {
                     None => newest(&store).await?,
                 };
                 let manifest = store.save(epoch, &save.name).await?;
-                console::say(format!("checkpoint {} is kept as savepoint `{}`", manifest.epoch, save.name));
+                if save.json {
+                    console::result(json::saved(&manifest, &save.name));
+                } else {
+                    console::say(format!("checkpoint {} is kept as savepoint `{}`", manifest.epoch, save.name));
+                }
                 Ok(Exit::Done)
             }
         }
@@ -163,20 +170,21 @@ impl Action {
 impl One {
     /// Reads it, with all its state.
     pub(crate) async fn load(&self) -> Result<Loaded, Failure> {
-        load(&self.pipeline, self.checkpoint.as_deref()).await
+        Ok(load(&self.pipeline, self.checkpoint.as_deref()).await?.1)
     }
 }
 
-/// Reads a checkpoint by its epoch or name, the newest if none is named, with all its state.
-pub(crate) async fn load(pipeline: &Path, checkpoint: Option<&str>) -> Result<Loaded, Failure> {
+/// Reads a checkpoint by its epoch or name, the newest if none is named, with all its state; and where it lies.
+pub(crate) async fn load(pipeline: &Path, checkpoint: Option<&str>) -> Result<(Store, Loaded), Failure> {
     let store = open(pipeline)?;
-    Ok(match checkpoint {
+    let loaded = match checkpoint {
         None => store.load(newest(&store).await?).await?,
         Some(name) => match name.parse() {
             Ok(epoch) => store.load(epoch).await?,
             Err(_) => store.load_savepoint(name).await?,
         },
-    })
+    };
+    Ok((store, loaded))
 }
 
 /// The store that the pipeline file names.
@@ -190,21 +198,19 @@ fn open(pipeline: &Path) -> Result<Store, Failure> {
 }
 
 async fn newest(store: &Store) -> Result<u64, Failure> {
-    let newest = store.list().await?.into_iter().find(|listed| listed.manifest.is_ok());
-    let none = || Failure::Usage(format!("there is no checkpoint in {}", store.place()));
-    newest.map(|listed| listed.epoch).ok_or_else(none)
+    match store.list().await?.into_iter().next() {
+        // another one, earlier, would be taken for it
+        Some(newest) => newest.manifest.map(|manifest| manifest.epoch).map_err(Failure::from),
+        None => Err(Failure::Usage(format!("there is no checkpoint in {}", store.place()))),
+    }
 }
 
 async fn list(ls: &Ls) -> Result<Exit, Failure> {
     let store = open(&ls.pipeline)?;
     let (checkpoints, savepoints) = (store.list().await?, store.savepoints().await?);
     if ls.json {
-        for listed in checkpoints.iter().filter_map(|listed| listed.manifest.as_ref().ok()) {
-            console::result(report::json_line(listed));
-        }
-        for savepoint in savepoints.iter().filter_map(|savepoint| savepoint.manifest.as_ref().ok()) {
-            console::result(report::json_line(savepoint));
-        }
+        checkpoints.iter().for_each(|listed| console::result(json::checkpoint(listed)));
+        savepoints.iter().for_each(|savepoint| console::result(json::savepoint(savepoint)));
         return Ok(Exit::Done);
     }
     if checkpoints.is_empty() && savepoints.is_empty() {
@@ -248,54 +254,5 @@ fn line(epoch: String, manifest: &Result<Manifest, StoreError>, note: &str, pain
             );
             text.trim_end().to_owned()
         }
-    }
-}
-
-/// Reads the components of a checkpoint as well.
-async fn with_components(store: &Store, loaded: Result<Loaded, StoreError>) -> Result<Loaded, StoreError> {
-    let loaded = loaded?;
-    for digest in loaded.manifest.component_files() {
-        store.component(digest).await?;
-    }
-    Ok(loaded)
-}
-
-async fn verify_all(store: &Store) -> Result<Exit, Failure> {
-    let (mut told, mut damaged, mut locked) = (0, 0, 0);
-    let mut tell = |name: String, loaded: Result<Loaded, StoreError>| {
-        told += 1;
-        let error = match loaded {
-            Ok(loaded) => {
-                console::result(format!("{name}: whole, {} state files", loaded.manifest.state_files().count()));
-                return;
-            }
-            Err(error) => error,
-        };
-        let what = if matches!(error, StoreError::Key { .. }) {
-            locked += 1;
-            "wrong key: "
-        } else {
-            damaged += 1;
-            ""
-        };
-        console::result(format!("{name}: {}", Stream::Stdout.paint().red(format!("{what}{error}"))));
-    };
-    for listed in store.list().await? {
-        tell(format!("checkpoint {}", listed.epoch), with_components(store, store.load(listed.epoch).await).await);
-    }
-    for savepoint in store.savepoints().await? {
-        let loaded = store.load_savepoint(&savepoint.name).await;
-        tell(format!("savepoint `{}`", savepoint.name), with_components(store, loaded).await);
-    }
-    match (damaged, locked) {
-        (0, 0) => Ok(Exit::Done),
-        (0, locked) => Err(Failure::NotVerified(format!(
-            "{locked} of {told} cannot be read with the keys that are given, which says nothing about damage; give the key \
-             that they were written with (`encrypt` of `checkpoint`)"
-        ))),
-        (damaged, 0) => Err(Failure::NotVerified(format!("{damaged} of {told} are damaged"))),
-        (damaged, locked) => Err(Failure::NotVerified(format!(
-            "{damaged} of {told} are damaged, and {locked} cannot be read with the keys that are given"
-        ))),
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use millstream::control::socket::{self, Found};
 use millstream::control::{Offer, Request};
+use millstream::error::near_match;
 use serde::Deserialize;
 
 use super::apply::Differences;
@@ -87,7 +88,8 @@ impl StatusOf {
             console::say("no pipeline runs here");
         }
         for one in &found {
-            console::result(shown(&one.name, &ask(one, &Request::Status)?, Stream::Stdout.paint())?);
+            let answer = ask(one, &Request::Status)?;
+            console::result(shown(&one.name, &Request::Status, &answer, Stream::Stdout.paint())?);
         }
         Ok(Exit::Done)
     }
@@ -132,35 +134,30 @@ impl Target {
     pub(crate) fn ask(&self, request: &Request) -> Result<Exit, Failure> {
         let found = self.find()?;
         let answer = ask(&found, request)?;
-        self.show(&found, &answer)
+        self.show(&found, request, &answer)
     }
 
-    /// Shows an answer.
-    pub(super) fn show(&self, found: &Found, answer: &str) -> Result<Exit, Failure> {
+    /// Shows the answer to a request.
+    pub(super) fn show(&self, found: &Found, request: &Request, answer: &str) -> Result<Exit, Failure> {
         if self.json {
             console::result(answer.trim_end());
             let refused = matches!(read(answer)?, Answered::Refused { .. });
             return Ok(if refused { Exit::Refused } else { Exit::Done });
         }
-        console::result(shown(&found.name, answer, Stream::Stdout.paint())?);
+        console::result(shown(&found.name, request, answer, Stream::Stdout.paint())?);
         Ok(Exit::Done)
     }
 
     pub(super) fn find(&self) -> Result<Found, Failure> {
         let all = all()?;
         let file = Path::new(&self.pipeline);
-        let name =
-            if file.is_file() { millstream::pipeline::read::read(file)?.name.value } else { self.pipeline.clone() };
+        let name = if file.is_file() { name_in(file)? } else { self.pipeline.clone() };
         let pid: Option<u32> = name.parse().ok();
-        let matching: Vec<&Found> = all.iter().filter(|found| found.name == name || Some(found.pid) == pid).collect();
+        let called = socket::called(&name);
+        let matching: Vec<&Found> = all.iter().filter(|found| found.name == called || Some(found.pid) == pid).collect();
         match matching.as_slice() {
             [one] => Ok((*one).clone()),
-            [] => {
-                let known = all.iter().map(|found| format!("`{}`", found.name)).collect::<Vec<_>>().join(", ");
-                let known =
-                    if known.is_empty() { "no pipeline runs here".to_owned() } else { format!("there run {known}") };
-                Err(Failure::Control(format!("no pipeline `{name}` answers on this machine; {known}")))
-            }
+            [] => Err(Failure::Control(absent(&name, &all))),
             several => {
                 let pids = several.iter().map(|found| found.pid.to_string()).collect::<Vec<_>>().join(", ");
                 Err(Failure::Control(format!(
@@ -169,6 +166,37 @@ impl Target {
             }
         }
     }
+}
+
+/// The name of the pipeline in a file. One that is being edited, and cannot be read just now, has a name all the same.
+fn name_in(file: &Path) -> Result<String, Failure> {
+    let refused = match millstream::pipeline::read::read(file) {
+        Ok(spec) => return Ok(spec.name.value),
+        Err(refused) => refused,
+    };
+    let named = |line: &str| {
+        let (key, value) = line.trim().trim_end_matches(',').split_once(['=', ':'])?;
+        let value = value.trim().strip_prefix('"')?.split_once('"')?.0;
+        (key.trim().trim_matches('"') == "name").then(|| value.to_owned())
+    };
+    // behind the first section a `name` is that of something else
+    let own = refused.text.lines().take_while(|line| !line.trim_start().starts_with('['));
+    own.filter_map(named).next().ok_or_else(|| refused.clone().into())
+}
+
+/// Nothing of this name runs: what does, and what to do.
+fn absent(name: &str, all: &[Found]) -> String {
+    let is_file = Path::new(name).extension().is_some_and(|end| end == "toml" || end == "json");
+    let what = if is_file { "there is no file" } else { "no pipeline" };
+    let known: Vec<&str> = all.iter().map(|found| found.name.as_str()).collect();
+    if known.is_empty() {
+        return format!("{what} `{name}`, and no pipeline runs here; `millstream run FILE` starts one");
+    }
+    let near = near_match(name, known.iter().copied());
+    let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    let there = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let answers = if is_file { "" } else { " answers on this machine" };
+    format!("{what} `{name}`{answers}; there run {there}{near}")
 }
 
 fn all() -> Result<Vec<Found>, Failure> {
@@ -201,8 +229,29 @@ pub(super) struct Running {
     elapsed_ms: u64,
     paused: bool,
     generation: u64,
+    restarts: Restarts,
     checkpoints: Option<Checkpoints>,
     nodes: Vec<Node>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Restarts {
+    count: u64,
+    reason: Option<String>,
+    /// while it is down
+    next_try_ms: Option<i64>,
+}
+
+impl Restarts {
+    /// ` · restarted 2 times, last because ..`, or that it is down; nothing for a run that has never failed.
+    fn text(&self, paint: Paint) -> String {
+        let Some(reason) = &self.reason else { return String::new() };
+        if self.next_try_ms.is_some() {
+            return format!(" · {}", paint.red(format!("down: {reason}; restart {} is due", self.count)));
+        }
+        let times = if self.count == 1 { "once".to_owned() } else { format!("{} times", self.count) };
+        format!(" · {}", paint.yellow(format!("restarted {times}, last because: {reason}")))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -233,6 +282,9 @@ pub(super) struct Version {
     number: u64,
     digest: String,
     path: String,
+    since_ms: i64,
+    origin: String,
+    current: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -317,26 +369,33 @@ pub(super) fn read(answer: &str) -> Result<Answered, Failure> {
     serde_json::from_str(answer).map_err(|error| Failure::Control(format!("an answer that cannot be read: {error}")))
 }
 
-fn shown(pipeline: &str, answer: &str, paint: Paint) -> Result<String, Failure> {
+fn shown(pipeline: &str, request: &Request, answer: &str, paint: Paint) -> Result<String, Failure> {
     Ok(match read(answer)? {
         Answered::Status { status, versions, trial, pid } => {
             let mut text = status_table(&status, &versions, pid, paint);
+            text.push_str(&history(&versions, paint));
             if let Some(trial) = trial {
                 text.push_str(&format!("\n{}", trial.line(paint)));
             }
             text
         }
-        Answered::Trial(trial) => trial.report(paint),
+        Answered::Trial(trial) => trial.report(pipeline, paint),
         Answered::Swapped { swapped, pause_ns, total_ms, migrated } => {
             let (pause, total) = (Duration::from_nanos(pause_ns), Duration::try_from_secs_f64(total_ms / 1e3));
-            let mut text = changes("swapped", &swapped, paint);
+            let what = if matches!(request, Request::Rollback { .. }) { "rolled back" } else { "swapped" };
+            let mut text = changes(what, &swapped, paint);
             let total = figures::duration(total.unwrap_or_default());
             text.push_str(&format!("\nin {total} · longest pause of a task {}", figures::duration(pause)));
             migrated.iter().for_each(|migrated| text.push_str(&format!("\n{}", migrated.line())));
             text
         }
         Answered::Plan { planned, expected_pause } => plan_text(&planned, expected_pause.as_ref(), paint),
-        Answered::Done => format!("{pipeline}: done"),
+        Answered::Done => match request {
+            Request::Pause => format!("{pipeline}: paused; `millstream resume {pipeline}` lets it go on"),
+            Request::Resume => format!("{pipeline}: goes on"),
+            Request::Stop => format!("{pipeline}: stops"),
+            _ => format!("{pipeline}: done"),
+        },
         Answered::Applied(differences) => differences.applied(paint),
         Answered::ApplyPlan(differences) => differences.planned(paint),
         Answered::Refused { code, message, .. } if ["lost", "ended"].contains(&code.as_str()) => {
@@ -344,7 +403,9 @@ fn shown(pipeline: &str, answer: &str, paint: Paint) -> Result<String, Failure> 
         }
         Answered::Refused { message, stub, .. } => {
             let stub = stub.map(|stub| format!("\n\nit would migrate with\n\n{stub}")).unwrap_or_default();
-            return Err(Failure::Control(format!("{message}; the running version goes on{stub}")));
+            let offers = matches!(request, Request::Swap { .. } | Request::Plan { .. } | Request::Try { .. });
+            let as_before = if offers { "the running version goes on" } else { "nothing has changed" };
+            return Err(Failure::Control(format!("{message}; {as_before}{stub}")));
         }
     })
 }
@@ -400,6 +461,7 @@ fn status_table(status: &Running, versions: &BTreeMap<String, Vec<Version>>, pid
     if status.paused {
         text.push_str(&format!(" · {}", paint.yellow("paused")));
     }
+    text.push_str(&status.restarts.text(paint));
     if let Some(checkpoints) = &status.checkpoints {
         match (&checkpoints.failing, checkpoints.epoch) {
             (Some(reason), _) => text.push_str(&format!(" · {}", paint.red(format!("no checkpoint: {reason}")))),
@@ -427,6 +489,26 @@ fn status_table(status: &Running, versions: &BTreeMap<String, Vec<Version>>, pid
             count("late_rows"),
             versions_of(node, versions)
         ));
+    }
+    text
+}
+
+/// Where a component has had several versions: all that are known, which can be gone back to from the one that runs.
+fn history(versions: &BTreeMap<String, Vec<Version>>, paint: Paint) -> String {
+    let mut text = String::new();
+    for (name, known) in versions.iter().filter(|(_, known)| known.len() > 1) {
+        text.push_str(&format!("\nversions of {}", paint.bold(name)));
+        for version in known {
+            let file = Path::new(&version.path).file_name().unwrap_or_default().to_string_lossy();
+            let how = if version.origin == "swapped" { "put in place" } else { "started with" };
+            let since = millstream::clock::utc_text(version.since_ms) + " UTC";
+            let runs = if version.current { format!("  {}", paint.green("runs")) } else { String::new() };
+            text.push_str(&format!(
+                "\n  {}  {file}  {}{runs}",
+                figures::version(Some(version.number), &version.digest),
+                paint.dim(format!("{how} {since}"))
+            ));
+        }
     }
     text
 }

@@ -1,16 +1,17 @@
-//! `millstream dev`: save → build → swap; or, where the pipeline file is saved, → check → start anew.
+//! `millstream dev`: save → build → swap; or, where the pipeline file is saved, → check → apply, or start anew.
 
 mod edits;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::time::Duration;
 
 use clap::Args;
-use millstream::control::{Handle, Running, SwapError};
+use millstream::control::{ApplyReport, Handle, Running, SwapError};
 use millstream::pipeline::build::RunOptions;
 use millstream::pipeline::resolve::{Resolution, components_of, partitioner_of};
-use millstream::pipeline::spec::{AggregateSpec, PipelineSpec, StepKind, StepSpec};
+use millstream::pipeline::spec::{PipelineSpec, StepSpec};
 use millstream::wasm::{Digest, Sandbox};
 use tokio::sync::{mpsc, watch as watch_channel};
 use tokio::task::JoinSet;
@@ -27,7 +28,8 @@ use crate::report;
 use crate::watch::{self, TreeWatch};
 
 /// Run a pipeline, and rebuild and swap its components whenever their sources change. What does not compile is shown
-/// and changes nothing: the version that runs goes on. A change of the pipeline file is checked, and starts the pipeline anew. A pipeline whose input has ended runs again at the next change.
+/// and changes nothing: the version that runs goes on. A change of the pipeline file is checked and applied while it runs, with all
+/// state; where that cannot be, the pipeline starts anew. A pipeline whose input has ended runs again at the next change.
 ///
 ///   millstream dev .                                     a project made by `millstream new`
 ///   millstream dev pipeline.toml --project upper=./upper a pipeline with the sources of its steps
@@ -80,24 +82,12 @@ impl Dev {
 
 /// All components of a pipeline by the names that swaps take, with their files.
 fn slots(spec: &PipelineSpec) -> Vec<(String, PathBuf)> {
-    let entry = |step: &StepSpec, slot: usize| match &step.kind.value {
-        StepKind::Aggregate { aggregates, .. } => match aggregates.get(slot) {
-            Some(AggregateSpec::Component { output, .. }) => Some(output.value.clone()),
-            _ => None,
-        },
-        StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) => None,
-        StepKind::Top(_) => None,
-        StepKind::Join(_) => None,
-        StepKind::Process { .. } => None,
-    };
     let of_step = |step: &StepSpec| {
         let components = components_of(step);
         let several = components.len() > 1;
-        let name = |slot| match entry(step, slot).filter(|_| several) {
-            Some(entry) => format!("{}.{entry}", step.name.value),
-            None => step.name.value.clone(),
-        };
-        let named = components.iter().map(|(slot, component, _)| (name(*slot), spec.base.join(&component.path.value)));
+        let named = components.iter().map(|(slot, component, _)| {
+            (watch::slot_name(step, *slot, several), spec.base.join(&component.path.value))
+        });
         named.collect::<Vec<_>>()
     };
     let partitioners = spec.steps.iter().filter_map(partitioner_of);
@@ -203,7 +193,7 @@ async fn start(pipeline: &Path, projects: Vec<Project>) -> Result<Exit, Failure>
                     ended = &mut attended => break ended,
                     edit = edits.next(&sandbox), if next.is_none() => match edit {
                         Ok(edit) => match handle.apply(edit.resolution.plan.spec.clone(), &[]).await {
-                            Ok(_) => note(&format!("{}: applied, state is kept", edit.what)),
+                            Ok(report) => note(&format!("{}: {}", edit.what, applied(&report))),
                             Err(reason) => {
                                 note(&format!("{}: the pipeline starts anew; {reason}", edit.what));
                                 next = Some(edit.resolution);
@@ -324,6 +314,17 @@ async fn build(project: &Project, first: bool) -> Result<Result<BuildReport, Bui
     tokio::task::spawn_blocking(move || componentize::build(&folder, &options))
         .await
         .map_err(|error| Failure::Process { what: "build", reason: error.to_string() })
+}
+
+/// How long an edit of the pipeline file took to apply.
+fn applied(report: &ApplyReport) -> String {
+    let time = |ms: f64| figures::duration(Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default());
+    match report.effect {
+        None => "nothing is different".to_owned(),
+        Some(_) => {
+            format!("applied in {} · no row moved for {}, state is kept", time(report.total_ms), time(report.gap_ms))
+        }
+    }
 }
 
 fn note(text: &str) {

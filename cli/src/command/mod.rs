@@ -115,9 +115,8 @@ impl Command {
             Self::Checkpoint(checkpoint) => checkpoint.json(),
             Self::Capsule(capsule) => capsule.json(),
             Self::Replay(replay) => replay.json,
-            Self::State(_) | Self::Dev(_) | Self::New(_) | Self::Build(_) | Self::Demo(_) | Self::Completions(_) => {
-                false
-            }
+            Self::State(state) => state.json(),
+            Self::Dev(_) | Self::New(_) | Self::Build(_) | Self::Demo(_) | Self::Completions(_) => false,
         }
     }
 

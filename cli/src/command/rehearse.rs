@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use clap::Args;
 use millstream::control::rehearse::{
-    Rehearsal, RehearsalError, RehearsalSpec, fork, recorded, rehearse, without_positions,
+    Rehearsal, RehearsalError, RehearsalSpec, fork, go_on, recorded, rehearse, without_positions,
 };
-use millstream::control::{Budget, SwapError, cut_of};
+use millstream::control::{Budget, SwapError};
 use millstream::pipeline::cut::Cut;
 use millstream::pipeline::duration::parse_ns;
 use millstream::pipeline::read;
 use millstream::pipeline::resolve::resolve;
 
 use super::{checkpoint, control, trial};
-use crate::console;
+use crate::console::{self, Stream};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::figures;
@@ -57,16 +57,23 @@ impl Rehearse {
         let inputs = absolute(inputs)?;
         let pipeline = fork(read::read(&self.pipeline)?, &inputs).map_err(|error| usage(&error))?;
         let sandbox = super::sandbox()?;
-        let resolution = resolve(pipeline, &sandbox)?;
+        let mut resolution = resolve(pipeline, &sandbox)?;
         let runtime = super::runtime()?;
-        let mut from = match &self.from_checkpoint {
-            None => None,
-            Some(name) => {
-                let name = Some(name.as_str()).filter(|name| !name.is_empty());
-                let loaded = runtime.block_on(checkpoint::load(&self.pipeline, name));
-                Some(cut_of(loaded.map_err(|error| usage(&error))?))
-            }
-        };
+        let mut from = None;
+        if let Some(name) = &self.from_checkpoint {
+            let name = Some(name.as_str()).filter(|name| !name.is_empty());
+            let (store, loaded) =
+                runtime.block_on(checkpoint::load(&self.pipeline, name)).map_err(|error| usage(&error))?;
+            let forked =
+                runtime.block_on(go_on(resolution, &sandbox, &store, loaded)).map_err(|error| usage(&error))?;
+            let paint = Stream::Stderr.paint();
+            forked
+                .notes
+                .iter()
+                .filter(|_| !self.json)
+                .for_each(|note| console::say(paint.yellow(format!("note: {note}"))));
+            (resolution, from) = (forked.resolution, Some(forked.from));
+        }
         leave_out(from.as_mut(), &inputs);
         let (offers, during) = (self.offers.clone(), during.map(Duration::from_nanos));
         let spec = RehearsalSpec { offers, rows: Some(self.rows), during, budgets: budgets.unwrap_or_default(), from };
@@ -84,7 +91,7 @@ impl Rehearse {
         let rows = figures::count(rehearsal.rows_read);
         let mut text = trial::told(&rehearsal.trial)?;
         if let (Some(breach), None) = (&rehearsal.breach, &rehearsal.trial.breach) {
-            text.push_str(&format!("\n{} {}", breach.budget, breach.measured));
+            text.push_str(&format!("\n{}: {}", breach.budget, breach.measured));
         }
         let verdict = if rehearsal.passed { "passed" } else { "not passed" };
         text.push_str(&format!("\n{rows} rows read; {verdict}; nothing in production was touched"));

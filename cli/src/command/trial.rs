@@ -4,11 +4,12 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use clap::Args;
+use millstream::control::socket::Found;
 use millstream::control::{Offer, Request, TrialRequest};
 use serde::Deserialize;
 
 use super::control::{Answered, Target, ask, read};
-use crate::console::{Paint, Stream};
+use crate::console::{self, Paint, StatusLine, Stream};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::figures;
@@ -51,6 +52,13 @@ impl TrialFlags {
             rollback_on: rollback_on.clone(),
         };
         if request.is_none() {
+            if self.detach {
+                return Err(Failure::Usage(
+                    "--detach does not wait for the end of a trial, and this is none; begin one with --shadow 30s, \
+                     --canary 10% or --watch 30s, or leave --detach away"
+                        .to_owned(),
+                ));
+            }
             return Ok(None);
         }
         // before anything is asked of a pipeline
@@ -73,15 +81,52 @@ pub(super) fn follow(
         return target.ask(&request);
     }
     let mut answer = ask(&found, &request)?;
-    loop {
-        let Answered::Trial(trial) = read(&answer)? else { return target.show(&found, &answer) };
+    let mut begun = false;
+    let line = (!target.json && Stream::Stderr.is_terminal()).then(StatusLine::open);
+    let end = loop {
+        let trial = match read(&answer)? {
+            Answered::Trial(trial) => trial,
+            // another life of the pipeline knows nothing of it
+            Answered::Refused { code, .. } if begun && code == "no_trial" => return Err(lost(&found, "it has failed")),
+            _ => break None,
+        };
         if trial.is_over() {
-            target.show(&found, &answer)?;
-            return Ok(if trial.breach.is_some() { Exit::NotVerified } else { Exit::Done });
+            break Some(trial.exit());
+        }
+        if !begun {
+            begun = true;
+            note(target, &found.name, &trial);
+        }
+        if let Some(line) = &line {
+            line.show(trial.line(Stream::Stderr.paint()));
         }
         std::thread::sleep(LOOK);
-        answer = ask(&found, &Request::Trial)?;
+        answer = ask(&found, &Request::Trial).map_err(|_| lost(&found, "it has ended"))?;
+    };
+    drop(line);
+    let shown = target.show(&found, &request, &answer)?;
+    Ok(end.unwrap_or(shown))
+}
+
+/// Who waits is told that the trial does not hang on it.
+fn note(target: &Target, pipeline: &str, trial: &Trial) {
+    if target.json {
+        return;
     }
+    let left = trial.remaining_ms.map(|ms| figures::duration(Duration::from_millis(ms))).unwrap_or_default();
+    let text = format!(
+        "{} has begun, {left} left; it goes on without this command, and `millstream rollback {pipeline}` ends it",
+        trial.what()
+    );
+    console::say(Stream::Stderr.paint().dim(text));
+}
+
+fn lost(found: &Found, why: &str) -> Failure {
+    Failure::TrialLost(format!(
+        "the trial has ended without a result: pipeline `{}` (process {}) runs it no more, {why}; `millstream status {}` \
+         tells what runs now",
+        found.name, found.pid, found.name
+    ))
 }
 
 /// A trial as it is told.
@@ -141,11 +186,26 @@ impl Trial {
         !matches!(self.state.as_str(), "starting" | "running" | "ending")
     }
 
+    /// Whether the candidate got through: taken back by a budget, a failure or by hand, it did not.
+    fn exit(&self) -> Exit {
+        match self.state.as_str() {
+            "rolled_back" => Exit::NotVerified,
+            "pipeline_ended" => Exit::RunFailed,
+            _ => Exit::Done,
+        }
+    }
+
     fn what(&self) -> String {
         match self.share_percent {
             Some(percent) => format!("canary of {percent:.1}%"),
             None => self.mode.clone(),
         }
+    }
+
+    /// Why it was taken back, if it was.
+    fn why(&self) -> Option<String> {
+        let breach = self.breach.as_ref().map(|breach| format!("{}: {}", breach.budget, breach.measured));
+        breach.or_else(|| self.reason.clone())
     }
 
     /// How it stands, for the status of a pipeline.
@@ -154,6 +214,9 @@ impl Trial {
         let elapsed = figures::duration(Duration::from_millis(self.elapsed_ms));
         let left = self.remaining_ms.map(|ms| format!(", {} left", figures::duration(Duration::from_millis(ms))));
         let mut text = format!("{} {state}, {elapsed}{}", paint.bold(self.what()), left.unwrap_or_default());
+        if let Some(why) = self.why() {
+            let _ = write!(text, "\n  {why}");
+        }
         for step in &self.steps {
             let _ = write!(text, "\n  {}: {} rows", step.step, figures::count(step.candidate.rows_in));
             if step.compared > 0 {
@@ -169,17 +232,30 @@ impl Trial {
     }
 
     /// All that is known of it.
-    pub(super) fn report(&self, paint: Paint) -> String {
-        let steps = self.steps.iter().map(|step| step.step.as_str()).collect::<Vec<_>>().join(", ");
+    pub(super) fn report(&self, pipeline: &str, paint: Paint) -> String {
         let state = self.state.replace('_', " ");
         let state = if self.state == "rolled_back" { paint.red(&state) } else { paint.green(&state) };
         let elapsed = figures::duration(Duration::from_millis(self.elapsed_ms));
-        let mut text = format!("{} of {}: {state} after {elapsed}", self.what(), paint.bold(&steps));
-        if let Some(breach) = &self.breach {
-            let _ = write!(text, "\n{} {}", paint.red(&breach.budget), breach.measured);
-        }
-        if let Some(reason) = &self.reason {
-            let _ = write!(text, "\n{reason}");
+        let how = if self.is_over() {
+            format!("{state} after {elapsed}")
+        } else {
+            format!(
+                "{state}; `millstream promote {pipeline}` keeps the candidate, `millstream rollback {pipeline}` takes it \
+                 back, `millstream status {pipeline}` tells how it goes"
+            )
+        };
+        self.found(&format!("{} of {}: {how}", self.what(), paint.bold(self.names())), paint)
+    }
+
+    fn names(&self) -> String {
+        self.steps.iter().map(|step| step.step.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What was found, below a heading.
+    fn found(&self, heading: &str, paint: Paint) -> String {
+        let mut text = heading.to_owned();
+        if let Some(why) = self.why() {
+            let _ = write!(text, "\n{}", paint.red(why));
         }
         for step in &self.steps {
             text.push_str(&step.report(paint));
@@ -245,5 +321,7 @@ fn cost(ns: Option<f64>) -> String {
 pub(super) fn told(trial: &millstream::control::TrialStatus) -> Result<String, Failure> {
     let unreadable = |error: serde_json::Error| Failure::Control(format!("a report that cannot be read: {error}"));
     let trial: Trial = serde_json::to_value(trial).and_then(serde_json::from_value).map_err(unreadable)?;
-    Ok(trial.report(Stream::Stdout.paint()))
+    let paint = Stream::Stdout.paint();
+    let elapsed = figures::duration(Duration::from_millis(trial.elapsed_ms));
+    Ok(trial.found(&format!("rehearsal of {}, {elapsed}", paint.bold(trial.names())), paint))
 }

@@ -14,7 +14,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 pub(crate) use files::FileWatch;
-pub(crate) use swaps::{Watched, swap_on_change, swapped};
+pub(crate) use swaps::{Watched, slot_name, swap_on_change, swapped};
 pub(crate) use tree::TreeWatch;
 
 use crate::failure::Failure;

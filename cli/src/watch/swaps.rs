@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millstream::control::{Handle, SwapReport};
 use millstream::pipeline::resolve::Resolution;
-use millstream::pipeline::spec::{AggregateSpec, StepKind};
+use millstream::pipeline::spec::StepSpec;
 use millstream::wasm::Digest;
 use serde::Serialize;
 
@@ -19,26 +19,22 @@ use crate::report;
 /// Which steps use a file, by the names that a swap takes.
 pub(crate) type Slots = BTreeMap<PathBuf, Vec<String>>;
 
+/// The name that a swap takes for one of a step's components; their entries tell several apart.
+pub(crate) fn slot_name(step: &StepSpec, slot: usize, several: bool) -> String {
+    match step.kind.value.aggregate_name(slot).filter(|_| several) {
+        Some(entry) => format!("{}.{entry}", step.name.value),
+        None => step.name.value.clone(),
+    }
+}
+
 /// The component files of a pipeline.
 fn by_file(resolution: &Resolution) -> Slots {
     let mut slots = Slots::new();
     for (slot, resolved) in &resolution.components {
         let several = resolution.components.keys().filter(|other| other.step == slot.step).count() > 1;
         let step = resolution.plan.spec.steps.iter().find(|step| step.name.value == slot.step);
-        let entry = step.and_then(|step| match &step.kind.value {
-            StepKind::Aggregate { aggregates, .. } => aggregates.get(slot.slot).map(|aggregate| match aggregate {
-                AggregateSpec::BuiltIn { output, .. } | AggregateSpec::Component { output, .. } => &output.value,
-                AggregateSpec::Rows { component } => &component.path.value,
-            }),
-            StepKind::Map(_) | StepKind::Filter(_) | StepKind::FlatMap(_) | StepKind::Select(_) => None,
-            StepKind::Top(_) => None,
-            StepKind::Join(_) => None,
-            StepKind::Process { .. } => None,
-        });
-        let name = match entry.filter(|_| several) {
-            Some(entry) => format!("{}.{entry}", slot.step),
-            None => slot.step.clone(),
-        };
+        // what spreads rows is no step, and has a name of its own
+        let name = step.map_or_else(|| slot.step.clone(), |step| slot_name(step, slot.slot, several));
         slots.entry(resolved.path.clone()).or_default().push(name);
     }
     slots
@@ -106,14 +102,9 @@ pub(crate) async fn swap_on_change<W: Fn(&Path) -> bool>(mut watched: Watched<W>
 /// Whether the file holds what all of these slots run already: it was only touched.
 fn runs_already(handle: &Handle, file: &Path, names: &[String]) -> bool {
     let Ok(bytes) = std::fs::read(file) else { return false };
-    let digest = Digest::of(&bytes).to_string();
-    let status = handle.status();
-    names.iter().all(|name| {
-        let step = name.split('.').next().unwrap_or(name);
-        let running =
-            status.node(name).or_else(|| status.node(step)).map(|node| node.components.as_slice()).unwrap_or_default();
-        !running.is_empty() && running.iter().all(|version| version.digest == digest)
-    })
+    let (digest, known) = (Digest::of(&bytes).to_string(), handle.history());
+    let runs = |name: &String| known.get(name).and_then(|versions| versions.iter().find(|version| version.current));
+    names.iter().all(|name| runs(name).is_some_and(|version| version.digest == digest))
 }
 
 #[derive(Serialize)]

@@ -114,6 +114,17 @@ pub fn json(folder: &Folder, arguments: &[&str]) -> serde_json::Value {
     serde_json::from_str(&output.stdout).unwrap()
 }
 
+/// Waits until the pipeline answers, and asks it: the answer in JSON.
+#[track_caller]
+pub fn wait_for_run(folder: &Folder, pipeline: &str, process: &mut Process, ask: &[&str]) -> serde_json::Value {
+    let until = Instant::now() + SOON;
+    while folder.run(&["status", pipeline]).code != Some(0) {
+        assert!(Instant::now() < until && process.is_running(), "it does not run");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    json(folder, ask)
+}
+
 /// A `millstream` that runs. Killed when dropped.
 pub struct Process {
     child: Child,

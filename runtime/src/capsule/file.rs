@@ -35,7 +35,7 @@ pub struct Capsule {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CapsuleError {
     /// bytes that are no capsule
-    #[error("the capsule is damaged: {0}")]
+    #[error("no capsule, or a damaged one: {0}")]
     Damaged(String),
     /// the call cannot be written
     #[error("the call cannot be written: {0}")]

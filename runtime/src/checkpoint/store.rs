@@ -149,11 +149,13 @@ impl Store {
         Ok(epochs)
     }
 
-    /// The newest epoch that has a manifest, whole or not. Two processes that both believe to own the store begin the one
-    /// after it, and only one of them can finish that.
+    /// The newest epoch that has a manifest, whole or not, or has had one. Two processes that both believe to own the store begin the
+    /// one after it, and only one of them can finish that. Nobody begins one anew that all sinks have shown once.
     pub async fn newest_epoch(&self) -> Result<Option<u64>, StoreError> {
         for epoch in self.epochs().await? {
-            if self.objects.size(&format!("{}/{MANIFEST}", folder_of(epoch))).await?.is_some() {
+            let folder = folder_of(epoch);
+            let is_made = self.objects.size(&format!("{folder}/{MANIFEST}")).await?.is_some();
+            if is_made || self.is_committed(&folder).await? {
                 return Ok(Some(epoch));
             }
         }
@@ -165,25 +167,41 @@ impl Store {
         let listed = self.epochs().await?.into_iter().map(|epoch| (self.clone(), epoch));
         let listed = stream::iter(listed.collect::<Vec<_>>());
         let listed = listed.map(|(store, epoch)| async move { store.look(epoch).await }).buffered(CONCURRENT);
-        listed.try_filter_map(|listed| std::future::ready(Ok(listed))).try_collect().await
+        let listed = listed.try_filter_map(|listed| std::future::ready(Ok(listed)));
+        let listed: Vec<(Listed, bool)> = listed.try_collect().await?;
+        // what retention was about to remove when its process died is no loss
+        let oldest = listed.iter().rev().find(|(listed, _)| listed.manifest.is_ok());
+        let oldest = oldest.map_or(0, |(oldest, _)| oldest.epoch);
+        let told = listed.into_iter().filter(|(listed, has_manifest)| *has_manifest || listed.epoch >= oldest);
+        Ok(told.map(|(listed, _)| listed).collect())
     }
 
-    async fn look(&self, epoch: u64) -> Result<Option<Listed>, StoreError> {
-        let folder = folder_of(epoch);
-        let manifest = match self.manifest(&folder, &epoch.to_string()).await {
+    /// A checkpoint, and whether it has a manifest.
+    async fn look(&self, epoch: u64) -> Result<Option<(Listed, bool)>, StoreError> {
+        let (folder, name) = (folder_of(epoch), epoch.to_string());
+        let committed = self.is_committed(&folder).await?;
+        let (manifest, has_manifest) = match self.manifest(&folder, &name).await {
+            Ok(None) if committed => (Err(self.without_manifest(epoch)), false),
             Ok(None) => return Ok(None), // never finished
-            Ok(Some(manifest)) => Ok(manifest),
+            Ok(Some(manifest)) => (Ok(manifest), true),
             Err(error) if error.is_passing() => return Err(error),
-            Err(error) => Err(error),
+            Err(error) => (Err(error), true),
         };
-        Ok(Some(Listed { epoch, committed: self.is_committed(&folder).await?, manifest }))
+        Ok(Some((Listed { epoch, committed, manifest }, has_manifest)))
+    }
+
+    /// That the manifest of a checkpoint has gone which was whole once: all sinks had shown it.
+    fn without_manifest(&self, epoch: u64) -> StoreError {
+        let manifest = self.objects.shown(&format!("{}/{MANIFEST}", folder_of(epoch)));
+        let reason = format!("its manifest `{manifest}` is missing, and was there, as all sinks show it");
+        StoreError::Damaged { name: epoch.to_string(), reason }
     }
 
     /// What is known of each checkpoint.
     pub async fn candidates(&self) -> Result<Candidates, StoreError> {
         let mut all = Vec::new();
         for epoch in self.epochs().await? {
-            match self.load_folder(&folder_of(epoch), &epoch.to_string()).await {
+            match self.load_epoch(epoch).await {
                 Ok(None) => {}
                 Ok(Some(loaded)) => {
                     all.push(Candidate { epoch, health: Health::Whole });
@@ -200,13 +218,21 @@ impl Store {
 
     /// Reads a checkpoint and checks every file of it.
     pub async fn load(&self, epoch: u64) -> Result<Loaded, StoreError> {
-        let name = epoch.to_string();
-        match self.load_folder(&folder_of(epoch), &name).await? {
+        match self.load_epoch(epoch).await? {
             Some(loaded) => Ok(loaded),
             None => {
                 let known = self.list().await?.iter().map(|listed| listed.epoch.to_string()).collect();
-                Err(unknown("checkpoint", &name, known))
+                Err(unknown("checkpoint", &epoch.to_string(), known))
             }
+        }
+    }
+
+    /// None where it was never finished.
+    async fn load_epoch(&self, epoch: u64) -> Result<Option<Loaded>, StoreError> {
+        let folder = folder_of(epoch);
+        match self.load_folder(&folder, &epoch.to_string()).await? {
+            None if self.is_committed(&folder).await? => Err(self.without_manifest(epoch)),
+            found => Ok(found),
         }
     }
 
@@ -218,7 +244,10 @@ impl Store {
         };
         match loaded {
             Some(loaded) => Ok(loaded),
-            None => Err(unknown("savepoint", name, self.objects.list(SAVEPOINTS).await?.0)),
+            None => {
+                let known = self.savepoints().await?.into_iter().map(|savepoint| savepoint.name).collect();
+                Err(unknown("savepoint", name, known))
+            }
         }
     }
 
@@ -289,7 +318,7 @@ impl Store {
     async fn state(&self, file: &StateFile, name: &str, whose: &str) -> Result<Snapshot, StoreError> {
         let damaged = |reason: String| StoreError::Damaged {
             name: name.to_owned(),
-            reason: format!("{whose} (`{}`): {reason}", file.name),
+            reason: format!("{whose} (`{}`): {reason}", self.objects.shown(&path_of(file))),
         };
         let content = self.get(&path_of(file), name).await?;
         let content = content.ok_or_else(|| damaged("the file is missing".to_owned()))?;
@@ -354,6 +383,9 @@ fn check_name(name: &str) -> Result<(), StoreError> {
     let refuse = |reason| Err(StoreError::Name { name: name.to_owned(), reason });
     if name.is_empty() || !name.chars().all(fine) {
         return refuse("write letters, digits, `-`, `_` and `.`");
+    }
+    if name.bytes().all(|byte| byte.is_ascii_digit()) {
+        return refuse("a number alone is a checkpoint's epoch; write a letter too");
     }
     if name.starts_with('.') { refuse("write a letter or digit first") } else { Ok(()) }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::apply::{ApplyError, unknown};
+use crate::error::near_match;
 use crate::pipeline::duration;
 use crate::pipeline::partition::PartitionSpec;
 use crate::pipeline::size::parse_bytes;
@@ -53,7 +54,11 @@ pub(super) fn set(spec: &mut PipelineSpec, name: &str, value: &str) -> Result<()
         return rescale(spec, tasks, &[part.to_owned()]);
     }
     let Some(step) = spec.steps.iter_mut().find(|step| step.name.value == part) else {
-        return Err(wrong(name, value, "only steps have configuration and limits"));
+        let reason = format!(
+            "of a source or sink only `{part}.parallelism` can be set; for all else change the pipeline file and `millstream \
+             apply` it"
+        );
+        return Err(wrong(name, value, reason));
     };
     match key {
         "limits.memory" => {
@@ -68,13 +73,22 @@ pub(super) fn set(spec: &mut PipelineSpec, name: &str, value: &str) -> Result<()
             }
             step.limits.deadline = Duration::from_millis(ms);
         }
-        _ => configure(step, name, key.strip_prefix("config.").unwrap_or(key), value)?,
+        _ if key.starts_with("limits.") => {
+            return Err(wrong(name, value, format!("there are `{part}.limits.memory` and `{part}.limits.deadline`")));
+        }
+        _ => configure(step, name, key, value)?,
     }
     Ok(())
 }
 
+/// What can be set of every step, beside its configuration.
+const OF_STEPS: [&str; 3] = ["parallelism", "limits.memory", "limits.deadline"];
+
 fn configure(step: &mut StepSpec, name: &str, key: &str, value: &str) -> Result<(), ApplyError> {
+    let part = step.name.value.clone();
+    let (is_config, key) = key.strip_prefix("config.").map_or((false, key), |key| (true, key));
     let mut components = components(step);
+    let entries: Vec<String> = components.iter().map(|(entry, _)| entry.clone()).collect();
     let component = match (components.len(), key.split_once('.')) {
         (1, _) => components.pop().map(|(_, component)| (component, key)),
         (_, Some((entry, key))) => {
@@ -83,8 +97,21 @@ fn configure(step: &mut StepSpec, name: &str, key: &str, value: &str) -> Result<
         _ => None,
     };
     let Some((component, key)) = component else {
-        return Err(wrong(name, value, "the step has no such component; name it as `step.entry.key`"));
+        let reason = match entries.as_slice() {
+            [] => format!("the step has no component to configure; of it `{part}.parallelism` can be set"),
+            several => format!(
+                "the step has the components {}; name one, as in `{part}.{}.{key}`",
+                several.join(", "),
+                several.first().map_or("", String::as_str)
+            ),
+        };
+        return Err(wrong(name, value, reason));
     };
+    let is_new = !is_config && !component.config.contains_key(key);
+    if let Some(meant) = near_match(key, OF_STEPS).filter(|_| is_new) {
+        let reason = format!("did you mean `{part}.{meant}`? `{part}.config.{key}` gives it to the component");
+        return Err(wrong(name, value, reason));
+    }
     let mut settings = component.config.as_ref().clone();
     if let Some(Setting::Secret(secret)) = settings.get(key) {
         let reason =
@@ -136,4 +163,82 @@ fn setting(text: &str, before: Option<&Setting>) -> Setting {
 
 fn wrong(name: &str, value: &str, reason: impl Into<String>) -> ApplyError {
     ApplyError::Value { name: name.to_owned(), value: value.to_owned(), reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::pipeline::parse;
+
+    const PIPELINE: &str = r#"
+name = "p"
+[source.numbers]
+generator = { kind = "sequence" }
+[step.large]
+from = "numbers"
+filter = { component = "large.wasm", config = { minimum = 1.5, memory = 3 } }
+[step.counts]
+from = "large"
+key_by = ["key"]
+aggregate = { rows = "count()" }
+[step.sums]
+from = "large"
+key_by = ["key"]
+aggregate = { a = "a.wasm", b = "b.wasm" }
+[sink.out]
+from = "sums"
+discard = {}
+[sink.counts]
+from = "counts"
+discard = {}
+"#;
+
+    /// The specification once a value is set, or why it cannot be.
+    fn after(name: &str, value: &str) -> Result<PipelineSpec, String> {
+        let mut spec = parse(PIPELINE, Path::new("p.toml"), Path::new("")).unwrap();
+        set(&mut spec, name, value).map(|()| spec).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_set_is_where_it_belongs() {
+        let settings = |name: &str, value: &str| {
+            let mut spec = after(name, value).unwrap();
+            let of = |step: &mut StepSpec| components(step).into_iter().map(|(_, one)| (*one.config).clone()).collect();
+            spec.steps.iter_mut().flat_map(|step| -> Vec<_> { of(step) }).collect::<Vec<_>>()
+        };
+        assert_eq!(settings("large.minimum", "2")[0]["minimum"], Setting::Float64(2.0), "of the kind that it had");
+        assert_eq!(settings("large.memory", "4")[0]["memory"], Setting::Int64(4), "a key of its own, not the limit");
+        assert_eq!(settings("large.config.paralelism", "4")[0]["paralelism"], Setting::Int64(4));
+        assert_eq!(settings("sums.b.note", "x")[2]["note"], Setting::Text("x".into()));
+        let spec = after("large.limits.memory", "1MiB").unwrap();
+        assert_eq!(spec.steps[0].limits.memory_bytes, 1 << 20);
+        assert_eq!(after("large.limits.deadline", "20ms").unwrap().steps[0].limits.deadline, Duration::from_millis(20));
+        assert_eq!(
+            after("out.parallelism", "3").unwrap().sinks[0].parallelism.as_ref().map(|tasks| tasks.value),
+            Some(3)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_set_is_told_with_what_can() {
+        for (name, why) in [
+            (
+                "large.paralelism",
+                "did you mean `large.parallelism`? `large.config.paralelism` gives it to the component",
+            ),
+            ("large.limit.memory", "did you mean `large.limits.memory`?"),
+            ("large.limits.memori", "there are `large.limits.memory` and `large.limits.deadline`"),
+            ("counts.foo", "the step has no component to configure; of it `counts.parallelism` can be set"),
+            ("sums.foo", "the step has the components a, b; name one, as in `sums.a.foo`"),
+            ("numbers.rate", "of a source or sink only `numbers.parallelism` can be set"),
+            ("lrge.minimum", "did you mean `large`?"),
+            ("large", "expected `step.key`"),
+            ("large.parallelism", "expected a whole number"),
+        ] {
+            let refused = after(name, "x").unwrap_err();
+            assert!(refused.contains(why), "{name}: {refused}");
+        }
+    }
 }

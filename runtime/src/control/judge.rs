@@ -42,6 +42,21 @@ pub struct Refusal {
     pub stub: Option<String>,
 }
 
+impl Refusal {
+    /// What can be done about it, to be read behind the refusal.
+    pub(super) fn way_on(&self) -> &'static str {
+        match self.what {
+            "output" | "side output" => {
+                "; a component with other columns takes the place of this one where a pipeline file names it: `millstream apply FILE`"
+            }
+            "input" | "second input" | "key" => {
+                "; a column reaches the step where the one before puts it out, or has it in `keep`: `millstream apply FILE`"
+            }
+            _ => "",
+        }
+    }
+}
+
 /// Judges `offered` in the place of `running`; `available` are the columns that reach the step.
 pub fn judge(running: &Signature, offered: &Signature, available: &Schema) -> Verdict {
     if let Some(refusal) = difference("output", &running.outputs, &offered.outputs) {

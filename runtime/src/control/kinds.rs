@@ -75,7 +75,7 @@ impl From<&Manifest> for Noted {
 }
 
 impl Noted {
-    /// Compares what steps kept with what they keep `now`. State that was given up by an approved change is taken out of the cut
+    /// Compares what steps kept with what they keep `now`; those that are new are told. State that was given up by an approved change is taken out of the cut
     /// where the step is what it was changed into; what else is of another kind is refused.
     pub(super) fn settle(
         &self,
@@ -84,7 +84,9 @@ impl Noted {
         plan: &Plan,
         cut: &mut Cut,
     ) -> Result<Vec<String>, CheckpointError> {
-        let mut notes = Vec::new();
+        let new = now.keys().filter(|step| !cut.steps.contains_key(*step) && !self.steps.contains_key(*step));
+        let new = new.map(|step| format!("step `{step}` is not in checkpoint {epoch}: it begins empty"));
+        let mut notes: Vec<String> = new.collect();
         for (step, then) in &self.steps {
             if !cut.steps.contains_key(step) {
                 continue;
@@ -206,6 +208,17 @@ mod tests {
         assert_eq!(settled(&windows("1s"), &format!("{JOIN} }}"), true, 3), Ok(0), "of another kind");
         assert_eq!(settled(&windows("1s"), "select = [\"key\"]", true, 3), Ok(0), "that keeps nothing");
         assert_eq!(settled(&windows("1s"), &windows("2s"), false, 3), Ok(1), "nobody gave it up");
+    }
+
+    #[test]
+    fn a_step_that_the_checkpoint_does_not_know_is_told_to_begin_empty() {
+        let now = planned("key_by = [\"key\"]\naggregate = { n = \"count()\" }");
+        let kept = of(&now, &Components::new());
+        let told = |noted: &Noted, cut: &mut Cut| noted.settle(7, &kept, &now, cut).unwrap();
+        assert_eq!(told(&Noted::default(), &mut Cut::default()), ["step `s` is not in checkpoint 7: it begins empty"]);
+        assert!(told(&Noted::default(), &mut cut(3)).is_empty(), "a checkpoint of before notes nothing");
+        let noted = Noted { steps: kept.clone(), given_up: BTreeSet::new() };
+        assert!(told(&noted, &mut Cut::default()).is_empty(), "whoever approved that it is dropped knows");
     }
 
     #[test]

@@ -14,15 +14,20 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::checkpoints::{CheckpointError, cut_of};
+use super::kept::{self, Runs};
+use super::kinds::{self, Noted};
 use super::run::{OpenError, RunError};
 use super::status::NodeRole;
 use super::supervise::Running;
 use super::swap::SwapError;
 use super::trial::{Breach, Budget, Mode, TrialSpec, TrialState, TrialStatus};
+use crate::checkpoint::{Loaded, Store};
 use crate::clock::Stopwatch;
 use crate::format::Format;
-use crate::pipeline::build::RunOptions;
+use crate::pipeline::build::{ComponentChoice, RunOptions};
 use crate::pipeline::cut::Cut;
+use crate::pipeline::enough::Enough;
 use crate::pipeline::resolve::Resolution;
 use crate::pipeline::spec::PipelineSpec;
 use crate::sink::SinkKind;
@@ -37,7 +42,7 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct RehearsalSpec {
     /// components by step, named as for a swap
     pub offers: Vec<(String, PathBuf)>,
-    /// ends at the first look after so many rows have been read; all batches that were read are compared whole
+    /// ends at the first batch after so many rows have been read from all sources together
     pub rows: Option<u64>,
     /// ends after so long
     pub during: Option<Duration>,
@@ -87,6 +92,9 @@ pub enum RehearsalError {
     /// the candidate cannot be tried
     #[error(transparent)]
     Swap(#[from] SwapError),
+    /// the checkpoint cannot be gone on from
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// it failed on the way
     #[error(transparent)]
     Run(#[from] RunError),
@@ -146,6 +154,37 @@ pub fn without_positions(cut: &mut Cut, source: Option<&str>) {
     }
 }
 
+/// A pipeline with the components that a start would run that goes on from a checkpoint, and the cut to begin with.
+#[derive(Debug)]
+pub struct Forked {
+    /// what runs
+    pub resolution: Resolution,
+    /// state and positions
+    pub from: Cut,
+    /// one for each component that is not the pipeline file's
+    pub notes: Vec<String>,
+}
+
+/// Makes `resolution` go on from a checkpoint as `millstream run` would: with the versions that ran there where the pipeline file
+/// names what it named then, and with state migrated where another component is to read it. The store is only read.
+pub async fn go_on(
+    resolution: Resolution,
+    sandbox: &Sandbox,
+    store: &Store,
+    mut loaded: Loaded,
+) -> Result<Forked, CheckpointError> {
+    let known = std::mem::take(&mut loaded.manifest.versions);
+    let (epoch, noted) = (loaded.manifest.epoch, Noted::from(&loaded.manifest));
+    let mut from = Cut { kept_by: kept::states(&known), ..cut_of(loaded) };
+    let runs = (Runs::Start(ComponentChoice::Kept), None);
+    let gone_on = kept::go_on(resolution, sandbox, kept::From { store, epoch, known: &known }, runs, 0).await?;
+    let Resolution { plan, components } = &gone_on.resolution;
+    let mut notes = gone_on.notes;
+    notes.extend(noted.settle(epoch, &kinds::of(plan, components), plan, &mut from)?);
+    kept::check_states(epoch, &from, components)?;
+    Ok(Forked { resolution: gone_on.resolution, from, notes })
+}
+
 /// Runs a [`fork`]ed pipeline with candidates in shadow, until its input ends or it has seen enough.
 pub async fn rehearse(
     resolution: Resolution,
@@ -153,19 +192,18 @@ pub async fn rehearse(
     spec: RehearsalSpec,
 ) -> Result<Rehearsal, RehearsalError> {
     let restore = spec.from.map(std::sync::Arc::new);
-    let options = RunOptions { restore, paused: true, ..RunOptions::default() };
+    let enough = spec.rows.map(Enough::rows);
+    let options = RunOptions { restore, paused: true, enough, ..RunOptions::default() };
     let running = Running::start(resolution, sandbox, &options).await?;
     let handle = running.handle();
     let trial = TrialSpec { mode: Mode::Shadow { during: None }, by: Vec::new(), budgets: spec.budgets.clone() };
     handle.try_out(&spec.offers, trial).await?;
     handle.resume().await;
     let watch = Stopwatch::start();
-    let rows_read = || handle.status().total(NodeRole::Source, |counts| counts.rows_out);
     loop {
         let is_over = handle.trial().is_none_or(|trial| trial.state.is_over());
-        let is_enough = spec.rows.is_some_and(|rows| rows_read() >= rows);
         let is_late = spec.during.is_some_and(|during| watch.elapsed() >= during);
-        if is_over || is_enough || is_late {
+        if is_over || is_late {
             break;
         }
         tokio::time::sleep(LOOK).await;

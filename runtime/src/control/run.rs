@@ -18,7 +18,7 @@ use super::versions::Versions;
 use crate::checkpoint::Store;
 use crate::clock::{Clock, Stopwatch};
 use crate::metrics::NodeCounts;
-use crate::pipeline::build::{self, NodeTasks, RunOptions, SharedSpill, StartError};
+use crate::pipeline::build::{self, NodeTasks, RunOptions, StartError, TasksSpill};
 use crate::pipeline::change::{Change, Progress};
 use crate::pipeline::cut::{Collected, Cut};
 use crate::pipeline::duration::display_ns;
@@ -135,7 +135,7 @@ pub(super) struct Shared {
     pub(super) progress: Arc<Progress>,
     pub(super) nodes: Vec<NodeTasks>,
     /// where state goes that does not fit into memory
-    pub(super) spill: Option<SharedSpill>,
+    pub(super) spill: Option<TasksSpill>,
     /// held while sources are told of a barrier: all of them hear of barriers in one order
     pub(super) barrier_turn: Mutex<()>,
     /// asks the one who takes checkpoints to take the last

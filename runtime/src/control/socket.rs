@@ -21,8 +21,10 @@ use super::supervise::Handle;
 const REQUEST_BYTES: u64 = 1 << 20;
 /// A client that says nothing for so long is let go.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A socket path must fit into a `sockaddr_un`.
+/// A socket path must fit into a `sockaddr_un`: longer names of pipelines are shortened.
 const NAME_CHARS: usize = 40;
+/// What a shortened name ends in, so that it is of one pipeline only.
+const HASH_CHARS: usize = 8;
 
 /// Where sockets of this user lie: `MILLSTREAM_RUN_DIR`, else below `XDG_RUNTIME_DIR`, else a folder of the user's own in the
 /// folder for temporary files.
@@ -50,8 +52,7 @@ impl ControlSocket {
     /// Opens the socket of pipeline `name` in `dir`, which is made if it is missing and must belong to this user alone.
     pub fn open(dir: &Path, name: &str) -> io::Result<Self> {
         own_folder(dir)?;
-        let name: String = name.chars().take(NAME_CHARS).collect();
-        let path = dir.join(format!("{name}.{}.sock", std::process::id()));
+        let path = dir.join(format!("{}.{}.sock", called(name), std::process::id()));
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -130,10 +131,20 @@ async fn attend(stream: UnixStream, handle: &Handle) -> io::Result<()> {
     }
 }
 
+/// What pipeline `name` is called where it is [found](running): by its name, or by the beginning of a long one and its hash.
+pub fn called(name: &str) -> String {
+    if name.chars().count() <= NAME_CHARS {
+        return name.to_owned();
+    }
+    let beginning: String = name.chars().take(NAME_CHARS - HASH_CHARS - 1).collect();
+    let hash: String = blake3::hash(name.as_bytes()).to_hex().chars().take(HASH_CHARS).collect();
+    format!("{beginning}-{hash}")
+}
+
 /// A running pipeline as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// its name
+    /// what it is [called]
     pub name: String,
     /// its process
     pub pid: u32,
@@ -180,4 +191,19 @@ pub fn ask(socket: &Path, request: &Request) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the pipeline ended without an answer"));
     }
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_shortened_so_that_a_path_has_room_and_they_stay_apart() {
+        assert_eq!(called("visits"), "visits");
+        let at_most = "a".repeat(NAME_CHARS);
+        assert_eq!(called(&at_most), at_most);
+        let [one, two] = ["one", "two"].map(|end| called(&format!("{}{end}", "a".repeat(60))));
+        assert!(one != two && [&one, &two].iter().all(|name| name.len() == NAME_CHARS && name.starts_with("aaa")));
+        assert_eq!(parts(&format!("{one}.7.sock")), Some((one, 7)));
+    }
 }

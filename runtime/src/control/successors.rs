@@ -7,7 +7,7 @@ use super::judge::Verdict;
 use super::run::Life;
 use super::swap::{Offers, SwapError};
 use crate::operator::{Migration, Operator};
-use crate::pipeline::build::{instantiate_for, operators_of};
+use crate::pipeline::build::{TasksSpill, instantiate_for, operators_of};
 use crate::pipeline::change::Successor;
 use crate::pipeline::plan::{NodeKind, SlotId};
 use crate::pipeline::resolve::{Components, Resolution};
@@ -29,7 +29,8 @@ impl Life {
         let shared = &self.shared;
         let metrics = &shared.nodes.get(index).ok_or_else(unknown)?.guests;
         let resolution = self.resolved_as(step, components)?;
-        let operators = operators_of(&resolution, step, &shared.clock, shared.spill.as_ref(), metrics);
+        let spill = shared.spill.as_ref().and_then(TasksSpill::get);
+        let operators = operators_of(&resolution, step, &shared.clock, spill.as_ref(), metrics);
         let operators = operators.map_err(SwapError::Start)?;
         let mut successors = Vec::with_capacity(operators.len());
         for (subtask, operator) in operators.into_iter().enumerate() {

@@ -353,13 +353,7 @@ impl Handle {
     /// have ended have none. [`SwapError::Ended`] once the run is over; a pipeline that is being started again is waited
     /// for.
     pub async fn snapshot(&self) -> Result<Cut, SwapError> {
-        loop {
-            let life = self.life();
-            match life.snapshot().await {
-                Err(SwapError::Ended) if self.follows(&life).await => {}
-                result => return result,
-            }
-        }
+        self.in_a_life(|life| async move { life.snapshot().await }).await
     }
 
     /// Replaces components at one cut. Each is named by its step, or `step.entry` where the step has several.
@@ -371,16 +365,11 @@ impl Handle {
     /// the future is dropped: a barrier that only some sources have sent would hold up the pipeline for ever.
     pub async fn swap(&self, requests: &[(String, PathBuf)]) -> Result<SwapReport, SwapError> {
         let requests = requests.to_vec();
-        self.in_turn(|handle| async move {
-            loop {
-                let life = handle.life();
-                match life.swap(&requests).await {
-                    Err(SwapError::Ended) if handle.follows(&life).await => {}
-                    result => return result,
-                }
-            }
-        })
-        .await
+        let swap = move |life: Life| {
+            let requests = requests.clone();
+            async move { life.swap(&requests).await }
+        };
+        self.in_turn(|handle| async move { handle.in_a_life(swap).await }).await
     }
 
     /// Puts back, at one cut, what the named steps ran before their present version; with none named, all that the last swap
@@ -388,16 +377,11 @@ impl Handle {
     /// seven versions back).
     pub async fn rollback(&self, steps: &[String]) -> Result<SwapReport, SwapError> {
         let steps = steps.to_vec();
-        self.in_turn(|handle| async move {
-            loop {
-                let life = handle.life();
-                match life.rollback(&steps).await {
-                    Err(SwapError::Ended) if handle.follows(&life).await => {}
-                    result => return result,
-                }
-            }
-        })
-        .await
+        let rollback = move |life: Life| {
+            let steps = steps.clone();
+            async move { life.rollback(&steps).await }
+        };
+        self.in_turn(|handle| async move { handle.in_a_life(rollback).await }).await
     }
 
     /// Tries candidates for steps, named as for [`Handle::swap`]. Done once they are in place; how it goes tells
@@ -467,6 +451,20 @@ impl Handle {
     /// Goes on after [`Handle::pause`].
     pub async fn resume(&self) {
         self.life().resume().await;
+    }
+
+    /// Does `what` in the life that runs; where that has ended before it was done, in the one that follows.
+    async fn in_a_life<T, F>(&self, what: impl Fn(Life) -> F) -> Result<T, SwapError>
+    where
+        F: Future<Output = Result<T, SwapError>>,
+    {
+        loop {
+            let life = self.life();
+            match what(life.clone()).await {
+                Err(SwapError::Ended) if self.follows(&life).await => {}
+                result => return result,
+            }
+        }
     }
 
     /// Whether another life follows this one; waits until it is known.

@@ -137,7 +137,7 @@ impl Objects {
         let upload = self.store.put_multipart(&self.path(name)).await.map_err(self.failed("write", name))?;
         let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
         for part in bytes.chunks(PART_BYTES) {
-            upload.wait_for_capacity(CONCURRENT).await.map_err(self.failed("write", name))?;
+            upload = with_room(upload).await.map_err(self.failed("write", name))?;
             upload.write(part);
         }
         upload.finish().await.map(|_| ()).map_err(self.failed("write", name))
@@ -282,7 +282,7 @@ impl Objects {
         while let Some(part) = parts.next().await {
             match part {
                 Ok(part) => {
-                    upload.wait_for_capacity(CONCURRENT).await?;
+                    upload = with_room(upload).await?;
                     upload.put(part);
                 }
                 Err(error) => {
@@ -317,6 +317,19 @@ impl Objects {
     pub async fn upload(&self, name: &str) -> Result<WriteMultipart, ObjectsError> {
         let upload = self.store.put_multipart(&self.path(name)).await.map_err(self.failed("write", name))?;
         Ok(WriteMultipart::new_with_chunk_size(upload, PART_BYTES))
+    }
+}
+
+/// Waits until fewer than [`CONCURRENT`] parts are on their way. Where one has not arrived those that have are removed: nobody would
+/// finish the file, and S3 keeps, and charges for, what is not finished.
+pub async fn with_room(mut upload: WriteMultipart) -> Result<WriteMultipart, object_store::Error> {
+    match upload.wait_for_capacity(CONCURRENT).await {
+        Ok(()) => Ok(upload),
+        Err(error) => {
+            // what stays of it the bucket's rule removes
+            let _ = upload.abort().await;
+            Err(error)
+        }
     }
 }
 

@@ -55,3 +55,54 @@ async fn large_files_go_in_parts_and_are_the_same() {
         assert!(objects.get("large").await.unwrap().unwrap() == bytes);
     }
 }
+
+type Made<'a, T> = std::pin::Pin<Box<dyn Future<Output = object_store::Result<T>> + Send + 'a>>;
+
+/// An upload whose second part does not arrive.
+#[derive(Debug, Default)]
+struct Failing {
+    parts: usize,
+    aborted: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl object_store::MultipartUpload for Failing {
+    fn put_part(&mut self, _: object_store::PutPayload) -> object_store::UploadPart {
+        self.parts += 1;
+        let failed = || object_store::Error::Generic { store: "test", source: "on purpose".into() };
+        Box::pin(std::future::ready(if self.parts == 2 { Err(failed()) } else { Ok(()) }))
+    }
+
+    fn complete<'a, 'b>(&'a mut self) -> Made<'b, object_store::PutResult>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async { panic!("finished though a part is missing") })
+    }
+
+    fn abort<'a, 'b>(&'a mut self) -> Made<'b, ()>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        self.aborted.store(true, std::sync::atomic::Ordering::SeqCst);
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+#[tokio::test]
+async fn an_upload_of_which_a_part_has_not_arrived_is_given_up_with_its_parts() {
+    let upload = Failing::default();
+    let aborted = Arc::clone(&upload.aborted);
+    let mut upload = WriteMultipart::new_with_chunk_size(Box::new(upload), 1);
+    let error = loop {
+        assert!(!aborted.load(std::sync::atomic::Ordering::SeqCst));
+        match with_room(upload).await {
+            Ok(with_room) => upload = with_room,
+            Err(error) => break error,
+        }
+        upload.write(b"x");
+    };
+    assert!(error.to_string().contains("on purpose"), "{error}");
+    assert!(aborted.load(std::sync::atomic::Ordering::SeqCst));
+}

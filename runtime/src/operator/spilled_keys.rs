@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! `e` `p` `x` · time, sign flipped: 8 bytes · key bytes   no value: the key waits for this time, see `Wake`
-//! `k` · generation: 2 bytes, big-endian · partition: 1 byte · key bytes       the key (see `state/key_rows.rs`) and what is kept of it:
+//! `k` · generation: 2 bytes · partition: 2 bytes, both big-endian · key bytes       the key (see `state/key_rows.rs`) and what is kept of it:
 //!     bits: which times it waits for · these, 8 bytes each · for each table: bytes of its rows: 4, rows (see `spill/rows.rs`)
 //! ```
 //!
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch};
 use sha2::{Digest, Sha256};
 
-use stored::{KEY, key_of, mark_of, place_of, read_block, read_mark};
+use stored::{KEY, key_of, mark_of, partition_of, place_of, read_block, read_mark};
 pub(super) use stored::{Parts, Stored, generation_end, generation_place, note_place, notes_end, without_generation};
 
 use super::OperatorError;
@@ -34,13 +34,13 @@ use crate::limits::BATCH_ROWS;
 use crate::spill::{Spill, SpillError, Value};
 use crate::state::{Chunked, KeyRows, KeyTable, Later, next_freezing};
 
-/// Partitions that a snapshot shares as a whole.
-const PARTITIONS: usize = 1 << 8;
+/// Partitions of keys, the least that a snapshot writes as a whole.
+const PARTITIONS: usize = 1 << 12;
 
-/// Keys of neighbouring partitions that are one block of a snapshot.
+/// Most keys of neighbouring partitions that are one block of a snapshot.
 const BLOCK_KEYS: u64 = 4_096;
 
-/// Bytes of these, however few keys that are: a block is in memory as a whole while it is written.
+/// Most bytes of these, however few keys that are: a block is in memory as a whole while it is written.
 const BLOCK_BYTES: u64 = 16 << 20;
 
 /// Keys that are due and come back at once.
@@ -362,8 +362,7 @@ impl SpilledKeys {
     /// Counts a key that comes to the store, or leaves it.
     fn count(&mut self, place: &[u8], value_bytes: usize, comes: bool) {
         let bytes = (place.len() + value_bytes) as u64;
-        let partition =
-            without_generation(place).first().and_then(|partition| self.partitions.get_mut(usize::from(*partition)));
+        let partition = partition_of(place).and_then(|partition| self.partitions.get_mut(usize::from(partition)));
         let Some(partition) = partition else { return };
         partition.number = next_freezing();
         let change = |of: &mut u64, by: u64| *of = if comes { *of + by } else { of.saturating_sub(by) };
@@ -492,20 +491,7 @@ impl SpilledKeys {
         }
         let area = Arc::new(self.spill.area.freeze());
         let mut blocks: Vec<(Range<usize>, u128)> = Vec::new();
-        let (mut from, mut keys, mut bytes, mut digest) = (0, 0, 0, Sha256::new());
-        for (number, partition) in self.partitions.iter().enumerate() {
-            keys += partition.keys;
-            bytes += partition.bytes;
-            digest.update(partition.number.to_le_bytes());
-            let is_full = keys >= BLOCK_KEYS || bytes >= BLOCK_BYTES;
-            if is_full || number + 1 == PARTITIONS && keys > 0 {
-                digest.update((from as u64).to_le_bytes());
-                let all = std::mem::take(&mut digest).finalize();
-                let id = all.first_chunk().map_or(0, |bytes: &[u8; 16]| u128::from_le_bytes(*bytes));
-                blocks.push((from..number + 1, id));
-                (from, keys, bytes) = (number + 1, 0, 0);
-            }
-        }
+        cut(&self.partitions, 0, &mut blocks);
         let later = |number: usize, (partitions, id): &(Range<usize>, u128)| {
             let (area, tables) = (Arc::clone(&area), Arc::clone(&self.tables));
             let (partitions, id) = (partitions.clone(), id ^ (number as u128 + 1) << 64);
@@ -514,6 +500,27 @@ impl SpilledKeys {
         };
         (0..self.tables.len()).map(|number| blocks.iter().map(|block| later(number, block)).collect()).collect()
     }
+}
+
+/// Cuts partitions, the first of which has the number `from`, in blocks with their ids. In halves, so that where keys come and go
+/// other blocks stay as they were.
+fn cut(partitions: &[Partition], from: usize, blocks: &mut Vec<(Range<usize>, u128)>) {
+    let keys: u64 = partitions.iter().map(|partition| partition.keys).sum();
+    let bytes: u64 = partitions.iter().map(|partition| partition.bytes).sum();
+    if keys == 0 {
+        return;
+    }
+    if partitions.len() > 1 && (keys > BLOCK_KEYS || bytes > BLOCK_BYTES) {
+        let (front, back) = partitions.split_at(partitions.len() / 2);
+        cut(front, from, blocks);
+        cut(back, from + front.len(), blocks);
+        return;
+    }
+    let mut digest = Sha256::new();
+    digest.update((from as u64).to_le_bytes());
+    partitions.iter().for_each(|partition| digest.update(partition.number.to_le_bytes()));
+    let id = digest.finalize().first_chunk().map_or(0, |bytes: &[u8; 16]| u128::from_le_bytes(*bytes));
+    blocks.push((from..from + partitions.len(), id));
 }
 
 #[cfg(test)]

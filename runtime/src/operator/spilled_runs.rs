@@ -11,7 +11,9 @@
 //! ```
 //!
 //! A run never changes until its window is gone. So a snapshot takes a view of the store and makes nothing; the rows that it gives are
-//! cut in blocks which, once they are full, are the same in every later snapshot.
+//! cut in blocks which, once they are full, are the same in every later snapshot. Rows come to the store run by run, in each by partition, so
+//! a block is all that lies between its first place and its last: what stays in memory of a run is nothing, of a block of a MiB 40
+//! bytes, of a span some 250, and that counts as memory of the operator.
 //!
 //! One partition, a 1,024th of what a window holds, must fit into memory.
 
@@ -83,19 +85,30 @@ struct OnDisk {
 }
 
 /// Rows of one table that a snapshot gives together.
-#[derive(Clone, Default)]
+#[derive(Clone, Copy)]
 struct Block {
     /// changes with what is in it
     id: u64,
     bytes: u64,
-    pieces: Arc<Vec<Piece>>,
+    from: Place,
+    /// with what lies there
+    to: Place,
 }
 
-/// Some partitions of a run.
-#[derive(Clone)]
-struct Piece {
+/// Where rows of a table lie, in the order in which they were written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
     run: u32,
-    partitions: Partitions,
+    partition: u32,
+}
+
+impl Block {
+    /// The runs of which rows of a partition are in it.
+    fn runs(&self, partition: u32) -> Range<u32> {
+        let first = if partition < self.from.partition { self.from.run + 1 } else { self.from.run };
+        let end = if partition > self.to.partition { self.to.run } else { self.to.run + 1 };
+        first..end
+    }
 }
 
 /// A bit for each partition: an index that stays in memory while the rows are in the store.
@@ -159,10 +172,24 @@ impl SpilledRuns {
         self.spill.memory_bytes
     }
 
-    /// Tells how much is held in memory.
+    /// Whether rows that take so much are to leave memory. What is kept here of those in the store counts, up to half of all that there
+    /// is: else every batch would leave at once, and what is kept would grow the faster.
+    pub(super) fn is_over(&self, memory_bytes: usize) -> bool {
+        let most = self.memory_bytes_now();
+        memory_bytes > most.saturating_sub(self.index_bytes()).max(most / 2)
+    }
+
+    /// Bytes of what stays in memory of rows in the store.
+    fn index_bytes(&self) -> usize {
+        let blocks = self.spans.values().flat_map(|span| &span.blocks);
+        let blocks: usize = blocks.map(|blocks| size_of_val(blocks) + blocks.capacity() * size_of::<Block>()).sum();
+        blocks + self.spans.len() * size_of::<(Span, OnDisk)>()
+    }
+
+    /// Tells how much rows take in memory.
     pub(super) fn report(&self, memory_bytes: usize) {
         let on_disk = self.spans.values().map(|span| span.bytes).sum();
-        self.spill.counters.state(memory_bytes, on_disk);
+        self.spill.counters.state(memory_bytes + self.index_bytes(), on_disk);
     }
 
     /// Rows in the store; a key of several runs counts as often.
@@ -322,7 +349,7 @@ impl SpilledRuns {
         let of_table = |table: usize| {
             let blocks = |(span, on_disk): (&Span, &OnDisk)| {
                 let blocks = on_disk.blocks.get(table).into_iter().flatten();
-                blocks.map(|block| (*span, block.clone())).collect::<Vec<_>>()
+                blocks.map(|block| (*span, on_disk.partitions, *block)).collect::<Vec<_>>()
             };
             self.spans.iter().flat_map(blocks).collect()
         };
@@ -344,13 +371,13 @@ pub(super) struct FrozenRuns {
     area: Arc<FrozenArea>,
     tables: Arc<Vec<RowCodec>>,
     generation: u16,
-    /// by table
-    blocks: Vec<Vec<(Span, Block)>>,
+    /// by table, with the span's partitions
+    blocks: Vec<Vec<(Span, Partitions, Block)>>,
 }
 
 impl FrozenRuns {
-    /// The rows of a table in the order in which they were written, span by span; `make` makes what the snapshot holds of some rows
-    /// of a span.
+    /// The rows of a table, span by span, those of a partition in the order in which they were written; `make` makes what the snapshot
+    /// holds of some rows of a span.
     pub(super) fn later(
         &self,
         table: usize,
@@ -358,11 +385,11 @@ impl FrozenRuns {
     ) -> Vec<Later> {
         let make = Arc::new(make);
         let blocks = self.blocks.get(table).into_iter().flatten();
-        let later = |(span, block): &(Span, Block)| {
+        let later = |(span, partitions, block): &(Span, Partitions, Block)| {
             let (area, tables, make) = (Arc::clone(&self.area), Arc::clone(&self.tables), Arc::clone(&make));
-            let (span, id, pieces) = (*span, u128::from(block.id), Arc::clone(&block.pieces));
-            let at = (self.generation, span, table);
-            Later::new(move || id, move || make(span, read_block(&area, &tables, at, &pieces)?))
+            let (id, at) = (u128::from(block.id), (self.generation, *span, table));
+            let (partitions, block) = (*partitions, *block);
+            Later::new(move || id, move || make(at.1, read_block(&area, &tables, at, (partitions, block))?))
         };
         blocks.map(later).collect()
     }
@@ -372,13 +399,13 @@ fn read_block(
     area: &FrozenArea,
     tables: &[RowCodec],
     (generation, span, table): (u16, Span, usize),
-    pieces: &[Piece],
+    (partitions, block): (Partitions, Block),
 ) -> Result<Vec<ArrayRef>, StateError> {
     let codec = tables.get(table).ok_or(StateError::ColumnCount { expected: tables.len(), found: table })?;
-    let parts = pieces.iter().flat_map(|piece| piece.partitions.iter().map(|partition| (piece.run, partition)));
-    let values = parts.flat_map(|(run, partition)| {
-        let from = place_of(generation, span, partition, (table as u8, run));
-        let to = [from.as_slice(), &[255; 5]].concat();
+    // runs of a partition and table are neighbours in the store
+    let parts = partitions.iter().map(|partition| (partition, block.runs(partition)));
+    let values = parts.filter(|(_, runs)| !runs.is_empty()).flat_map(|(partition, runs)| {
+        let [from, to] = [runs.start, runs.end].map(|run| place_of(generation, span, partition, (table as u8, run)));
         area.range(&from, &to).map(|entry| entry.map(|(_, value)| value)).collect::<Vec<_>>()
     });
     let elsewhere = |error: SpillError| StateError::Elsewhere { reason: error.to_string() };
@@ -421,17 +448,11 @@ impl OnDisk {
         for (partition, bytes) in written {
             self.bytes += bytes;
             self.partitions.add(*partition);
-            if blocks.last().is_none_or(|last| last.bytes >= BLOCK_BYTES) {
-                blocks.push(Block::default());
+            let (id, to) = (next_freezing(), Place { run, partition: *partition });
+            match blocks.last_mut().filter(|last| last.bytes < BLOCK_BYTES) {
+                Some(block) => (block.id, block.bytes, block.to) = (id, block.bytes + bytes, to),
+                None => blocks.push(Block { id, bytes: *bytes, from: to, to }),
             }
-            let Some(block) = blocks.last_mut() else { return };
-            block.id = next_freezing();
-            block.bytes += bytes;
-            let pieces = Arc::make_mut(&mut block.pieces);
-            if pieces.last().is_none_or(|last| last.run != run) {
-                pieces.push(Piece { run, partitions: Partitions::default() });
-            }
-            pieces.iter_mut().last().into_iter().for_each(|piece| piece.partitions.add(*partition));
         }
     }
 }

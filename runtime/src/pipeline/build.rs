@@ -18,6 +18,7 @@ use super::change::{Progress, TaskReport};
 use super::channels::Channels;
 use super::cut::{Cut, RestoreError};
 use super::dead_letter::{self, DeadLetters};
+use super::enough::Enough;
 use super::exchange::{Disconnected, Edge, ExchangeError, Inputs};
 use super::handover::{Handed, Later};
 use super::marker::Marker;
@@ -43,7 +44,7 @@ use crate::wasm::{Gate, GuestError, GuestMetrics, Witness};
 
 pub(crate) use candidate::operators_of;
 pub(crate) use operators::instantiate_for;
-pub(crate) use spill::SharedSpill;
+pub(crate) use spill::{SharedSpill, TasksSpill};
 
 /// How a pipeline is to run.
 #[derive(Clone, Debug)]
@@ -60,6 +61,8 @@ pub struct RunOptions {
     pub components: ComponentChoice,
     /// sources take nothing in until they are told to
     pub paused: bool,
+    /// sources end behind the batch with which they have given so many rows together
+    pub enough: Option<Enough>,
     /// folder for the capsules of pipelines that do not say where theirs go; none: these write none
     pub capsules: Option<PathBuf>,
 }
@@ -83,6 +86,7 @@ impl Default for RunOptions {
             restore: None,
             components: ComponentChoice::Kept,
             paused: false,
+            enough: None,
             capsules: None,
         }
     }
@@ -176,7 +180,7 @@ pub(crate) struct Built {
     /// by node
     pub(crate) nodes: Vec<NodeTasks>,
     /// where state goes that does not fit into memory
-    pub(crate) spill: Option<SharedSpill>,
+    pub(crate) spill: Option<TasksSpill>,
     /// exchanges whose ranges are cut from samples
     pub(crate) samplers: Vec<SampledRange>,
 }
@@ -232,6 +236,7 @@ pub(crate) async fn build(
         futures.push(builder.task(index, plan, subtask, chain?).await?);
     }
     let Builder { nodes, commands, spill, samplers, .. } = builder;
+    let spill = spill.as_ref().map(SharedSpill::of_tasks);
     Ok(Built { tasks: futures, dead_letters: Box::pin(writer), commands, progress, nodes, spill, samplers })
 }
 
@@ -494,6 +499,7 @@ impl Builder<'_> {
         let counters = self.counters(node, subtask);
         let shuffle = self.options.shuffle_batches.map(|seed| Shuffle::new(seed, subtask));
         let (paused, capsules) = (self.options.paused, self.capsules(node, subtask));
+        let enough = self.options.enough.clone();
         let task = move |source| SourceTask {
             name,
             source,
@@ -509,6 +515,7 @@ impl Builder<'_> {
             marker,
             capsules,
             paused,
+            enough,
         };
         self.commands.push(sender);
         Ok(Box::pin(async move {

@@ -14,6 +14,7 @@ mod columns;
 pub mod cut;
 mod dead_letter;
 pub mod duration;
+pub mod enough;
 pub mod exchange;
 mod footers;
 pub mod handover;

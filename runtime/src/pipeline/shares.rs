@@ -193,6 +193,25 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_a_key_stay_together_whatever_their_other_columns_hold() {
+        let schema = Schema::new([Field::new("key", Kind::Int64), Field::new("value", Kind::Int64)]);
+        let columns =
+            [|row: i64| row % 4, |row: i64| row].map(|of| Arc::new((0..64).map(of).collect::<Int64Array>()) as _);
+        let rows = RecordBatch::try_new(schema.arrow().clone(), columns.into()).unwrap();
+        let collected = Collected::default();
+        let state = Snapshot::default().with("keyed", Some(1), vec![rows]);
+        collected.add("sum", 0, TaskState { watermark: Watermark(1), state });
+        let shares = Shares::new(&collected.take(), |_| 3);
+        for subtask in 0..3 {
+            let share = shares.share("sum", subtask).unwrap().unwrap();
+            for batch in share.state.rows("keyed") {
+                let keys = batch.column(0).as_primitive::<Int64Type>().values();
+                assert!((0..4).all(|key| [0, 16].contains(&keys.iter().filter(|of| **of == key).count())), "{keys:?}");
+            }
+        }
+    }
+
+    #[test]
     fn tasks_that_begin_at_once_share_the_work() {
         let (cut, made) = cut();
         let shares = Shares::new(&cut, |_| 3);

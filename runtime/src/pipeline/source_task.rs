@@ -9,6 +9,7 @@ use super::capsules::StepCapsules;
 use super::change::Change;
 use super::cut::Cut;
 use super::dead_letter::{DeadLetter, Payload};
+use super::enough::Enough;
 use super::marker::{Marked, Marker};
 use super::shuffle::Shuffle;
 use super::task::{Chain, TaskError, wait};
@@ -54,6 +55,8 @@ pub(super) struct SourceTask {
     pub(super) capsules: Option<StepCapsules>,
     /// told to take nothing in for now
     pub(super) paused: bool,
+    /// what all sources may give together
+    pub(super) enough: Option<Enough>,
 }
 
 /// Ticks of a migration after which a source that gives nothing says how far it is and shows what it has given: as long as
@@ -132,8 +135,10 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
         let failed = |source| TaskError::Source { name: task.name.clone(), subtask: task.chain.subtask, source };
         match event.map_err(failed)? {
             SourceEvent::Batch { partition, batch, bad } => {
+                let rows = batch.rows();
                 task.bad(partition, bad).await?;
                 task.batch(partition, batch).await?;
+                task.enough.iter().for_each(|enough| enough.given(rows));
             }
             SourceEvent::PartitionEnded { partition } => task.watermarks.end(partition),
             SourceEvent::Quiet => task.chain.flush().await?,
@@ -144,6 +149,9 @@ pub(super) async fn run(mut task: SourceTask) -> Result<(), TaskError> {
             }
         }
         task.progress().await?;
+        if task.enough.as_ref().is_some_and(|enough| !enough.has_left()) {
+            break;
+        }
         // A source that always has rows must still let other tasks of this thread run.
         tokio::task::consume_budget().await;
     }

@@ -217,6 +217,49 @@ mod tests {
     const KNOWN: &str = "1ee1ccbaf2d5d52f730b16d78140a3b8";
 
     #[test]
+    fn an_id_is_made_of_the_bytes_that_its_layout_says_for_every_kind_of_column() {
+        use arrow_array::{
+            BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+        };
+
+        use crate::record::{Field, Kind};
+        let kinds = [Kind::Boolean, Kind::Int64, Kind::Float64, Kind::TimestampMs, Kind::Text, Kind::Binary];
+        let names = ["b", "i", "f", "t", "s", "x"].map(str::to_owned);
+        let fields = names.iter().zip(kinds).map(|(name, kind)| Field::new(name, kind).nullable());
+        let schema = Schema::new(fields.collect::<Vec<_>>());
+        let columns: [ArrayRef; 6] = [
+            Arc::new(BooleanArray::from(vec![Some(true), None])),
+            Arc::new(Int64Array::from(vec![Some(-2), None])),
+            Arc::new(Float64Array::from(vec![Some(1.5), None])),
+            Arc::new(TimestampMillisecondArray::from(vec![Some(9), None])),
+            Arc::new(StringArray::from(vec![Some("ab"), None])),
+            Arc::new(BinaryArray::from(vec![Some(b"c".as_slice()), None])),
+        ];
+        let rows = RecordBatch::try_new(schema.arrow().clone(), columns.into()).unwrap();
+        let ids =
+            DocumentIds::new("p", "o", &schema, &names).unwrap().of(&Batch::new(rows, vec![0; 2].into()).unwrap());
+        let long = |text: &[u8]| [&(text.len() as u64).to_le_bytes(), text].concat();
+        let cells: [Vec<u8>; 6] = [
+            vec![1, 1],
+            [&[2_u8], (-2_i64).to_le_bytes().as_slice()].concat(),
+            [&[3_u8], 1.5_f64.to_bits().to_le_bytes().as_slice()].concat(),
+            [&[4_u8], 9_i64.to_le_bytes().as_slice()].concat(),
+            [vec![5], long(b"ab")].concat(),
+            [vec![6], long(b"c")].concat(),
+        ];
+        let expected = |cells: &dyn Fn(usize) -> Vec<u8>| {
+            let mut bytes = [b"millstream document 1".as_slice(), b"p", b"o"].map(long).concat();
+            for (number, name) in names.iter().enumerate() {
+                bytes.extend(long(name.as_bytes()));
+                bytes.extend(cells(number));
+            }
+            Sha256::digest(bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
+        assert_eq!(ids[0].to_string(), expected(&|number| cells[number].clone()));
+        assert_eq!(ids[1].to_string(), expected(&|_| vec![0]));
+    }
+
+    #[test]
     fn zeros_and_nans_are_one_value_each_and_null_is_none() {
         use arrow_array::Float64Array;
         let column = Float64Array::from(vec![Some(0.0), Some(-0.0), Some(f64::NAN), Some(-f64::NAN), None, Some(1.0)]);

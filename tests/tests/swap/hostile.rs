@@ -1,5 +1,8 @@
 //! Candidates that would do harm: refused with a reason, while the running version goes on as if nothing had been offered.
 
+use millstream::control::{TrialRequest, TrialState};
+use millstream::operator::OnError;
+
 use super::template::Wat;
 use super::*;
 use crate::record::{Field, Kind};
@@ -36,6 +39,40 @@ fn creating(body: &str) -> Vec<u8> {
     let described = wat.signature(&[field("amount")], &outputs, Some((1, &state)));
     let wat = wat.function("describe", &format!("(i32.const {described})")).function("create", body);
     ["accumulate", "merge", "finish"].into_iter().fold(wat, |wat, name| wat.function(name, "unreachable")).bytes()
+}
+
+/// A mapper that fits `version-map` in all it says, and answers from beyond its memory.
+fn lying() -> Vec<u8> {
+    let version = Field::new("version", Kind::Text);
+    let wat = Wat::new(OperatorKind::Mapper, &[field("sequence")], &[version]);
+    wat.function("transform", "(i32.const 2000000000)").bytes()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_that_breaks_its_contract_is_taken_back_though_nobody_gave_it_a_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lying.wasm");
+    std::fs::write(&path, lying()).unwrap();
+    let pipeline = Pipeline::new("lied-to").source("numbers", generator(None, Some(RATE)));
+    let job = start(pipeline.step("tag", map().from("numbers").on_error(OnError::Fail)), &["tag"], &[]).await;
+    let handle = job.handle();
+    let trying = async {
+        passed(&handle, "tag", 1_000).await;
+        let shadow = TrialRequest { shadow: Some("1h".into()), ..TrialRequest::default() };
+        handle.try_out(&[("tag".to_owned(), path.clone())], shadow.read().unwrap()).await.unwrap();
+        let watch = Stopwatch::start();
+        while !handle.trial().unwrap().state.is_over() {
+            assert!(watch.elapsed() < PATIENCE / 2, "{:?}", handle.trial());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let trial = handle.trial().unwrap();
+        assert_eq!(trial.state, TrialState::RolledBack, "{trial:?}");
+        assert!(trial.breach.is_none() && trial.reason.as_ref().unwrap().contains("cannot go on"), "{trial:?}");
+        handle.stop().await;
+        drop(handle);
+    };
+    let (outcome, ()) = job.finish(trying).await;
+    assert!(outcome.dead.is_empty());
 }
 
 /// What is offered to which step, and what the refusal says.

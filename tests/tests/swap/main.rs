@@ -72,6 +72,20 @@ fn sums<'a>(key_by: impl IntoIterator<Item = &'a str>) -> Step {
         .component("sums", path("version-sum"))
 }
 
+/// Sums by a component whose columns say which version has counted, beside sums of the host's own.
+fn summed(step: Step) -> Step {
+    step.count("rows").sum("amounts", "amount").component("sums", path("migrate-sum-1")).from("numbers")
+}
+
+/// Rows of [`summed`] were counted once each, under whichever version.
+fn assert_each_once(windows: &[Row], rows: u64) {
+    for row in windows {
+        assert_eq!(int(row, "rows_1") + int(row, "rows_2"), int(row, "rows"), "{row:?}");
+        assert_eq!(int(row, "sum_1") + int(row, "sum_2"), int(row, "amounts"), "{row:?}");
+    }
+    assert_eq!(total(windows, "rows"), rows);
+}
+
 fn path(guest: &str) -> String {
     built::guest(guest).unwrap().to_string_lossy().into_owned()
 }

@@ -269,6 +269,29 @@ fn trapping(second: &Second) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_running_version_does_wrong_while_it_is_timed_is_not_on_the_account_of_who_follows_it() {
+    let second = Second::new();
+    let pipeline = Pipeline::new("mended")
+        .source("numbers", generator(None, Some(RATE)))
+        .step("tag", Step::map(trapping(&second).to_string_lossy()).keep_all().from("numbers"));
+    let job = start(pipeline, &["tag"], &[]).await;
+    let handle = job.handle();
+    let trying = async {
+        passed(&handle, "tag", 2_000).await;
+        // timed for half a second, in which it traps once in 1,000 rows
+        let request = watch("500ms", "traps>0,p99>1000000x");
+        try_out(&handle, &[("tag", &second.map())], &request).await.unwrap();
+        let trial = over(&handle).await;
+        assert_eq!(trial.state, TrialState::Finished, "{trial:?}");
+        assert!(trial.steps[0].running.traps > 0 && trial.steps[0].candidate.traps == 0, "{trial:?}");
+        handle.stop().await;
+        drop(handle);
+    };
+    let (outcome, ()) = job.finish(trying).await;
+    assert!(outcome.dead.iter().all(|letter| int(letter, "version") == 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_candidate_that_traps_is_taken_back_by_itself_and_loses_nothing() {
     for parallelism in [1, 3] {
         for request in [shadow("1h", "traps>0"), canary("50%", "traps>0,dead>1000"), watch("1h", "traps>2")] {

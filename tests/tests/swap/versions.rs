@@ -24,6 +24,8 @@ async fn rows_and_dead_letters_are_of_the_version_that_had_them() {
             passed(&handle, "tag", rows_out + ROWS / 4).await;
             // refused before any task had it: its number goes to the next
             swap(&handle, &[("tag", &built::guest("average").unwrap())]).await.unwrap_err();
+            // neither does one that is an operator of this kind, and makes other columns
+            swap(&handle, &[("tag", &built::guest("uppercase").unwrap())]).await.unwrap_err();
             let report = swap(&handle, &[("tag", &second.map())]).await.unwrap();
             assert_eq!((report.swapped[0].from_version, report.swapped[0].to_version), (2, Some(3)));
             drop(handle);
@@ -77,4 +79,60 @@ async fn a_candidate_has_a_number_of_its_own_that_nobody_gets_after_it() {
         drop(handle);
     };
     job.finish(trying).await;
+}
+
+/// Rows that are tagged and counted, without end.
+async fn tagged_and_counted() -> Job {
+    let pipeline = Pipeline::new("both")
+        .source("numbers", generator(None, Some(RATE)))
+        .step("tag", map().from("numbers"))
+        .step("sums", sums(["key"]).from("numbers"));
+    start(pipeline, &["tag"], &["sums"]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_without_a_name_takes_back_the_last_change_alone_and_then_the_one_before() {
+    let second = Second::new();
+    let job = tagged_and_counted().await;
+    let handle = job.handle();
+    let changing = async {
+        passed(&handle, "tag", 1_000).await;
+        swap(&handle, &[("tag", &second.map())]).await.unwrap();
+        swap(&handle, &[("sums", &second.sums())]).await.unwrap();
+        let plan = handle.plan(&[("sums".to_owned(), second.sums()), ("tag".to_owned(), second.map())]).await.unwrap();
+        let [sums, tag] = plan.planned.as_slice() else { panic!("{plan:?}") };
+        assert!(sums.keeps.iter().any(|kept| kept.starts_with("kept_rows_a")), "{plan:?}");
+        assert!(sums.migrates.is_empty() && sums.drops.is_empty() && tag.keeps.is_empty(), "{plan:?}");
+        let steps = |report: SwapReport| report.swapped.into_iter().map(|of| of.step).collect::<Vec<_>>();
+        assert_eq!(steps(handle.rollback(&[]).await.unwrap()), ["sums"]);
+        assert_eq!(steps(handle.rollback(&[]).await.unwrap()), ["tag"]);
+        assert_eq!(handle.rollback(&[]).await.unwrap_err().code(), "no_version_before");
+        handle.stop().await;
+        drop(handle);
+    };
+    job.finish(changing).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn seven_versions_can_be_gone_back_to_and_no_more() {
+    let second = Second::new();
+    let job = tagged_and_counted().await;
+    let handle = job.handle();
+    let changing = async {
+        passed(&handle, "tag", 1_000).await;
+        for _ in 0..5 {
+            swap(&handle, &[("tag", &second.map())]).await.unwrap();
+            swap(&handle, &[("tag", &built::guest("version-map").unwrap())]).await.unwrap();
+        }
+        let known: Vec<u64> = handle.history()["tag"].iter().map(|version| version.number).collect();
+        assert_eq!(known, [4, 5, 6, 7, 8, 9, 10, 11]);
+        for number in (4..11).rev() {
+            let back = handle.rollback(&["tag".to_owned()]).await.unwrap();
+            assert_eq!(back.swapped[0].to_version, Some(number));
+        }
+        assert_eq!(handle.rollback(&["tag".to_owned()]).await.unwrap_err().code(), "no_version_before");
+        handle.stop().await;
+        drop(handle);
+    };
+    job.finish(changing).await;
 }

@@ -18,8 +18,10 @@ const VALUE_CHARACTERS: usize = 60;
 /// When, where and why, on one line.
 pub(super) fn line(capsule: &Capsule) -> String {
     let facts = &capsule.facts;
-    let reason: String = facts.failure.message().chars().take(2 * VALUE_CHARACTERS).collect();
-    format!("{}  {}  {}: {reason}", time(facts.at_ms), facts.step, facts.failure.word())
+    let message = facts.failure.message();
+    let reason: String = message.chars().take(2 * VALUE_CHARACTERS).collect();
+    let rest = if reason.len() < message.len() { ".." } else { "" };
+    format!("{}  {}  {}: {reason}{rest}", time(facts.at_ms), facts.step, facts.failure.word())
 }
 
 /// All of it.
@@ -57,7 +59,11 @@ pub(crate) fn text(capsule: &Capsule) -> String {
     if let Some(backtrace) = facts.failure.backtrace() {
         lines.extend(backtrace.lines().map(|line| format!("  {line}")));
     }
-    lines.push(paint.bold(format!("{}, {} rows", capsule.call.function(), capsule.call.count())));
+    let rows = match capsule.call.count() {
+        1 => "1 row".to_owned(),
+        rows => format!("{rows} rows"),
+    };
+    lines.push(paint.bold(format!("{}, {rows}", capsule.call.function())));
     for (name, rows) in capsule.tables() {
         lines.push(table(name, &rows));
     }

@@ -1,12 +1,11 @@
 //! `millstream state get ..`: what a step remembers of one key.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType};
-use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
-use arrow_schema::{DataType, Field as ArrowField, Schema as ArrowSchema};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::DataType;
 use clap::Args;
 use millstream::checkpoint::Loaded;
 use millstream::state::Table;
@@ -28,12 +27,15 @@ pub(super) struct Get {
     /// A checkpoint's epoch or a savepoint's name; the newest checkpoint if not given
     #[arg(long)]
     checkpoint: Option<String>,
+    /// Failures as JSON too; rows always are
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 impl Get {
     pub(super) fn run(self) -> Result<(), Failure> {
         let loaded = checkpoint::load(&self.pipeline, self.checkpoint.as_deref());
-        let loaded = crate::command::runtime()?.block_on(loaded)?;
+        let (_, loaded) = crate::command::runtime()?.block_on(loaded)?;
         let mut wanted = Vec::new();
         for pair in &self.key {
             let Some((column, value)) = pair.split_once('=') else {
@@ -51,7 +53,7 @@ impl Get {
                 super::json_rows(&table.name, &batch)?;
             }
         }
-        if !found {
+        if !found && !self.json {
             console::say(format!("step `{}` remembers nothing of {}", self.step, self.key.join(", ")));
         }
         Ok(())
@@ -68,7 +70,7 @@ fn keyed_tables<'a>(loaded: &'a Loaded, step: &str) -> Result<Vec<&'a Table>, Fa
     Ok(keyed)
 }
 
-/// The rows of the table with the key, each with the table's name before it.
+/// The rows of the table with the key.
 fn rows_of(table: &Table, wanted: &[(&str, &str)], step: &str) -> Result<Vec<RecordBatch>, Failure> {
     let mut found = Vec::new();
     for batch in table.rows.iter().filter(|batch| batch.num_rows() > 0) {
@@ -90,8 +92,7 @@ fn rows_of(table: &Table, wanted: &[(&str, &str)], step: &str) -> Result<Vec<Rec
         }
         for row in 0..batch.num_rows() {
             if columns.iter().all(|(column, value)| is(column, row, value)) {
-                let named = named(&table.name, &batch.slice(row, 1));
-                found.push(named.map_err(|error| Failure::Usage(format!("the state `{}`: {error}", table.name)))?);
+                found.push(batch.slice(row, 1));
             }
         }
     }
@@ -112,14 +113,4 @@ fn is(column: &ArrayRef, row: usize, value: &str) -> bool {
         DataType::Binary => column.as_binary::<i32>().value(row) == value.as_bytes(),
         _ => false,
     }
-}
-
-/// The rows with the table's name in a column before them.
-fn named(table: &str, batch: &RecordBatch) -> Result<RecordBatch, arrow_schema::ArrowError> {
-    let mut fields = vec![Arc::new(ArrowField::new("table", DataType::Utf8, false))];
-    fields.extend(batch.schema().fields().iter().cloned());
-    let names = StringArray::from_iter_values((0..batch.num_rows()).map(|_| table));
-    let mut columns = vec![Arc::new(names) as ArrayRef];
-    columns.extend(batch.columns().iter().cloned());
-    RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)
 }

@@ -87,6 +87,46 @@ async fn a_folder_without_manifest_is_no_checkpoint_and_whoever_finishes_it_firs
 }
 
 #[tokio::test]
+async fn a_manifest_that_has_gone_is_damage_and_its_epoch_is_not_begun_again() {
+    let (_folder, store) = store();
+    for epoch in 1..=3 {
+        store.write(draft(epoch, "a")).await.unwrap();
+        store.mark_committed(epoch).await.unwrap();
+    }
+    std::fs::remove_file(path(&store, "0000000003/manifest")).unwrap();
+    // a process has died while it removed this one
+    std::fs::remove_file(path(&store, "0000000001/manifest")).unwrap();
+    let listed = store.list().await.unwrap();
+    assert_eq!(
+        listed.iter().map(|listed| (listed.epoch, listed.manifest.is_ok())).collect::<Vec<_>>(),
+        [(3, false), (2, true)]
+    );
+    for error in [listed[0].manifest.as_ref().unwrap_err(), &store.load(3).await.unwrap_err()] {
+        let error = error.to_string();
+        assert!(error.contains("checkpoint 3") && error.contains("0000000003/manifest` is missing"), "{error}");
+    }
+    let candidates = store.candidates().await.unwrap().all;
+    assert!(matches!(
+        &candidates[..],
+        [Candidate { epoch: 3, health: Health::Damaged(_) }, Candidate { epoch: 2, .. }]
+    ));
+    // or it would count as shown before it is
+    assert_eq!(store.newest_epoch().await.unwrap(), Some(3));
+}
+
+#[tokio::test]
+async fn a_savepoint_has_a_name_that_no_epoch_has() {
+    let (_folder, store) = store();
+    store.write(draft(1, "a")).await.unwrap();
+    let error = store.save(1, "20261124").await.unwrap_err().to_string();
+    assert!(error.contains("`20261124`") && error.contains("epoch"), "{error}");
+    store.save(1, "2026-11-24").await.unwrap();
+    std::fs::remove_file(path(&store, "savepoints/2026-11-24/manifest")).unwrap();
+    let error = store.load_savepoint("2026-11-24").await.unwrap_err().to_string();
+    assert_eq!(error, "there is no savepoint 2026-11-24; there are none");
+}
+
+#[tokio::test]
 async fn every_damaged_byte_of_a_checkpoint_is_found() {
     let (_folder, store) = store();
     store.write(draft(1, "a")).await.unwrap();
@@ -148,6 +188,29 @@ async fn retention_keeps_the_newest_and_savepoints() {
     assert_eq!(store.load_savepoint("before-upgrade").await.unwrap().manifest.epoch, 2);
     let error = store.load_savepoint("before").await.unwrap_err().to_string();
     assert_eq!(error, "there is no savepoint before; there are before-upgrade");
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_sinks_may_not_have_shown_is_none_of_those_that_are_kept() {
+    let (_folder, store) = store();
+    for epoch in 1..=4 {
+        store.write(draft(epoch, "a")).await.unwrap();
+    }
+    store.retain(2, 3).await.unwrap();
+    assert_eq!(epochs(&store).await, [4, 3, 2]);
+}
+
+#[tokio::test]
+async fn a_savepoint_knows_whether_all_sinks_had_shown_its_checkpoint() {
+    let (_folder, store) = store();
+    for epoch in 1..=2 {
+        store.write(draft(epoch, "a")).await.unwrap();
+    }
+    store.mark_committed(1).await.unwrap();
+    for (epoch, name) in [(1, "shown"), (2, "not-shown")] {
+        store.save(epoch, name).await.unwrap();
+        assert_eq!(store.load_savepoint(name).await.unwrap().committed, epoch == 1);
+    }
 }
 
 /// 100 000 keys; the values of those in `changed` differ.

@@ -3,13 +3,16 @@
 //! Values are compared as texts without places in a file, so that a line that was moved is no change. What is kept by a step
 //! belongs to its key, window and functions: [`Effect::DropsState`] stands at exactly those facts.
 
+use std::time::Duration;
+
 use super::{Effect, Shape};
-use crate::error::Spanned;
+use crate::error::{Span, Spanned};
+use crate::operator::OnError;
 use crate::pipeline::partition::PartitionSpec;
 use crate::pipeline::plan::NodeKind;
 use crate::pipeline::spec::{AggregateSpec, PipelineSpec, SinkSpec, SourceSpec, StepKind, StepSpec, TopStepSpec};
 use crate::sink::SinkKind;
-use crate::source::{GeneratorSpec, KafkaSourceSpec, SourceKind};
+use crate::source::{GeneratorSpec, KafkaSourceSpec, SourceKind, WatermarkSpec};
 use crate::wasm::Setting;
 
 /// One fact.
@@ -54,6 +57,14 @@ impl<'a> Facts<'a> {
         self.add(key, effect, format!("{value:?}"));
     }
 
+    /// What the file says of the last fact's value is shown in its place.
+    fn as_written(&mut self, span: Span) {
+        let written = self.text.get(span.start..span.end).map(str::trim).filter(|text| is_short(text));
+        if let (Some(fact), Some(written)) = (self.facts.last_mut(), written) {
+            written.clone_into(&mut fact.shown);
+        }
+    }
+
     fn note(&mut self, note: &'static str) {
         if let Some(fact) = self.facts.last_mut() {
             fact.note = Some(note);
@@ -63,6 +74,18 @@ impl<'a> Facts<'a> {
 
 fn is_short(text: &str) -> bool {
     !text.is_empty() && text.len() <= 80 && !text.contains('\n')
+}
+
+fn duration(value: Option<&Duration>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| format!("{value:?}"))
+}
+
+fn on_error(value: OnError) -> &'static str {
+    match value {
+        OnError::DeadLetter => "dead_letter",
+        OnError::Skip => "skip",
+        OnError::Fail => "fail",
+    }
 }
 
 fn optional(value: Option<&u64>) -> String {
@@ -126,12 +149,14 @@ pub(super) fn of_source(source: &SourceSpec, shape: &Shape<'_>) -> Vec<Fact> {
         SourceKind::Generator(spec) => {
             let GeneratorSpec { kind, rows, rate, seed, start_ms, interval_ns } = spec;
             facts.debug("generator", Restart, &(kind, seed, start_ms, interval_ns));
+            facts.as_written(source.kind.span);
             facts.note("its positions mean other rows: give the source another name");
             facts.add("generator.rows", Rebuild, optional(rows.as_ref()));
             facts.add("generator.rate", Rebuild, optional(rate.as_ref()));
         }
         SourceKind::File { path, header } => {
             facts.debug("file", Restart, &(path, header));
+            facts.as_written(source.kind.span);
             facts.note("its positions are in other files: give the source another name");
         }
         SourceKind::Kafka(spec) => {
@@ -143,6 +168,7 @@ pub(super) fn of_source(source: &SourceSpec, shape: &Shape<'_>) -> Vec<Fact> {
         SourceKind::Stdin => facts.add("stdin", Restart, "{}"),
         SourceKind::Tcp { listen, framing, connections } => {
             facts.debug("tcp", DropsState, &(listen, framing, connections));
+            facts.as_written(source.kind.span);
         }
         SourceKind::Channel(_) => facts.add("channel", Restart, "{}"),
     }
@@ -151,12 +177,15 @@ pub(super) fn of_source(source: &SourceSpec, shape: &Shape<'_>) -> Vec<Fact> {
         facts.add("schema", Rebuild, schema.value.to_string());
     }
     facts.written("event_time", Rebuild, source.event_time.as_ref());
-    facts.debug("watermark", Rebuild, &source.watermark);
+    let WatermarkSpec { max_out_of_orderness, idle_after, max_drift } = &source.watermark;
+    facts.debug("watermark.max_out_of_orderness", Rebuild, max_out_of_orderness);
+    facts.add("watermark.idle_after", Rebuild, duration(idle_after.as_ref()));
+    facts.add("watermark.max_drift", Rebuild, duration(max_drift.as_ref()));
     if source.assigner.is_some() {
         facts.add("watermark.assigner", Rebuild, "a component");
     }
     facts.written("watermark.column", Rebuild, source.watermark_column.as_ref());
-    facts.debug("on_error", Rebuild, &source.on_error);
+    facts.add("on_error", Rebuild, on_error(source.on_error));
     facts.add("parallelism", Rebuild, parallelism(shape, &source.name.value));
     facts.facts
 }
@@ -199,7 +228,7 @@ pub(super) fn of_step(step: &StepSpec, shape: &Shape<'_>) -> Vec<Fact> {
     facts.add("outputs", Rebuild, names(&step.side_outputs));
     facts.add("parallelism", Rebuild, parallelism(shape, name));
     facts.written("keep", Rebuild, step.keep.as_ref());
-    facts.debug("on_error", Rebuild, &step.on_error);
+    facts.add("on_error", Rebuild, on_error(step.on_error));
     facts.add("limits.memory", Swap, bytes(step.limits.memory_bytes));
     facts.debug("limits.deadline", Swap, &step.limits.deadline);
     match step.partition.as_ref().map(|partition| &partition.value) {

@@ -169,7 +169,7 @@ fn each_change_is_told_with_what_it_takes() {
         ),
         (
             &[("127.0.0.1:7000", "127.0.0.1:7001")],
-            &["DROPS source `lines`: tcp (\"127.0.0.1:7000\", Lines, None) → (\"127.0.0.1:7001\", Lines, None)"],
+            &["DROPS source `lines`: tcp { listen = \"127.0.0.1:7000\" } → { listen = \"127.0.0.1:7001\" }"],
         ),
         (
             &[("step.named]", "step.renamed]"), ("from = \"named\"", "from = \"renamed\"")],
@@ -192,8 +192,8 @@ fn each_change_is_told_with_what_it_takes() {
         (
             &[("seed = 1", "seed = 2")],
             &[
-                "RESTART source `bids`: generator (Nexmark(Bid), 1, 0, None) → (Nexmark(Bid), 2, 0, None) (its positions mean \
-             other rows: give the source another name)",
+                "RESTART source `bids`: generator { kind = \"nexmark_bid\", rate = 100, seed = 1 } → { kind = \"nexmark_bid\", \
+             rate = 100, seed = 2 } (its positions mean other rows: give the source another name)",
             ],
         ),
     ];

@@ -50,7 +50,7 @@ pub enum SwapError {
         source: DescribeError,
     },
     /// the component does not fit
-    #[error("{} does not fit step `{step}`: {source}", path.display())]
+    #[error("{} does not fit step `{step}`: {source}{}", path.display(), source.way_on())]
     Refused {
         /// the file
         path: PathBuf,

@@ -7,7 +7,7 @@ use super::super::run::Life;
 use super::super::successors::of_step;
 use super::super::swap::SwapError;
 use crate::operator::Operator;
-use crate::pipeline::build::operators_of;
+use crate::pipeline::build::{TasksSpill, operators_of};
 use crate::pipeline::plan::{NodeKind, SlotId};
 use crate::pipeline::resolve::{Components, Resolved};
 use crate::wasm::GuestMetrics;
@@ -29,7 +29,8 @@ impl Life {
         let mut components = of_step(step, running);
         components.extend(of_step(step, versions));
         let resolution = self.resolved_as(step, components)?;
-        let operators = operators_of(&resolution, step, &shared.clock, shared.spill.as_ref(), metrics);
+        let spill = shared.spill.as_ref().and_then(TasksSpill::get);
+        let operators = operators_of(&resolution, step, &shared.clock, spill.as_ref(), metrics);
         operators.map_err(|error| refused(error.to_string()))
     }
 

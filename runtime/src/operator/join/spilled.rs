@@ -2,7 +2,7 @@
 
 use super::{JoinColumns, keys, saved, wrong};
 use crate::operator::OperatorError;
-use crate::operator::spilled_keys::{SpilledKeys, Spilling};
+use crate::operator::spilled_keys::{ByKey, SpilledKeys, Spilling};
 use crate::record::Batch;
 use crate::spill::Spill;
 use crate::state::KeyTable;
@@ -14,16 +14,33 @@ pub(super) fn spilled(spill: Option<Spill>, columns: &JoinColumns) -> Result<Opt
     Ok(Some(Box::new(SpilledKeys::new(spill, &[&left, &right])?)))
 }
 
-/// A join that has its rows by key.
-pub(super) trait SpillingJoin: Spilling {
-    /// What goes in and out, the keys, and where the slots of a batch are put.
-    fn numbering(&mut self) -> (&JoinColumns, &mut KeyTable, &mut Vec<u32>);
+/// What a join by key has of its keys.
+pub(super) struct Keyed<'a> {
+    /// what goes in and out
+    pub(super) columns: &'a JoinColumns,
+    /// the keys in memory
+    pub(super) table: &'a mut KeyTable,
+    /// where the slots of a batch are put
+    pub(super) slots: &'a mut Vec<u32>,
+    /// the keys in the store
+    pub(super) spilled: &'a mut Option<Box<SpilledKeys>>,
+}
 
-    /// Numbers the keys of rows, and makes room for those that are new.
+/// A join that has its rows by key.
+pub(super) trait SpillingJoin: ByKey + Sized {
+    /// Its parts.
+    fn keyed(&mut self) -> Keyed<'_>;
+
+    /// Makes room for keys that are new.
+    fn make_room(&mut self) {}
+
+    /// Numbers the keys of rows.
     fn number(&mut self, side: usize, batch: &Batch) -> Result<(), OperatorError> {
-        let (columns, table, slots) = self.numbering();
+        let Keyed { columns, table, slots, .. } = self.keyed();
         let columns = columns.keys.get(side).ok_or_else(|| wrong("a join has two inputs"))?;
-        keys::keyed_slots(table, batch, columns, slots)
+        keys::keyed_slots(table, batch, columns, slots)?;
+        self.make_room();
+        Ok(())
     }
 
     /// Brings the keys of rows back that are in the store.
@@ -32,10 +49,16 @@ pub(super) trait SpillingJoin: Spilling {
         self.lent(|of, spilled| {
             let found = of.number(side, batch).and_then(|()| spilled.look_up(of, known));
             let found = found.and_then(|()| of.number(side, batch));
-            let (_, table, slots) = of.numbering();
+            let Keyed { table, slots, .. } = of.keyed();
             spilled.note_used(slots, known as u32..table.len() as u32);
             found
         })
         .map(drop)
+    }
+}
+
+impl<J: SpillingJoin> Spilling for J {
+    fn spilled(&mut self) -> &mut Option<Box<SpilledKeys>> {
+        self.keyed().spilled
     }
 }

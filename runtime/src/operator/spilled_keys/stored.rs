@@ -6,7 +6,7 @@ use std::ops::Range;
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 
-use super::{Wake, Wakes};
+use super::{PARTITIONS, Wake, Wakes};
 use crate::operator::OperatorError;
 use crate::operator::aggregate_fold::internal;
 use crate::operator::saved_table::SavedTable;
@@ -18,6 +18,9 @@ const NOTE: u8 = b'n';
 
 /// Bytes of a place before its partition.
 const HEAD: usize = 3;
+
+/// Bytes of a partition.
+const PARTITION: usize = 2;
 
 /// One table of the operator's snapshot.
 #[derive(Debug)]
@@ -37,8 +40,9 @@ pub(in crate::operator) struct Parts<'a> {
 
 pub(super) fn place_of(generation: u16, key: &[u8]) -> Vec<u8> {
     let hash = foldhash::quality::FixedState::with_seed(0).hash_one(key);
-    let mut place = Vec::with_capacity(HEAD + 1 + key.len());
-    place.extend_from_slice(&generation_place(generation, &[(hash >> 56) as u8]));
+    let partition = (hash >> (u64::BITS - PARTITIONS.trailing_zeros())) as u16;
+    let mut place = Vec::with_capacity(HEAD + PARTITION + key.len());
+    place.extend_from_slice(&generation_place(generation, &partition.to_be_bytes()));
     place.extend_from_slice(key);
     place
 }
@@ -70,9 +74,14 @@ pub(in crate::operator) fn without_generation(place: &[u8]) -> &[u8] {
     place.get(HEAD..).unwrap_or_default()
 }
 
+/// The partition of a place.
+pub(super) fn partition_of(place: &[u8]) -> Option<u16> {
+    without_generation(place).first_chunk().map(|partition| u16::from_be_bytes(*partition))
+}
+
 /// The key of a place.
 pub(super) fn key_of(place: &[u8]) -> &[u8] {
-    place.get(HEAD + 1..).unwrap_or_default()
+    place.get(HEAD + PARTITION..).unwrap_or_default()
 }
 
 pub(super) fn mark_of(wake: Wake, time: i64, key: &[u8]) -> Vec<u8> {
@@ -161,8 +170,8 @@ pub(super) fn read_block(
     (generation, partitions): (u16, &Range<usize>),
 ) -> Result<RecordBatch, StateError> {
     let elsewhere = |error: SpillError| StateError::Elsewhere { reason: error.to_string() };
-    let place = |partition: usize| match u8::try_from(partition) {
-        Ok(partition) => generation_place(generation, &[partition]),
+    let place = |partition: usize| match u16::try_from(partition) {
+        Ok(partition) => generation_place(generation, &partition.to_be_bytes()),
         Err(_) => generation_end(generation),
     };
     let entries =

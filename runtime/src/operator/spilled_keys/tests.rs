@@ -139,3 +139,49 @@ fn keys_that_are_due_are_not_looked_for_where_others_have_been() {
         assert_eq!(of.take(), [40]);
     }
 }
+
+/// Times of the keys in a block of a snapshot.
+fn times(block: &Later) -> Vec<i64> {
+    block.rows().unwrap().column(1).as_primitive::<Int64Type>().values().to_vec()
+}
+
+#[test]
+fn keys_that_come_and_go_leave_all_blocks_of_a_snapshot_as_they_were_but_their_own() {
+    let (mut of, mut spilled) = (Waiting::new(Wake::Event), SpilledKeys::new(testing::spill(1), &[&table()]).unwrap());
+    (0..30_000).for_each(|key| of.put(key, key));
+    write_all(&mut of, &mut spilled);
+    let blocks = |spilled: &SpilledKeys| spilled.freeze().remove(0);
+    let ids = |blocks: &[Later]| blocks.iter().map(Later::id).collect::<std::collections::BTreeSet<_>>();
+    let before = blocks(&spilled);
+    assert!(before.iter().all(|block| times(block).len() <= BLOCK_KEYS as usize));
+    // some come back, others are new: which of the partitions have more than before is by chance
+    spilled.bring_due(&mut of, Wake::Event, 1).unwrap();
+    assert_eq!(of.take(), [0, 1]);
+    of.put(50_000, 50_000);
+    write_all(&mut of, &mut spilled);
+    let after = blocks(&spilled);
+    let (kept, all) = (ids(&before).intersection(&ids(&after)).count(), ids(&before).len());
+    assert!(all >= 8 && (all - 3..all).contains(&kept), "{kept} of {all} blocks are as they were");
+    let of_all = |blocks: &[Later]| {
+        let mut all: Vec<i64> = blocks.iter().flat_map(times).collect();
+        all.sort_unstable();
+        all
+    };
+    assert!(of_all(&before).into_iter().eq(0..30_000), "as of its barrier");
+    assert!(of_all(&after).into_iter().eq((2..30_000).chain([50_000])));
+}
+
+#[test]
+fn a_block_of_few_large_values_takes_no_more_bytes_than_it_may() {
+    let of = |bytes: u64, keys: u64| vec![Partition { keys, bytes, number: 1 }; 64];
+    let cut = |partitions: &[Partition]| {
+        let mut blocks = Vec::new();
+        super::cut(partitions, 0, &mut blocks);
+        blocks.into_iter().map(|(range, _)| (range.start, range.end)).collect::<Vec<_>>()
+    };
+    assert_eq!(cut(&of(10, 1)), [(0, 64)]);
+    assert_eq!(cut(&of(BLOCK_BYTES / 32, 1)), [(0, 32), (32, 64)]);
+    assert_eq!(cut(&of(10, BLOCK_KEYS)).len(), 64);
+    assert_eq!(cut(&of(10, BLOCK_KEYS * 2)).len(), 64, "a partition is not cut");
+    assert!(cut(&of(0, 0)).is_empty());
+}

@@ -85,3 +85,38 @@ fn blocks_of_a_snapshot_are_as_of_the_barrier_and_stay_the_same_once_they_are_fu
     assert!(all(&before).into_iter().eq(0..600_000));
     assert!(all(&after).into_iter().eq(0..600_500));
 }
+
+#[test]
+fn a_block_of_many_runs_has_each_row_once_and_takes_no_memory_for_each_run() {
+    let mut runs = runs(1 << 20);
+    let index = |runs: &SpilledRuns| runs.index_bytes();
+    put(&mut runs, (0, 10), 0, 0..3_000);
+    let of_one = index(&runs);
+    // rows of the other table lie between
+    (0..200).for_each(|run| put(&mut runs, (0, 10), (run % 2) as usize, 3_000 + run * 10..3_010 + run * 10));
+    assert!(of_one > 0 && index(&runs) <= of_one + 4 * size_of::<Block>(), "{of_one}, then {}", index(&runs));
+    let make = |_, columns| Ok(RecordBatch::try_new(schema().arrow().clone(), columns)?);
+    let frozen = runs.freeze().unwrap();
+    let found = [0, 1].map(|table| {
+        let blocks = frozen.later(table, make);
+        assert_eq!(blocks.len(), 1);
+        numbers(blocks[0].rows().unwrap().columns())
+    });
+    let of =
+        |table: i64| (0..200).filter(move |run| run % 2 == table).flat_map(|run| 3_000 + run * 10..3_010 + run * 10);
+    assert!(found[0].iter().copied().eq((0..3_000).chain(of(0))));
+    assert!(found[1].iter().copied().eq(of(1)));
+}
+
+#[test]
+fn what_is_kept_of_rows_in_the_store_counts_as_memory_but_never_as_more_than_half_of_it() {
+    let mut runs = runs(4_000);
+    assert!(!runs.is_over(4_000) && runs.is_over(4_001));
+    put(&mut runs, (0, 10), 0, 0..10);
+    let index = runs.index_bytes();
+    assert!(index > 100 && !runs.is_over(4_000 - index) && runs.is_over(4_001 - index), "{index}");
+    runs.report(1_000);
+    assert_eq!(runs.counts().state_bytes, (1_000 + index) as u64);
+    (0..100).for_each(|start| put(&mut runs, (start, start + 10), 0, 0..10));
+    assert!(runs.index_bytes() > 4_000 && !runs.is_over(2_000) && runs.is_over(2_001));
+}

@@ -84,7 +84,7 @@ impl Top {
     pub(super) fn spill_if_over(&mut self, rows: usize) -> Result<(), OperatorError> {
         let Some(mut bytes) = self.state_bytes_now_and_then(rows) else { return Ok(()) };
         let Some(spilled) = &mut self.spilled else { return Ok(()) };
-        if bytes > spilled.runs.memory_bytes() {
+        if spilled.runs.is_over(bytes) {
             for kept in self.kept.values_mut().filter(|kept| kept.rows > kept.least) {
                 cut(&self.spec, kept)?;
             }

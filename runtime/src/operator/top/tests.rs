@@ -244,6 +244,30 @@ fn script(happenings: &[Happening], rows_a_batch: usize) -> Vec<Event> {
     script
 }
 
+/// All that comes of a script.
+fn put_out(spec: TopSpec, script: &[Event]) -> Output {
+    let (mut top, mut out) = (Top::new(spec).unwrap(), Output::default());
+    for event in script {
+        match event {
+            Event::Rows(_, batch) => top.on_batch(batch.clone(), &mut out).unwrap(),
+            Event::Watermark(time) => top.on_watermark(Watermark(*time), &mut out).unwrap(),
+            Event::Clock(_) => {}
+        }
+    }
+    out
+}
+
+/// The rows of an output with their times.
+fn timed(out: &Output) -> impl Iterator<Item = (Vec<Cell>, i64)> {
+    out.batches.iter().flat_map(|batch| rows(batch.columns().columns()).into_iter().zip(batch.times().to_vec()))
+}
+
+/// Makes the operator, in so much memory.
+fn making(spec: &TopSpec, memory_bytes: Option<usize>) -> impl Fn() -> Box<dyn Operator> + use<> {
+    let spec = spec.clone();
+    move || Box::new(Top::new(spec.clone()).unwrap().with_spill(memory_bytes.map(testing::spill)).unwrap())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
     #[test]
@@ -256,26 +280,13 @@ proptest! {
     ) {
         let script = script(&happenings, rows_a_batch);
         let spec = spec(&keys, n, ties);
-        let mut top = Top::new(spec.clone()).unwrap();
-        let mut out = Output::default();
-        for event in &script {
-            match event {
-                Event::Rows(_, batch) => top.on_batch(batch.clone(), &mut out).unwrap(),
-                Event::Watermark(time) => top.on_watermark(Watermark(*time), &mut out).unwrap(),
-                Event::Clock(_) => {}
-            }
-        }
-        let rows = out.batches.iter().flat_map(|batch| {
-            let times = batch.times().to_vec();
-            rows(batch.columns().columns()).into_iter().zip(times)
-        });
-        let mut found: Vec<_> = rows.map(|(row, time)| format!("{row:?} @ {time}")).collect();
+        let out = put_out(spec.clone(), &script);
+        let mut found: Vec<_> = timed(&out).map(|(row, time)| format!("{row:?} @ {time}")).collect();
         found.sort();
         let (expected, late) = model(&happenings, &keys, n, ties);
         prop_assert_eq!((&found, out.late_rows), (&expected, late));
-        let make = || Box::new(Top::new(spec.clone()).unwrap()) as Box<dyn Operator>;
         let partition_keys = spec.partition_keys();
-        let restoring = Restoring::new(make).keyed(&[&partition_keys]);
+        let restoring = Restoring::new(making(&spec, None)).keyed(&[&partition_keys]);
         restoring.equals(&Outcome::of(expected, 0, late), &script);
         restoring.check(&script);
     }
@@ -293,11 +304,7 @@ proptest! {
         let spec = spec(&keys, n, ties);
         let partition_keys = spec.partition_keys();
         let (expected, late) = model(&happenings, &keys, n, ties);
-        let make = || {
-            let top = Top::new(spec.clone()).unwrap().with_spill(Some(testing::spill(memory_bytes)));
-            Box::new(top.unwrap()) as Box<dyn Operator>
-        };
-        let restoring = Restoring::new(make).keyed(&[&partition_keys]).in_runs();
+        let restoring = Restoring::new(making(&spec, Some(memory_bytes))).keyed(&[&partition_keys]).in_runs();
         restoring.equals(&Outcome::of(expected, 0, late), &script);
         restoring.check(&script);
     }
@@ -321,25 +328,13 @@ proptest! {
             script.push(Event::Watermark(times[0]));
         }
         script.push(Event::Watermark(i64::MAX));
-        let make = || Box::new(Top::new(spec.clone()).unwrap()) as Box<dyn Operator>;
-        Restoring::new(make).keyed(&[&[0]]).check(&script);
-        let spilling = || {
-            let top = Top::new(spec.clone()).unwrap().with_spill(Some(testing::spill(1)));
-            Box::new(top.unwrap()) as Box<dyn Operator>
-        };
-        let spilling = Restoring::new(spilling).keyed(&[&[0]]).in_runs();
-        spilling.same_as(&Restoring::new(make).keyed(&[&[0]]), &script);
+        let in_memory = Restoring::new(making(&spec, None)).keyed(&[&[0]]);
+        in_memory.check(&script);
+        let spilling = Restoring::new(making(&spec, Some(1))).keyed(&[&[0]]).in_runs();
+        spilling.same_as(&in_memory, &script);
         spilling.check(&script);
-        let mut top = Top::new(spec.clone()).unwrap();
-        let mut out = Output::default();
-        for event in &script {
-            match event {
-                Event::Rows(_, batch) => top.on_batch(batch.clone(), &mut out).unwrap(),
-                Event::Watermark(time) => top.on_watermark(Watermark(*time), &mut out).unwrap(),
-                Event::Clock(_) => {}
-            }
-        }
-        for (row, time) in out.batches.iter().flat_map(|batch| rows(batch.columns().columns()).into_iter().zip(batch.times().to_vec())) {
+        let out = put_out(spec, &script);
+        for (row, time) in timed(&out) {
             let [_, _, Cell::Time(start), Cell::Time(end), Cell::Int(rank)] = row.as_slice() else { panic!("{row:?}") };
             prop_assert_eq!((end - start, time, start.rem_euclid(every.as_millis() as i64)), (10, end - 1, 0));
             prop_assert!((1..=2).contains(rank));

@@ -264,7 +264,7 @@ impl WindowAggregate {
         let states: usize = self.states.values().map(SliceState::bytes).sum();
         let running = self.running.as_ref().map_or(0, super::Running::bytes);
         let bytes = states + running + self.parts.table.bytes() + self.groups.bytes();
-        if bytes <= spilled.runs.memory_bytes_now() {
+        if !spilled.runs.is_over(bytes) {
             spilled.runs.report(bytes);
             return Ok(());
         }

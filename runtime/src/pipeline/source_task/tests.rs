@@ -90,6 +90,7 @@ fn task(
         marker: Marker::default(),
         capsules: None,
         paused: false,
+        enough: None,
     };
     (task, elements, commander)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use object_store::WriteMultipart;
 
 use super::commit::{Part, pending_name};
-use crate::objects::{CONCURRENT, OBJECT_BYTES_MAX, Objects, ObjectsError, PART_BYTES};
+use crate::objects::{OBJECT_BYTES_MAX, Objects, ObjectsError, PART_BYTES, with_room};
 use crate::sink::SinkEpochs;
 
 /// Between two tries to begin or to put an object.
@@ -48,16 +48,18 @@ impl Upload {
         if self.rest.len() < PART_BYTES {
             return Ok(());
         }
-        if self.parts.is_none() {
-            let (objects, target) = (&self.objects, self.target());
-            self.parts = Some(retried(&self.sink_name, || objects.upload(target)).await?);
-        }
+        let parts = match self.parts.take() {
+            Some(parts) => parts,
+            None => {
+                let (objects, target) = (&self.objects, self.target());
+                retried(&self.sink_name, || objects.upload(target)).await?
+            }
+        };
         let failed = |source| ObjectsError { action: "write", path: self.name.clone(), source };
-        if let Some(parts) = &mut self.parts {
-            parts.wait_for_capacity(CONCURRENT).await.map_err(failed)?;
-            parts.write(&self.rest);
-            self.rest.clear();
-        }
+        let mut parts = with_room(parts).await.map_err(failed)?;
+        parts.write(&self.rest);
+        self.rest.clear();
+        self.parts = Some(parts);
         Ok(())
     }
 

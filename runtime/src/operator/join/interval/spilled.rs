@@ -6,9 +6,9 @@ use arrow_array::RecordBatch;
 
 use super::{EventTime, IntervalJoin};
 use crate::operator::OperatorError;
-use crate::operator::join::spilled::{SpillingJoin, spilled};
-use crate::operator::join::{JoinColumns, internal, saved};
-use crate::operator::spilled_keys::{ByKey, SpilledKeys, Spilling, Wakes};
+use crate::operator::join::spilled::{Keyed, SpillingJoin, spilled};
+use crate::operator::join::{internal, saved};
+use crate::operator::spilled_keys::{ByKey, Wakes};
 use crate::spill::Spill;
 use crate::state::KeyTable;
 
@@ -67,15 +67,10 @@ impl ByKey for IntervalJoin {
     }
 }
 
-impl Spilling for IntervalJoin {
-    fn spilled(&mut self) -> &mut Option<Box<SpilledKeys>> {
-        &mut self.spilled
-    }
-}
-
 impl SpillingJoin for IntervalJoin {
-    fn numbering(&mut self) -> (&JoinColumns, &mut KeyTable, &mut Vec<u32>) {
-        (&self.columns, &mut self.table, &mut self.slots)
+    fn keyed(&mut self) -> Keyed<'_> {
+        let Self { columns, table, slots, spilled, .. } = self;
+        Keyed { columns, table, slots, spilled }
     }
 }
 

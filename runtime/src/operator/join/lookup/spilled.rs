@@ -4,9 +4,9 @@ use arrow_array::RecordBatch;
 
 use super::{LookupJoin, NO_ROW, TABLE};
 use crate::operator::OperatorError;
-use crate::operator::join::spilled::SpillingJoin;
-use crate::operator::join::{JoinColumns, RIGHT, internal, saved};
-use crate::operator::spilled_keys::{ByKey, SpilledKeys, Spilling, Wakes};
+use crate::operator::join::spilled::{Keyed, SpillingJoin};
+use crate::operator::join::{RIGHT, internal, saved};
+use crate::operator::spilled_keys::{ByKey, SpilledKeys, Wakes};
 use crate::spill::Spill;
 use crate::state::KeyTable;
 
@@ -55,15 +55,10 @@ impl ByKey for LookupJoin {
     }
 }
 
-impl Spilling for LookupJoin {
-    fn spilled(&mut self) -> &mut Option<Box<SpilledKeys>> {
-        &mut self.spilled
-    }
-}
-
 impl SpillingJoin for LookupJoin {
-    fn numbering(&mut self) -> (&JoinColumns, &mut KeyTable, &mut Vec<u32>) {
-        (&self.columns, &mut self.table, &mut self.slots)
+    fn keyed(&mut self) -> Keyed<'_> {
+        let Self { columns, table, slots, spilled, .. } = self;
+        Keyed { columns, table, slots, spilled }
     }
 }
 

@@ -3,11 +3,10 @@
 use arrow_array::RecordBatch;
 
 use super::{EventTime, KeyRows, SessionJoin, Watermark};
-use crate::operator::join::spilled::{SpillingJoin, spilled};
-use crate::operator::join::{JoinColumns, internal, keys, saved, wrong};
-use crate::operator::spilled_keys::{ByKey, SpilledKeys, Spilling, Wakes};
+use crate::operator::join::spilled::{Keyed, SpillingJoin, spilled};
+use crate::operator::join::{internal, saved, wrong};
+use crate::operator::spilled_keys::{ByKey, Wakes};
 use crate::operator::{OperatorError, Output};
-use crate::record::Batch;
 use crate::spill::Spill;
 use crate::state::KeyTable;
 
@@ -75,22 +74,14 @@ impl ByKey for SessionJoin {
     }
 }
 
-impl Spilling for SessionJoin {
-    fn spilled(&mut self) -> &mut Option<Box<SpilledKeys>> {
-        &mut self.spilled
-    }
-}
-
 impl SpillingJoin for SessionJoin {
-    fn numbering(&mut self) -> (&JoinColumns, &mut KeyTable, &mut Vec<u32>) {
-        (&self.columns, &mut self.table, &mut self.slots)
+    fn keyed(&mut self) -> Keyed<'_> {
+        let Self { columns, table, slots, spilled, .. } = self;
+        Keyed { columns, table, slots, spilled }
     }
 
-    fn number(&mut self, side: usize, batch: &Batch) -> Result<(), OperatorError> {
-        let columns = self.columns.keys.get(side).ok_or_else(|| wrong("a join has two inputs"))?;
-        keys::keyed_slots(&mut self.table, batch, columns, &mut self.slots)?;
+    fn make_room(&mut self) {
         self.by_key.resize_with(self.table.len(), KeyRows::default);
-        Ok(())
     }
 }
 

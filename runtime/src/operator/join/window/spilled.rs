@@ -116,7 +116,7 @@ impl WindowJoin {
         spilled.unmeasured = 0;
         spilled.look_after = self.slices.values().map(SliceRows::batches).sum::<usize>() / LOOKS_A_ROW;
         let mut bytes = self.slices.values().map(SliceRows::bytes).sum();
-        if bytes > spilled.runs.memory_bytes() {
+        if spilled.runs.is_over(bytes) {
             for (start, slice) in &mut self.slices {
                 spilled.write(*start, slice, &self.columns)?;
             }
