@@ -316,3 +316,28 @@ fn runs_of_the_version_that_does_not_run_leave_the_scratch_store_and_those_of_wi
     until("what nobody reads goes", || in_store(0) == 0 && in_store(2) == kept);
     assert!(whole(&step.snapshot().unwrap().made().unwrap(), "windows") == whole(&expected, "windows"));
 }
+
+#[test]
+fn runs_that_come_while_others_are_read_are_migrated_too() {
+    let (mut step, area) = sums(200_000);
+    let in_store = || area.range(&run_place(0, None), &runs_end(0)).count();
+    let both = |step: &mut AggregateStep| [0, 1_000].into_iter().for_each(|time| rows(step, 0..5_000, 1, time));
+    (0..4).for_each(|_| both(&mut step));
+    let mut made = Made::new(vec![of_sums(&step)]).unwrap();
+    let piece = step.sweeping().unwrap().piece(&made.kept(), 1_000).unwrap();
+    made.take_in(piece).unwrap();
+    assert!(!made.has_seen_all());
+    // once while a part has been read, and once when all has been
+    for _ in 0..2 {
+        let before = in_store();
+        both(&mut step);
+        assert!(in_store() > before + 1_000);
+        hand_over(&mut step, &mut made);
+    }
+    let state = step.snapshot().unwrap().made().unwrap();
+    let expected = of_sums(&step).run(state).unwrap();
+    let guest = guest("migrate-sum-2", OperatorKind::Aggregator);
+    let left = step.adopt(0, Replacement { guest, inputs: vec![1] }, made.take(0).unwrap()).unwrap();
+    drop((left, made));
+    assert!(whole(&step.snapshot().unwrap().made().unwrap(), "windows") == whole(&expected, "windows"));
+}
