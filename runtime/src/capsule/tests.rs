@@ -172,7 +172,7 @@ fn damaged_bytes_are_an_error_wherever_they_are() {
             let mut changed = bytes.clone();
             changed[at] ^= 1 << (at % 8);
             let error = Capsule::from_bytes(&changed).unwrap_err();
-            assert!(error.to_string().starts_with("the capsule is damaged: "), "byte {at}: {error}");
+            assert!(error.to_string().starts_with("no capsule, or a damaged one: "), "byte {at}: {error}");
             assert!(Capsule::from_bytes(&bytes[..at]).is_err(), "cut at {at}");
         }
         assert!(Capsule::from_bytes(&[&bytes[..], b"x"].concat()).is_err());
