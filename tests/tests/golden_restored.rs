@@ -108,7 +108,8 @@ fn run_case(case: &Path, seed: u64, parallelism: &[usize]) -> Result<usize, Stri
     let straight = folder.path().join("straight");
     live(with_files(case, &straight), &RunOptions::default(), None).map_err(|error| format!("{name}: {error}"))?;
     let out = folder.path().join("restored");
-    let trickle = Trickle { bytes: piece(case), pause: Duration::from_millis(1) };
+    // slow enough that a busy machine, too, has made checkpoints before the end of the input
+    let trickle = Trickle { bytes: piece(case), pause: Duration::from_millis(2) };
     let options = RunOptions { trickle: Some(trickle), shuffle_batches: Some(seed), ..RunOptions::default() };
     let mut deaths = 0;
     for (number, tasks) in parallelism.iter().enumerate() {
@@ -150,6 +151,5 @@ fn golden_pipelines_give_the_same_rows_whenever_they_die() {
         }
     }
     assert!(wrong.is_empty(), "{} runs went wrong:\n{}", wrong.len(), wrong.join("\n"));
-    // how many come before the end of the input is up to the machine
-    assert!(deaths > cases.len(), "only {deaths} deaths in the middle of {} cases", cases.len());
+    assert!(deaths > 2 * cases.len(), "only {deaths} deaths in the middle of {} cases", cases.len());
 }
