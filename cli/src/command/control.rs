@@ -265,8 +265,17 @@ pub(super) struct Node {
     name: String,
     role: String,
     tasks: usize,
-    counts: BTreeMap<String, i64>,
+    counts: Counts,
     components: Vec<Component>,
+}
+
+/// What is shown of a node's counts. Others are left out here: a watermark, say, is null before the first one.
+#[derive(Debug, Deserialize)]
+struct Counts {
+    rows_in: u64,
+    rows_out: u64,
+    dead_rows: u64,
+    late_rows: u64,
 }
 
 /// A version as it runs.
@@ -476,17 +485,15 @@ fn status_table(status: &Running, versions: &BTreeMap<String, Vec<Version>>, pid
     );
     text.push_str(&format!("\n{}", paint.dim(&heading)));
     for node in &status.nodes {
-        let count =
-            |name: &str| figures::count(u64::try_from(node.counts.get(name).copied().unwrap_or(0)).unwrap_or(0));
         text.push_str(&format!(
             "\n{:<6}  {:<width$}  {:>5}  {:>13}  {:>13}  {:>7}  {:>7}  {}",
             node.role,
             node.name,
             node.tasks,
-            count("rows_in"),
-            count("rows_out"),
-            count("dead_rows"),
-            count("late_rows"),
+            figures::count(node.counts.rows_in),
+            figures::count(node.counts.rows_out),
+            figures::count(node.counts.dead_rows),
+            figures::count(node.counts.late_rows),
             versions_of(node, versions)
         ));
     }
@@ -536,6 +543,15 @@ fn versions_of(node: &Node, known: &BTreeMap<String, Vec<Version>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_that_has_not_seen_a_watermark_yet_has_a_status() {
+        let counts =
+            millstream::metrics::NodeCounts { rows_in: 7, watermark_ms: None, ..millstream::metrics::NodeCounts::ZERO };
+        let said = serde_json::to_string(&counts).unwrap();
+        assert!(said.contains(r#""watermark_ms":null"#), "{said}");
+        assert_eq!(serde_json::from_str::<Counts>(&said).unwrap().rows_in, 7);
+    }
 
     #[test]
     fn a_plan_says_what_of_the_pause_is_an_estimate_and_of_what() {
